@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Every bound and budget of the project, with the reason beside it. Whatever a peer controls has its bound here.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace limpet::limits {
+
+// ---- gRPC and HTTP/2 ----
+inline constexpr size_t kMessageBytes = 4u << 20;       // grpc-go's default receive limit, which SPIRE peers rely on
+inline constexpr size_t kHeaderBytes = 16u << 10;       // a request's decoded header list; SPIRE's peers send below 1 kB
+inline constexpr uint32_t kStreamsPerConnection = 250;  // concurrent; grpc-go multiplexes a client on one connection
+inline constexpr size_t kConnections = 2048;            // per listener; a TLS connection costs about 64 kB
+inline constexpr size_t kConnectionsPerPeer = 1100;     // per uid or IP: 1,000 held streams of one user must fit
+inline constexpr size_t kHandshakesInFlight = 64;       // each is 6 ms of CPU on the worker pool
+inline constexpr int64_t kHandshakeMs = 20'000;         // a GEO link with loss needs several seconds
+inline constexpr size_t kResetsPerWindow = 200;         // RST_STREAM by the peer within 10 s: rapid reset
+inline constexpr size_t kPingsPerWindow = 100;          // PING or SETTINGS within 10 s; grpc-go pings every 10 s at most
+inline constexpr int64_t kFloodWindowMs = 10'000;
+inline constexpr int64_t kConnectionAgeMs = 180'000;    // SPIRE's MaxConnectionAge on the TCP endpoint
+inline constexpr size_t kSendQueueBytes = 8u << 20;     // unsent bytes of one connection before back-pressure ends it
+
+// ---- protobuf ----
+inline constexpr int kMessageDepth = 32;                // nanopb has none of its own
+inline constexpr size_t kMessageItems = 65'000;         // nanopb counts in 16 bits
+inline constexpr size_t kMessageMemory = 32u << 20;     // what one request may grow to once decoded
+
+// ---- SPIFFE ----
+inline constexpr size_t kSpiffeIdBytes = 2048;          // SPIFFE-ID 2.3
+inline constexpr size_t kTrustDomainBytes = 255;        // SPIFFE-ID 2.1
+inline constexpr size_t kEntryIdBytes = 255;
+inline constexpr size_t kHintBytes = 1024;
+inline constexpr size_t kCertificateBytes = 64u << 10;
+inline constexpr size_t kChainCertificates = 16;
+inline constexpr size_t kCsrBytes = 16u << 10;
+inline constexpr size_t kBundleJsonBytes = 1u << 20;
+inline constexpr size_t kAgentVersionBytes = 255;
+
+// ---- attestation ----
+inline constexpr int kAttestationRounds = 8;            // challenges in one attempt
+
+}  // namespace limpet::limits

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The configuration as typed structs. One TOML file, one [server] and one [agent] table with SPIRE's key names, [[plugin]]
+// tables. All keys stand in one table (config/keys.cc) from which reading, checking, defaults and `validate`'s effective
+// configuration come. Unknown keys, wrong types and values out of range are errors with line, column and the nearest known
+// name. Durations are Go's ("1h30m", "90s"). Plain values.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace limpet {
+
+struct LogConfig {
+  std::string level = "INFO";
+  std::string format = "text";  // "text" (logfmt) or "json"
+  std::string file;             // empty: standard error
+};
+
+struct HealthChecksConfig {
+  bool listener_enabled = false;
+  std::string bind_address = "localhost";
+  uint16_t bind_port = 80;
+  std::string live_path = "/live";
+  std::string ready_path = "/ready";
+};
+
+struct ServerConfig {
+  std::string bind_address = "0.0.0.0";
+  uint16_t bind_port = 8081;
+  std::string socket_path = "/tmp/spire-server/private/api.sock";
+  std::string trust_domain;  // required
+  std::string data_dir;      // required
+  std::string ca_key_type = "ec-p256";
+  std::vector<std::string> ca_subject_country = {"US"};      // ca_subject = { country = [...], organization = [...], common_name = "" }
+  std::vector<std::string> ca_subject_organization = {"SPIFFE"};
+  std::string ca_subject_common_name;
+  int64_t ca_ttl_s = 24 * 3600;
+  int64_t default_x509_svid_ttl_s = 3600;
+  int64_t default_jwt_svid_ttl_s = 300;
+  int64_t agent_ttl_s = 0;   // 0: default_x509_svid_ttl
+  std::vector<std::string> admin_ids;
+  bool audit_log_enabled = false;
+  bool ratelimit_attestation = true;  // ratelimit = { attestation = true, signing = true }
+  bool ratelimit_signing = true;
+  bool agent_spiffe_id_as_selector = false;  // experimental = { agent_spiffe_id_as_selector = true }
+  LogConfig log;                             // log_level, log_format, log_file
+  HealthChecksConfig health_checks;
+};
+
+struct AgentConfig {
+  std::string server_address;  // required
+  uint16_t server_port = 0;    // required
+  std::string trust_domain;    // required
+  std::string data_dir = ".";
+  std::string socket_path = "/tmp/spire-agent/public/api.sock";
+  std::string admin_socket_path;
+  std::string trust_bundle_path;
+  std::string trust_bundle_format = "pem";  // or "spiffe"
+  bool insecure_bootstrap = false;
+  std::string join_token;
+  std::string join_token_file;
+  std::string workload_x509_svid_key_type = "ec-p256";
+  int64_t x509_svid_cache_max_size = 1000;
+  int64_t sync_interval_s = 5;              // experimental = { sync_interval = "5s" }
+  bool allow_unauthenticated_verifiers = false;
+  LogConfig log;
+  HealthChecksConfig health_checks;
+};
+
+struct PluginConfig {
+  std::string type;   // "KeyManager", "NodeAttestor", "WorkloadAttestor", "UpstreamAuthority"
+  std::string name;   // "disk", "join_token", "unix"
+  std::string role;   // "server", "agent" or empty: every role that has this type
+  std::string path;   // of a shared object; empty: built in
+  std::string sha256; // lower-case hex; required with path
+  bool enabled = true;
+  std::string data_json = "{}";  // the table `data`, as JSON text for the plugin
+  int line = 0;       // for messages
+};
+
+struct Config {
+  std::optional<ServerConfig> server;
+  std::optional<AgentConfig> agent;
+  std::vector<PluginConfig> plugins;
+};
+
+// INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?"
+Result<Config> parse_config(std::string_view toml, std::string_view path);
+// NOT_FOUND with the path; else as parse_config.
+Result<Config> load_config(const std::string& path);
+// The effective configuration, defaults included, as TOML.
+std::string config_to_toml(const Config& config);
+// "1h30m", "90s", "500ms" (rounded up to a second): Go's syntax. INVALID_ARGUMENT.
+Result<int64_t> parse_duration_s(std::string_view text);
+Result<int64_t> parse_duration_ms(std::string_view text);
+
+}  // namespace limpet

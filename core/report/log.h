@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Log records and their sinks: one line per event, logfmt or JSON, with stable keys. Flows and main log, library code
+// never does. A Logger is handed to whoever may log, by reference; it outlives them. Any thread.
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace limpet {
+
+enum class LogLevel : int { panic = 1, fatal = 2, error = 3, warn = 4, info = 5, debug = 6, trace = 7 };  // SPIRE's numbers
+Result<LogLevel> parse_log_level(std::string_view name);  // any case: "INFO", "warn"; INVALID_ARGUMENT
+std::string_view log_level_name(LogLevel level);          // "info"
+
+struct LogField {
+  std::string_view key;
+  std::string value;
+};
+
+class Logger {
+ public:
+  struct Options {
+    LogLevel level = LogLevel::info;
+    bool json = false;
+    std::string file;  // empty: standard error
+  };
+  static Result<std::unique_ptr<Logger>> open(const Options& options, const Clock& clock);
+  ~Logger();
+
+  // time="2026-11-22T02:23:12Z" level=error msg="..." key=value
+  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+  void error(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::error, m, f); }
+  void warn(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::warn, m, f); }
+  void info(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::info, m, f); }
+  void debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
+  [[nodiscard]] bool enabled(LogLevel level) const;
+  void set_level(LogLevel level);
+  Result<void> reopen();  // after log rotation
+  // Swallows everything; for tests and commands.
+  static Logger& none();
+
+ private:
+  struct Impl;
+  explicit Logger(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace limpet

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The common shape of most methods: one request, one response. On the server a class derives from UnaryFlow and
+// implements handle(); on the client UnaryCall is a member of the flow that asks. Loop thread only.
+
+#include <memory>
+
+#include "wire/grpc.h"
+#include "wire/message.h"
+
+namespace limpet::wire {
+
+template <class Request, class Response>
+class UnaryFlow : public ServerFlow {
+ public:
+  explicit UnaryFlow(ServerCall& call) : call_(call) {}
+  void start() override { call_.receive(received_.template then<&UnaryFlow::on_request>(this)); }
+
+ protected:
+  // The request lives as long as the flow. Ends by reply() or refuse(), now or later, exactly once.
+  virtual void handle(const Request& request) = 0;
+  void reply(const Message<Response>& response, bool secret = false) {
+    auto bytes = response.encode();
+    if (!bytes) return refuse(std::move(bytes).error());
+    call_.send(std::move(*bytes), sent_.template then<&UnaryFlow::on_sent>(this), secret);
+  }
+  void refuse(Error error) { call_.finish(std::unexpected(std::move(error))); }
+  ServerCall& call() { return call_; }
+
+ private:
+  void on_request(Result<std::optional<Bytes>> bytes) {
+    if (!bytes) return refuse(std::move(bytes).error());
+    if (!*bytes) return refuse(Error{Code::internal, "unary call without a request"});
+    auto request = Message<Request>::decode(**bytes);
+    if (!request) return refuse(std::move(request).error());
+    request_ = std::move(*request);
+    handle(*request_);
+  }
+  void on_sent(Result<void> sent) { call_.finish(std::move(sent)); }
+
+  ServerCall& call_;
+  Message<Request> request_;
+  Pending<std::optional<Bytes>> received_;
+  Pending<void> sent_;
+};
+
+// One unary call on a channel; a member of the flow that asks, or on the heap of a command. Destroying it cancels.
+template <class Request, class Response>
+class UnaryCall {
+ public:
+  void start(Channel& channel, std::string_view method, const Message<Request>& request, CallOptions options,
+             Done<Message<Response>> done) {
+    done_ = std::move(done);
+    auto bytes = request.encode();
+    if (!bytes) return end(std::unexpected(std::move(bytes).error()));
+    call_ = channel.open(method, std::move(options));
+    call_->send(std::move(*bytes), sent_.template then<&UnaryCall::on_sent>(this));
+    call_->close_send();
+    call_->receive(received_.template then<&UnaryCall::on_response>(this));
+  }
+  [[nodiscard]] bool running() const { return call_ != nullptr; }
+
+ private:
+  void on_sent(Result<void>) {}  // a failure shows in receive()
+  void on_response(Result<std::optional<Bytes>> bytes) {
+    if (!bytes) return end(std::unexpected(std::move(bytes).error()));
+    if (!*bytes) return end(fail(Code::internal, "server ended a unary call without a response"));
+    response_ = Message<Response>::decode(**bytes);
+    call_->receive(received_.template then<&UnaryCall::on_status>(this));
+  }
+  void on_status(Result<std::optional<Bytes>> status) {
+    if (!status) return end(std::unexpected(std::move(status).error()));
+    if (*status) return end(fail(Code::internal, "server sent two responses to a unary call"));
+    end(std::move(response_));
+  }
+  void end(Result<Message<Response>> result) {
+    call_.reset();
+    Done<Message<Response>> done = std::move(done_);
+    done(std::move(result));  // may destroy this
+  }
+
+  std::unique_ptr<ClientCall> call_;
+  Result<Message<Response>> response_ = std::unexpected(Error{});
+  Done<Message<Response>> done_;
+  Pending<void> sent_;
+  Pending<std::optional<Bytes>> received_;
+};
+
+}  // namespace limpet::wire
