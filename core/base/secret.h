@@ -32,6 +32,7 @@ class SecretBytes {
  private:
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
+  size_t taken_ = 0;  // the size asked of the arena; truncate() leaves it
 };
 
 // Zeroes memory in a way the compiler keeps.

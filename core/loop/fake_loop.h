@@ -27,6 +27,8 @@ class FakeLoop final : public Loop {
   size_t run_workers();
   // Lets `ms` pass, firing timers in order and running what becomes ready.
   void advance(int64_t ms);
+  // Lets time pass until the next timer and fires it, with those of the same moment; false: no timer is running.
+  bool run_next_timer();
 
   bool eager_workers = true;
 
@@ -34,7 +36,8 @@ class FakeLoop final : public Loop {
   void timers_changed(int64_t) override {}
 
  private:
-  std::mutex mutex_;
+  void run_job();
+  std::mutex mutex_;  // guards tasks_
   std::deque<Task> tasks_;
   std::deque<std::unique_ptr<WorkerJob>> jobs_;
   int64_t now_ms_ = 1'000'000;

@@ -38,6 +38,7 @@ class Timer {
   void* object_ = nullptr;
   void (*call_)(void*) = nullptr;
   std::multimap<int64_t, Timer*>::iterator place_;
+  uint64_t round_ = 0;  // the loop's round of timers in which it was started
   bool running_ = false;
 };
 
@@ -76,6 +77,7 @@ class Loop {
  private:
   friend class Timer;
   std::multimap<int64_t, Timer*> timers_;
+  uint64_t timer_round_ = 0;
 };
 
 template <class T, class Work>
