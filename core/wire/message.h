@@ -3,7 +3,9 @@
 // Message<T> owns a nanopb struct T and everything its pointers hold; released (and, for messages that carry keys, zeroed)
 // in the destructor. decode() scans the bytes first: depth, items, total memory, UTF-8 of every string, no NUL inside one.
 // Generated structs: strings are `char*`, bytes `pb_bytes_array_t*`, repeated fields pointer plus `_count`, sub-messages in
-// place with `has_x`, scalars in place. All pointers come from malloc. Any thread, one at a time.
+// place with `has_x`, scalars in place. Bytes that may exceed 65,535 (attestation payloads, challenges, bundles; named in
+// core/proto/*.options) are `limpet_large_bytes*`, with the same set_bytes() and view(). All pointers come from malloc.
+// Any thread, one at a time.
 
 #include <pb.h>
 #include <pb_decode.h>
@@ -16,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
+#include "proto/large_bytes.h"
 
 namespace limpet::wire {
 
@@ -31,9 +34,11 @@ struct ScanLimits {
   size_t memory = limits::kMessageMemory;  // bytes once decoded
 };
 
-// Walks the wire bytes by the descriptor. INVALID_ARGUMENT (malformed) or RESOURCE_EXHAUSTED (a bound, named).
+// Walks the wire bytes by the descriptor, without recursion. INVALID_ARGUMENT (malformed; a sub-message or a large field
+// that occurs twice counts as that) or RESOURCE_EXHAUSTED (a bound, named).
 Result<void> scan_message(const pb_msgdesc_t* type, BytesView bytes, const ScanLimits& bounds);
 
+// `message` is zeroed memory of the type; after an error it holds nothing.
 Result<void> decode_into(const pb_msgdesc_t* type, void* message, BytesView bytes, const ScanLimits& bounds);
 Result<Bytes> encode_from(const pb_msgdesc_t* type, const void* message);
 void release(const pb_msgdesc_t* type, void* message, bool wipe_secrets);
@@ -79,17 +84,25 @@ class Message {
 };
 
 // ---- filling and reading pointer fields ----
-void set_string(char*& field, std::string_view text);                 // replaces; an empty text leaves null
-void set_bytes(pb_bytes_array_t*& field, BytesView bytes);
+// Setting replaces what was there; an empty text or no bytes leave null, which is how proto3 leaves a field out.
+void set_string(char*& field, std::string_view text);
+void set_bytes(pb_bytes_array_t*& field, BytesView bytes);  // at most 65,535: longer is a mistake of ours and aborts
+void set_bytes(limpet_large_bytes*& field, BytesView bytes);
+// For a member of a oneof, whose presence says something even when it is empty: never null afterwards.
+void set_present(limpet_large_bytes*& field, BytesView bytes);
 inline std::string_view view(const char* field) { return field == nullptr ? std::string_view() : std::string_view(field); }
 inline BytesView view(const pb_bytes_array_t* field) {
   return field == nullptr ? BytesView() : BytesView(field->bytes, field->size);
 }
-// A zeroed array of `count` elements for an empty repeated field; returns its start (null for 0).
+inline BytesView view(const limpet_large_bytes* field) {
+  return field == nullptr ? BytesView() : BytesView(field->bytes, field->size);
+}
+// A zeroed array of `count` elements for an empty repeated field; returns its start (null for 0). A field holds at most
+// 65,535 elements: callers page; what is beyond that is not sent.
 template <class T>
 T* set_array(T*& field, pb_size_t& field_count, size_t count) {
   field = count == 0 ? nullptr : static_cast<T*>(std::calloc(count, sizeof(T)));
-  field_count = static_cast<pb_size_t>(count);
+  field_count = field == nullptr ? pb_size_t{0} : count > PB_SIZE_MAX ? PB_SIZE_MAX : static_cast<pb_size_t>(count);
   return field;
 }
 template <class T>

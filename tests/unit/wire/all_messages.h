@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Every generated message type, for the tests that go over all of them: LIMPET_ALL_MESSAGES(X) expands X(type).
+
+#include "proto/agent_debug.pb.h"
+#include "proto/agent_delegated.pb.h"
+#include "proto/agent_logger.pb.h"
+#include "proto/envoy_sds.pb.h"
+#include "proto/google/protobuf/any.pb.h"
+#include "proto/google/protobuf/empty.pb.h"
+#include "proto/google/protobuf/struct.pb.h"
+#include "proto/google/protobuf/wrappers.pb.h"
+#include "proto/google_rpc_status.pb.h"
+#include "proto/health.pb.h"
+#include "proto/spire_agent.pb.h"
+#include "proto/spire_bundle.pb.h"
+#include "proto/spire_debug.pb.h"
+#include "proto/spire_entry.pb.h"
+#include "proto/spire_localauthority.pb.h"
+#include "proto/spire_logger.pb.h"
+#include "proto/spire_svid.pb.h"
+#include "proto/spire_trustdomain.pb.h"
+#include "proto/spire_types.pb.h"
+#include "proto/workload.pb.h"
+
+#define LIMPET_ALL_MESSAGES(X) \
+  X(spire_agent_debug_v1_GetInfoRequest) \
+  X(spire_agent_debug_v1_GetInfoResponse) \
+  X(spire_agent_debug_v1_GetInfoResponse_Cert) \
+  X(spire_api_agent_delegatedidentity_v1_X509SVIDWithKey) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToX509SVIDsRequest) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToX509SVIDsResponse) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToX509BundlesRequest) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToX509BundlesResponse) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToX509BundlesResponse_CaCertificatesEntry) \
+  X(spire_api_agent_delegatedidentity_v1_FetchJWTSVIDsRequest) \
+  X(spire_api_agent_delegatedidentity_v1_FetchJWTSVIDsResponse) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToJWTBundlesRequest) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToJWTBundlesResponse) \
+  X(spire_api_agent_delegatedidentity_v1_SubscribeToJWTBundlesResponse_BundlesEntry) \
+  X(spire_api_agent_logger_v1_GetLoggerRequest) \
+  X(spire_api_agent_logger_v1_SetLogLevelRequest) \
+  X(spire_api_agent_logger_v1_ResetLogLevelRequest) \
+  X(envoy_service_secret_v3_DeltaDiscoveryRequest) \
+  X(envoy_service_secret_v3_DeltaDiscoveryResponse) \
+  X(envoy_service_secret_v3_DiscoveryRequest) \
+  X(envoy_service_secret_v3_DiscoveryResponse) \
+  X(envoy_service_secret_v3_ControlPlane) \
+  X(envoy_service_secret_v3_Node) \
+  X(envoy_service_secret_v3_BuildVersion) \
+  X(envoy_service_secret_v3_SemanticVersion) \
+  X(envoy_service_secret_v3_DataSource) \
+  X(envoy_service_secret_v3_TypedExtensionConfig) \
+  X(envoy_service_secret_v3_Secret) \
+  X(envoy_service_secret_v3_TlsCertificate) \
+  X(envoy_service_secret_v3_CertificateValidationContext) \
+  X(envoy_service_secret_v3_SPIFFECertValidatorConfig) \
+  X(envoy_service_secret_v3_SPIFFECertValidatorConfig_TrustDomain) \
+  X(google_protobuf_Any) \
+  X(google_protobuf_Empty) \
+  X(google_protobuf_Struct) \
+  X(google_protobuf_Struct_FieldsEntry) \
+  X(google_protobuf_Value) \
+  X(google_protobuf_ListValue) \
+  X(google_protobuf_DoubleValue) \
+  X(google_protobuf_FloatValue) \
+  X(google_protobuf_Int64Value) \
+  X(google_protobuf_UInt64Value) \
+  X(google_protobuf_Int32Value) \
+  X(google_protobuf_UInt32Value) \
+  X(google_protobuf_BoolValue) \
+  X(google_protobuf_StringValue) \
+  X(google_protobuf_BytesValue) \
+  X(google_rpc_Status) \
+  X(grpc_health_v1_HealthCheckRequest) \
+  X(grpc_health_v1_HealthCheckResponse) \
+  X(grpc_health_v1_HealthListRequest) \
+  X(grpc_health_v1_HealthListResponse) \
+  X(grpc_health_v1_HealthListResponse_StatusesEntry) \
+  X(spire_api_server_agent_v1_CountAgentsRequest) \
+  X(spire_api_server_agent_v1_CountAgentsRequest_Filter) \
+  X(spire_api_server_agent_v1_CountAgentsResponse) \
+  X(spire_api_server_agent_v1_ListAgentsRequest) \
+  X(spire_api_server_agent_v1_ListAgentsRequest_Filter) \
+  X(spire_api_server_agent_v1_ListAgentsResponse) \
+  X(spire_api_server_agent_v1_GetAgentRequest) \
+  X(spire_api_server_agent_v1_DeleteAgentRequest) \
+  X(spire_api_server_agent_v1_BanAgentRequest) \
+  X(spire_api_server_agent_v1_AttestAgentRequest) \
+  X(spire_api_server_agent_v1_AttestAgentRequest_Params) \
+  X(spire_api_server_agent_v1_AttestAgentResponse) \
+  X(spire_api_server_agent_v1_AttestAgentResponse_Result) \
+  X(spire_api_server_agent_v1_RenewAgentRequest) \
+  X(spire_api_server_agent_v1_RenewAgentResponse) \
+  X(spire_api_server_agent_v1_CreateJoinTokenRequest) \
+  X(spire_api_server_agent_v1_AgentX509SVIDParams) \
+  X(spire_api_server_agent_v1_PostStatusRequest) \
+  X(spire_api_server_agent_v1_PostStatusResponse) \
+  X(spire_api_server_bundle_v1_CountBundlesRequest) \
+  X(spire_api_server_bundle_v1_CountBundlesResponse) \
+  X(spire_api_server_bundle_v1_GetBundleRequest) \
+  X(spire_api_server_bundle_v1_AppendBundleRequest) \
+  X(spire_api_server_bundle_v1_PublishJWTAuthorityRequest) \
+  X(spire_api_server_bundle_v1_PublishJWTAuthorityResponse) \
+  X(spire_api_server_bundle_v1_PublishWITAuthorityRequest) \
+  X(spire_api_server_bundle_v1_PublishWITAuthorityResponse) \
+  X(spire_api_server_bundle_v1_ListFederatedBundlesRequest) \
+  X(spire_api_server_bundle_v1_ListFederatedBundlesResponse) \
+  X(spire_api_server_bundle_v1_GetFederatedBundleRequest) \
+  X(spire_api_server_bundle_v1_BatchCreateFederatedBundleRequest) \
+  X(spire_api_server_bundle_v1_BatchCreateFederatedBundleResponse) \
+  X(spire_api_server_bundle_v1_BatchCreateFederatedBundleResponse_Result) \
+  X(spire_api_server_bundle_v1_BatchUpdateFederatedBundleRequest) \
+  X(spire_api_server_bundle_v1_BatchUpdateFederatedBundleResponse) \
+  X(spire_api_server_bundle_v1_BatchUpdateFederatedBundleResponse_Result) \
+  X(spire_api_server_bundle_v1_BatchSetFederatedBundleRequest) \
+  X(spire_api_server_bundle_v1_BatchSetFederatedBundleResponse) \
+  X(spire_api_server_bundle_v1_BatchSetFederatedBundleResponse_Result) \
+  X(spire_api_server_bundle_v1_BatchDeleteFederatedBundleRequest) \
+  X(spire_api_server_bundle_v1_BatchDeleteFederatedBundleResponse) \
+  X(spire_api_server_bundle_v1_BatchDeleteFederatedBundleResponse_Result) \
+  X(spire_api_server_debug_v1_GetInfoRequest) \
+  X(spire_api_server_debug_v1_GetInfoResponse) \
+  X(spire_api_server_debug_v1_GetInfoResponse_Cert) \
+  X(spire_api_server_entry_v1_CountEntriesRequest) \
+  X(spire_api_server_entry_v1_CountEntriesRequest_Filter) \
+  X(spire_api_server_entry_v1_CountEntriesResponse) \
+  X(spire_api_server_entry_v1_ListEntriesRequest) \
+  X(spire_api_server_entry_v1_ListEntriesRequest_Filter) \
+  X(spire_api_server_entry_v1_ListEntriesResponse) \
+  X(spire_api_server_entry_v1_GetEntryRequest) \
+  X(spire_api_server_entry_v1_BatchCreateEntryRequest) \
+  X(spire_api_server_entry_v1_BatchCreateEntryResponse) \
+  X(spire_api_server_entry_v1_BatchCreateEntryResponse_Result) \
+  X(spire_api_server_entry_v1_BatchUpdateEntryRequest) \
+  X(spire_api_server_entry_v1_BatchUpdateEntryResponse) \
+  X(spire_api_server_entry_v1_BatchUpdateEntryResponse_Result) \
+  X(spire_api_server_entry_v1_BatchDeleteEntryRequest) \
+  X(spire_api_server_entry_v1_BatchDeleteEntryResponse) \
+  X(spire_api_server_entry_v1_BatchDeleteEntryResponse_Result) \
+  X(spire_api_server_entry_v1_GetAuthorizedEntriesRequest) \
+  X(spire_api_server_entry_v1_GetAuthorizedEntriesResponse) \
+  X(spire_api_server_entry_v1_SyncAuthorizedEntriesRequest) \
+  X(spire_api_server_entry_v1_SyncAuthorizedEntriesResponse) \
+  X(spire_api_server_entry_v1_EntryRevision) \
+  X(spire_api_server_localauthority_v1_GetJWTAuthorityStateRequest) \
+  X(spire_api_server_localauthority_v1_GetJWTAuthorityStateResponse) \
+  X(spire_api_server_localauthority_v1_PrepareJWTAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_PrepareJWTAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_ActivateJWTAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_ActivateJWTAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_TaintJWTAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_TaintJWTAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_RevokeJWTAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_RevokeJWTAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_GetX509AuthorityStateRequest) \
+  X(spire_api_server_localauthority_v1_GetX509AuthorityStateResponse) \
+  X(spire_api_server_localauthority_v1_PrepareX509AuthorityRequest) \
+  X(spire_api_server_localauthority_v1_PrepareX509AuthorityResponse) \
+  X(spire_api_server_localauthority_v1_ActivateX509AuthorityRequest) \
+  X(spire_api_server_localauthority_v1_ActivateX509AuthorityResponse) \
+  X(spire_api_server_localauthority_v1_TaintX509AuthorityRequest) \
+  X(spire_api_server_localauthority_v1_TaintX509AuthorityResponse) \
+  X(spire_api_server_localauthority_v1_TaintX509UpstreamAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_TaintX509UpstreamAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_RevokeX509UpstreamAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_RevokeX509UpstreamAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_RevokeX509AuthorityRequest) \
+  X(spire_api_server_localauthority_v1_RevokeX509AuthorityResponse) \
+  X(spire_api_server_localauthority_v1_GetWITAuthorityStateRequest) \
+  X(spire_api_server_localauthority_v1_GetWITAuthorityStateResponse) \
+  X(spire_api_server_localauthority_v1_PrepareWITAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_PrepareWITAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_ActivateWITAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_ActivateWITAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_TaintWITAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_TaintWITAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_RevokeWITAuthorityRequest) \
+  X(spire_api_server_localauthority_v1_RevokeWITAuthorityResponse) \
+  X(spire_api_server_localauthority_v1_AuthorityState) \
+  X(spire_api_server_logger_v1_GetLoggerRequest) \
+  X(spire_api_server_logger_v1_SetLogLevelRequest) \
+  X(spire_api_server_logger_v1_ResetLogLevelRequest) \
+  X(spire_api_server_svid_v1_MintX509SVIDRequest) \
+  X(spire_api_server_svid_v1_MintX509SVIDResponse) \
+  X(spire_api_server_svid_v1_MintWITSVIDRequest) \
+  X(spire_api_server_svid_v1_MintWITSVIDResponse) \
+  X(spire_api_server_svid_v1_MintJWTSVIDRequest) \
+  X(spire_api_server_svid_v1_MintJWTSVIDResponse) \
+  X(spire_api_server_svid_v1_BatchNewX509SVIDRequest) \
+  X(spire_api_server_svid_v1_BatchNewX509SVIDResponse) \
+  X(spire_api_server_svid_v1_BatchNewX509SVIDResponse_Result) \
+  X(spire_api_server_svid_v1_NewJWTSVIDRequest) \
+  X(spire_api_server_svid_v1_BatchNewWITSVIDRequest) \
+  X(spire_api_server_svid_v1_BatchNewWITSVIDResponse) \
+  X(spire_api_server_svid_v1_BatchNewWITSVIDResponse_Result) \
+  X(spire_api_server_svid_v1_NewJWTSVIDResponse) \
+  X(spire_api_server_svid_v1_NewDownstreamX509CARequest) \
+  X(spire_api_server_svid_v1_NewDownstreamX509CAResponse) \
+  X(spire_api_server_svid_v1_NewX509SVIDParams) \
+  X(spire_api_server_svid_v1_NewWITSVIDParams) \
+  X(spire_api_server_trustdomain_v1_ListFederationRelationshipsRequest) \
+  X(spire_api_server_trustdomain_v1_ListFederationRelationshipsResponse) \
+  X(spire_api_server_trustdomain_v1_GetFederationRelationshipRequest) \
+  X(spire_api_server_trustdomain_v1_BatchCreateFederationRelationshipRequest) \
+  X(spire_api_server_trustdomain_v1_BatchCreateFederationRelationshipResponse) \
+  X(spire_api_server_trustdomain_v1_BatchCreateFederationRelationshipResponse_Result) \
+  X(spire_api_server_trustdomain_v1_BatchUpdateFederationRelationshipRequest) \
+  X(spire_api_server_trustdomain_v1_BatchUpdateFederationRelationshipResponse) \
+  X(spire_api_server_trustdomain_v1_BatchUpdateFederationRelationshipResponse_Result) \
+  X(spire_api_server_trustdomain_v1_BatchDeleteFederationRelationshipRequest) \
+  X(spire_api_server_trustdomain_v1_BatchDeleteFederationRelationshipResponse) \
+  X(spire_api_server_trustdomain_v1_BatchDeleteFederationRelationshipResponse_Result) \
+  X(spire_api_server_trustdomain_v1_RefreshBundleRequest) \
+  X(spire_api_types_Selector) \
+  X(spire_api_types_SelectorMatch) \
+  X(spire_api_types_SPIFFEID) \
+  X(spire_api_types_WITSVID) \
+  X(spire_api_types_AttestationData) \
+  X(spire_api_types_Agent) \
+  X(spire_api_types_AgentMask) \
+  X(spire_api_types_X509SVID) \
+  X(spire_api_types_Bundle) \
+  X(spire_api_types_X509Certificate) \
+  X(spire_api_types_JWTKey) \
+  X(spire_api_types_WITKey) \
+  X(spire_api_types_BundleMask) \
+  X(spire_api_types_FederationRelationship) \
+  X(spire_api_types_HTTPSSPIFFEProfile) \
+  X(spire_api_types_HTTPSWebProfile) \
+  X(spire_api_types_FederationRelationshipMask) \
+  X(spire_api_types_FederatesWithMatch) \
+  X(spire_api_types_JWTSVID) \
+  X(spire_api_types_JoinToken) \
+  X(spire_api_types_Entry) \
+  X(spire_api_types_Entry_AdditionalAttributes) \
+  X(spire_api_types_EntryMask) \
+  X(spire_api_types_Status) \
+  X(spire_api_types_PermissionDeniedDetails) \
+  X(spire_api_types_Logger) \
+  X(X509SVIDRequest) \
+  X(X509SVIDResponse) \
+  X(X509SVIDResponse_FederatedBundlesEntry) \
+  X(X509SVID) \
+  X(X509BundlesRequest) \
+  X(X509BundlesResponse) \
+  X(X509BundlesResponse_BundlesEntry) \
+  X(JWTSVIDRequest) \
+  X(JWTSVIDResponse) \
+  X(JWTSVID) \
+  X(JWTBundlesRequest) \
+  X(JWTBundlesResponse) \
+  X(JWTBundlesResponse_BundlesEntry) \
+  X(ValidateJWTSVIDRequest) \
+  X(ValidateJWTSVIDResponse) \
+  X(WITSVIDRequest) \
+  X(WITSVIDResponse) \
+  X(WITSVID) \
+  X(WITBundlesRequest) \
+  X(WITBundlesResponse) \
+  X(WITBundlesResponse_BundlesEntry)
