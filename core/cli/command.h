@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Commands and their flags as one table, from which parsing, help, completion and the man page come. Verbs, flags and exit
+// codes are SPIRE's: one dash or two, "-flag value" or "-flag=value", booleans take "=true" or "=false" only, no
+// abbreviations. Commands run on the main thread and block until they are done.
+//
+// Exit codes: 0 done, 1 failed (bad flags too), 127 no such command.
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace limpet::cli {
+
+enum class FlagType : uint8_t { text, number, duration, boolean, list };
+
+struct Flag {
+  const char* name;
+  FlagType type;
+  const char* default_text;  // what an absent flag is taken for; "" is none
+  const char* help;
+};
+
+// Which programs have a command: called as spire-server, as spire-agent; `limpet` has all.
+enum Programs : unsigned { kServer = 1, kAgent = 2, kBoth = 3 };
+
+// The flags of one call, parsed and typed.
+class Flags {
+ public:
+  [[nodiscard]] const std::string& text(std::string_view name) const;
+  [[nodiscard]] int64_t number(std::string_view name) const;       // durations too, in milliseconds
+  [[nodiscard]] bool on(std::string_view name) const;
+  [[nodiscard]] const std::vector<std::string>& list(std::string_view name) const;
+  [[nodiscard]] bool given(std::string_view name) const;           // typed by the user
+
+  // INVALID_ARGUMENT with Go's wording: "flag provided but not defined: -x", "flag needs an argument: -x",
+  // "invalid value \"x\" for flag -ttl: parse error".
+  static Result<Flags> parse(std::span<const Flag> known, std::vector<std::string> arguments);
+  [[nodiscard]] const std::vector<std::string>& rest() const { return rest_; }  // what stood after the flags
+
+ private:
+  struct Value {
+    bool given = false;
+    FlagType type = FlagType::text;
+    std::string text;
+    int64_t number = 0;
+    std::vector<std::string> list;
+  };
+  Result<void> set(const Flag& flag, const char* argument);
+  [[nodiscard]] const Value& at(std::string_view name) const;
+  std::map<std::string, Value, std::less<>> values_;
+  std::vector<std::string> rest_;
+};
+
+struct Context {
+  unsigned program = kBoth;  // kServer when called as spire-server, kAgent as spire-agent, kBoth as limpet
+  const Flags* flags = nullptr;
+};
+
+struct Command {
+  const char* words;          // "entry create"
+  unsigned programs;
+  const char* summary;        // one line
+  std::vector<Flag> flags;
+  int (*run)(Context& context);
+};
+
+// Every command, in the order of the help. The table of core/cli/commands.cc.
+const std::vector<Command>& commands();
+
+// Finds the command, parses its flags and runs it. `arguments` is argv without argv[0].
+int dispatch(unsigned program, std::vector<std::string> arguments);
+
+// The help texts: of everything a program has, and of one command.
+std::string usage(unsigned program);
+std::string usage(const Command& command);
+
+}  // namespace limpet::cli

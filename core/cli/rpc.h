@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Commands ask a running server or agent over its socket and wait: a loop of their own, one connection, one call at a time.
+// Main thread only.
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "loop/uv_loop.h"
+#include "wire/grpc_client.h"
+#include "wire/unary.h"
+
+namespace limpet::cli {
+
+// "rpc error: code = NotFound desc = agent not found", as grpc-go prints an error.
+std::string rpc_text(const Error& error);
+
+class Rpc {
+ public:
+  explicit Rpc(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+
+  // One unary call, dialling first if need be. `timeout_ms` covers both.
+  template <class Request, class Response>
+  Result<wire::Message<Response>> call(std::string_view method, const wire::Message<Request>& request,
+                                       wire::CallOptions options = {.timeout_ms = 30'000, .metadata = {}}) {
+    TRY(connect());
+    Waiter<wire::Message<Response>> waiter(loop_);
+    wire::UnaryCall<Request, Response> unary;
+    unary.start(*channel_, method, request, std::move(options), waiter.done());
+    return waiter.wait();
+  }
+
+  // Connects now; UNAVAILABLE in grpc-go's words when nobody listens.
+  Result<void> connect();
+  wire::Channel& channel() { return *channel_; }
+  UvLoop& loop() { return loop_; }
+
+  // Runs the loop until one Done is called.
+  template <class T>
+  class Waiter {
+   public:
+    explicit Waiter(UvLoop& loop) : loop_(loop) {}
+    Done<T> done() { return pending_.template then<&Waiter::on_result>(this); }
+    Result<T> wait() {
+      if (!have_) loop_.run();
+      have_ = false;
+      return std::move(result_);
+    }
+
+   private:
+    void on_result(Result<T> result) {
+      result_ = std::move(result);
+      have_ = true;
+      loop_.stop();
+    }
+    UvLoop& loop_;
+    Pending<T> pending_;
+    bool have_ = false;
+    Result<T> result_ = std::unexpected(Error{});
+  };
+
+ private:
+  std::string socket_path_;
+  UvLoop loop_;
+  std::unique_ptr<wire::Channel> channel_;
+};
+
+}  // namespace limpet::cli
