@@ -34,6 +34,9 @@ inline constexpr size_t kHintBytes = 1024;
 inline constexpr size_t kCertificateBytes = 64u << 10;
 inline constexpr size_t kChainCertificates = 16;
 inline constexpr size_t kCsrBytes = 16u << 10;
+inline constexpr size_t kBundleCertificates = 1000;     // one trust domain's roots; a rotation keeps two or three
+inline constexpr size_t kBundleKeys = 2000;             // members of a bundle's JSON "keys"
+inline constexpr int kChainSignatureChecks = 32;        // tried while building one path; each costs up to 2.6 ms
 inline constexpr size_t kBundleJsonBytes = 1u << 20;
 inline constexpr size_t kAgentVersionBytes = 255;
 
