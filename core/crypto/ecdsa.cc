@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "crypto/ecdsa.h"
 
+#include <mbedtls/platform.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
