@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "crypto/ecdsa.h"
 
-#include <mbedtls/platform.h>
+#include <mbedtls/error.h>
 
 #include <algorithm>
 #include <atomic>
