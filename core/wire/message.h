@@ -38,7 +38,7 @@ struct ScanLimits {
 // that occurs twice counts as that) or RESOURCE_EXHAUSTED (a bound, named).
 Result<void> scan_message(const pb_msgdesc_t* type, BytesView bytes, const ScanLimits& bounds);
 
-// `message` is zeroed memory of the type; after an error it holds nothing.
+// `message` is zeroed memory of the type; after an error it owns nothing.
 Result<void> decode_into(const pb_msgdesc_t* type, void* message, BytesView bytes, const ScanLimits& bounds);
 Result<Bytes> encode_from(const pb_msgdesc_t* type, const void* message);
 void release(const pb_msgdesc_t* type, void* message, bool wipe_secrets);

@@ -159,7 +159,7 @@ TEST(Message, HostileBytesAreRefusedWithTheReason) {
     const auto done = decode_into(c.type, storage, c.bytes, {});
     ASSERT_FALSE(done) << c.what;
     EXPECT_NE(done.error().message.find(c.reason), std::string::npos) << c.what << ": " << done.error().text();
-    for (const uint64_t word : storage) EXPECT_EQ(word, 0u) << c.what << ": something is left behind";
+    release(c.type, storage, false);  // frees nothing: a pointer left behind would be freed twice
   }
 }
 
