@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The real event loop, on libuv. Owned by main (or a command); run() returns after stop(). One thread.
+// What uses the loop (streams, listeners, timers) is destroyed before it. Making one ignores SIGPIPE in the process: a
+// write to a vanished peer is an error of that write.
 
 #include <atomic>
 #include <memory>
