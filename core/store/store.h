@@ -59,6 +59,7 @@ class ChangeSet {
   void require_present(TableId table, BytesView key);
   void require_equal(TableId table, BytesView key, BytesView value);
   [[nodiscard]] bool empty() const { return operations_.empty(); }
+  [[nodiscard]] size_t bytes() const { return bytes_; }  // keys and values in all
 
   struct Operation {
     TableId table;
@@ -72,6 +73,7 @@ class ChangeSet {
  private:
   std::vector<Operation> operations_;
   std::vector<Precondition> preconditions_;
+  size_t bytes_ = 0;
 };
 
 // A snapshot. Views it returns die with it. Destroy it before returning to the loop.
@@ -86,6 +88,7 @@ class Snapshot {
   // Calls visit(key, value) in key order from the first key >= `from`, until it returns false or the table ends.
   Result<void> scan(TableId table, BytesView from, const std::function<bool(BytesView, BytesView)>& visit) const;
   [[nodiscard]] uint64_t count(TableId table) const;
+  [[nodiscard]] Bytes last_key(TableId table) const;  // empty: the table is empty
   // The log after `after`, oldest first. FAILED_PRECONDITION when it was pruned that far: then read everything anew.
   Result<void> changes(uint64_t after, const std::function<bool(uint64_t revision, const std::vector<Change>&)>& visit) const;
 
@@ -96,11 +99,15 @@ class Snapshot {
   std::unique_ptr<Impl> impl_;
 };
 
+class Committer;
+
 struct StoreOptions {
-  std::string path;                      // the data file, "<data_dir>/state.mdb"; "<path>-lock" stands beside it
+  std::string path = {};                 // the data file, "<data_dir>/state.mdb"; "<path>-lock" and "<path>.owner" beside it
   uint64_t map_bytes = 0;                // 0: 16 GiB on 64-bit (address space only), 1 GiB on 32-bit
   uint64_t log_keep = 100'000;           // revisions kept in the change log
   bool check_child = true;               // walk all tables in a throw-away child first
+  // Puts another committer before the local one, which it owns and commits through; empty: the local one alone.
+  std::function<std::unique_ptr<Committer>(std::unique_ptr<Committer> local)> wrap_committer = {};
 };
 
 class StoreObserver {
@@ -110,7 +117,7 @@ class StoreObserver {
   virtual void on_commit(uint64_t revision, const std::vector<Change>& changes) = 0;
 };
 
-// The commit seam: makes change sets durable in the order given. Runs on the store's writer thread.
+// The commit seam: makes change sets durable in the order given, one outcome each. Runs on the store's writer thread.
 class Committer {
  public:
   struct Outcome {
@@ -125,6 +132,7 @@ class Store {
  public:
   // Opens or creates. FAILED_PRECONDITION: written by a newer version (nothing is touched). UNAVAILABLE: path and reason.
   // A damaged file is set aside as "<path>.damaged-<unix time>" and a new one begun; damage() then says what was lost.
+  // Blocks: call it before the loop runs, and before threads are started (the check forks).
   static Result<std::unique_ptr<Store>> open(Loop& loop, StoreOptions options);
   ~Store();  // waits for the writer thread; change sets not yet committed get CANCELLED
   Store(const Store&) = delete;
@@ -132,13 +140,16 @@ class Store {
 
   [[nodiscard]] Snapshot read() const;
   // The revision, once durable. ABORTED: a precondition did not hold, nothing was written: read again and retry.
-  // RESOURCE_EXHAUSTED (disk or map full) and UNAVAILABLE (read-only): nothing was written, reads go on.
+  // RESOURCE_EXHAUSTED (disk or map full, too many change sets waiting) and UNAVAILABLE (read-only): nothing was written,
+  // reads go on. INVALID_ARGUMENT: a key that is empty or longer than 511 bytes.
   void commit(ChangeSet changes, Done<uint64_t> done);
   void subscribe(StoreObserver& observer);
   void unsubscribe(StoreObserver& observer);
   [[nodiscard]] const std::string& damage() const;  // empty: the file was sound
   // True while the last commit failed for lack of space or a read-only disk; for health.
   [[nodiscard]] bool read_only() const;
+  // Blocks until every change set handed in so far was tried and its answer posted to the loop. For tests and shutdown.
+  void settle();
 
  private:
   struct Impl;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// How a commit's changes stand in the log: per change one byte of table, one byte of kind (0 put, 1 deleted), the key's
+// length in two bytes, big-endian, and the key. Pure functions.
+
+#include <optional>
+#include <vector>
+
+#include "store/store.h"
+
+namespace limpet {
+
+Bytes encode_changes(const std::vector<Change>& changes);
+std::optional<std::vector<Change>> decode_changes(BytesView bytes);  // nullopt: malformed
+
+}  // namespace limpet
