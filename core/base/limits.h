@@ -43,4 +43,18 @@ inline constexpr size_t kAgentVersionBytes = 255;
 // ---- attestation ----
 inline constexpr int kAttestationRounds = 8;            // challenges in one attempt
 
+// ---- plugins ----
+inline constexpr size_t kPluginFileBytes = 64u << 20;   // a shared object; hashed whole before it is mapped
+inline constexpr size_t kPluginQueue = 1024;            // calls waiting for one BLOCKING or SERIAL plugin
+inline constexpr size_t kPluginSpentOps = 64;           // answered calls remembered, to catch a second answer
+inline constexpr size_t kPluginTextBytes = 8192;        // one message, selector or name that a plugin hands over
+inline constexpr size_t kPluginItems = 4096;            // selectors or keys in one answer
+inline constexpr int64_t kPluginBudgetMs = 10;          // a call on the loop thread; longer ones are logged
+inline constexpr int64_t kPluginStopMs = 2'000;         // how long a plugin may take to end its calls when it is stopped
+inline constexpr int64_t kPluginConfigureMs = 30'000;   // an HSM or a TPM may have to start
+inline constexpr int64_t kNodeAttestMs = 60'000;        // one round; a TPM's credential activation takes seconds
+inline constexpr int64_t kWorkloadAttestMs = 10'000;    // hashing a large executable on slow flash
+inline constexpr int64_t kKeyGenerateMs = 120'000;      // RSA-4096 on a small ARM core
+inline constexpr int64_t kKeySignMs = 10'000;           // a TPM's RSA signature behind a few others
+
 }  // namespace limpet::limits

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loader: descriptor checks, and shared objects by path and digest.
+#include "plugin/loader.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limpet_plugin.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/bytes.h"
+#include "base/limits.h"
+#include "crypto/key.h"
+
+namespace limpet {
+namespace {
+
+constexpr size_t kMaxComponents = 64;   // a descriptor without its terminating NULL must not send us through memory
+constexpr size_t kMaxNameBytes = 64;
+
+std::unexpected<Error> refuse(std::string_view what, std::string_view why) {
+  return fail(Code::failed_precondition, "plugin " + std::string(what) + " refused: " + std::string(why));
+}
+
+bool short_text(const char* text, size_t limit) { return text != nullptr && text[0] != 0 && strnlen(text, limit + 1) <= limit; }
+
+// Names become selector types and path segments: lower case, digits, '-' and '_' only.
+bool well_formed_name(const char* name) {
+  if (!short_text(name, kMaxNameBytes)) return false;
+  for (const char* c = name; *c != 0; ++c) {
+    if ((*c < 'a' || *c > 'z') && (*c < '0' || *c > '9') && *c != '_' && *c != '-') return false;
+  }
+  return true;
+}
+
+// ---- tables: nullptr when complete, else what is wrong ----
+const char* check_table(const limpet_node_attestor_agent& t) {
+  if (!LIMPET_HAS(&t, limpet_node_attestor_agent, close)) return "its node attestor (agent) table is too short";
+  if (!t.open || !t.payload || !t.answer || !t.close) return "its node attestor (agent) table lacks a function";
+  return nullptr;
+}
+const char* check_table(const limpet_node_attestor_server& t) {
+  if (!LIMPET_HAS(&t, limpet_node_attestor_server, close)) return "its node attestor (server) table is too short";
+  if (!t.open || !t.step || !t.close) return "its node attestor (server) table lacks a function";
+  return nullptr;
+}
+const char* check_table(const limpet_workload_attestor& t) {
+  if (!LIMPET_HAS(&t, limpet_workload_attestor, attest)) return "its workload attestor table is too short";
+  return t.attest ? nullptr : "its workload attestor table lacks attest";
+}
+const char* check_table(const limpet_key_manager& t) {
+  if (!LIMPET_HAS(&t, limpet_key_manager, sign)) return "its key manager table is too short";
+  if (!t.generate || !t.list || !t.sign) return "its key manager table lacks a function";
+  return nullptr;
+}
+
+const char* check_vtable(const limpet_component& c) {
+  const std::string_view id = c.interface_id;
+  if (id == LIMPET_NODE_ATTESTOR_AGENT) return check_table(*static_cast<const limpet_node_attestor_agent*>(c.vtable));
+  if (id == LIMPET_NODE_ATTESTOR_SERVER) return check_table(*static_cast<const limpet_node_attestor_server*>(c.vtable));
+  if (id == LIMPET_WORKLOAD_ATTESTOR) return check_table(*static_cast<const limpet_workload_attestor*>(c.vtable));
+  if (id == LIMPET_KEY_MANAGER) return check_table(*static_cast<const limpet_key_manager*>(c.vtable));
+  return nullptr;  // an interface of a later host: not ours to judge, and never called
+}
+
+const char* check_component(const limpet_component& c) {
+  if (!LIMPET_HAS(&c, limpet_component, vtable)) return "a component struct is too short";
+  if (!short_text(c.interface_id, kMaxNameBytes)) return "a component has no interface id";
+  if (!well_formed_name(c.name)) return "a component has no name of lower-case letters, digits, '-' and '_'";
+  if (!c.create || !c.destroy || !c.configure) return "a component lacks create, destroy or configure";
+  if (c.vtable == nullptr) return "a component has no table of functions";
+  return check_vtable(c);
+}
+
+std::string numbers(uint32_t major, uint32_t minor) { return std::to_string(major) + "." + std::to_string(minor); }
+
+// A file descriptor closed on return unless kept.
+struct Fd {
+  int fd = -1;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Result<std::string> digest_of(int fd, size_t size, std::string_view path) {
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (map == MAP_FAILED) return refuse(path, std::string("cannot be read: ") + std::strerror(errno));
+  const Bytes sum = sha256({static_cast<const uint8_t*>(map), size});
+  ::munmap(map, size);
+  return hex_encode(sum);
+}
+
+Result<size_t> check_file(int fd, std::string_view path) {
+  struct stat st = {};
+  if (::fstat(fd, &st) != 0) return refuse(path, std::string("cannot be examined: ") + std::strerror(errno));
+  if (!S_ISREG(st.st_mode)) return refuse(path, "it is not a regular file");
+  if ((st.st_mode & S_IWOTH) != 0) return refuse(path, "every user may write it; run chmod o-w on it and check its content");
+  const auto size = static_cast<size_t>(st.st_size);
+  if (size == 0) return refuse(path, "the file is empty");
+  if (size > limits::kPluginFileBytes) return refuse(path, "the file is larger than 64 MiB");
+  return size;
+}
+
+}  // namespace
+
+Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what) {
+  const limpet_plugin* p = entry(LIMPET_ABI_MAJOR, LIMPET_ABI_MINOR);
+  const std::string ours = numbers(LIMPET_ABI_MAJOR, LIMPET_ABI_MINOR);
+  if (p == nullptr) return refuse(what, "it says it cannot live with plugin ABI " + ours + "; use a build of it for this limpet");
+  if (!LIMPET_HAS(p, limpet_plugin, components)) return refuse(what, "its descriptor struct is too short");
+  if (p->abi_major != LIMPET_ABI_MAJOR || p->abi_minor > LIMPET_ABI_MINOR) {
+    return refuse(what, "it needs plugin ABI " + numbers(p->abi_major, p->abi_minor) + ", this limpet has " + ours);
+  }
+  if (!short_text(p->id, 255) || !short_text(p->version, 255) || !short_text(p->license, 255)) {
+    return refuse(what, "its descriptor lacks id, version or license");
+  }
+  if (p->components == nullptr || p->components[0] == nullptr) return refuse(what, "it has no components");
+  for (size_t i = 0; p->components[i] != nullptr; ++i) {
+    if (i == kMaxComponents) return refuse(what, "it lists more than 64 components");
+    if (const char* wrong = check_component(*p->components[i])) return refuse(what, wrong);
+  }
+  return p;
+}
+
+Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256) {
+  Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return fail(Code::not_found, "plugin " + path + " cannot be opened: " + std::strerror(errno));
+  TRY_ASSIGN(const size_t size, check_file(file.fd, path));
+  TRY_ASSIGN(const std::string digest, digest_of(file.fd, size, path));
+  if (digest != sha256) {
+    return refuse(path, "its SHA-256 is " + digest + " but the configuration expects " +
+                            (sha256.empty() ? "none; set sha256" : std::string(sha256)));
+  }
+  // The checked descriptor is mapped, not the path: the name could point elsewhere by now. The descriptor stays open for
+  // the life of the process because the dynamic linker knows objects by name, and a reused number would find this one.
+  const std::string name = "/proc/self/fd/" + std::to_string(file.fd);
+  void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (handle == nullptr) return refuse(path, std::string("the dynamic linker says: ") + ::dlerror());
+  file.fd = -1;
+  void* entry = ::dlsym(handle, "limpet_plugin_main");
+  if (entry == nullptr) return refuse(path, "it does not export limpet_plugin_main");
+  return open_plugin(reinterpret_cast<PluginMain>(entry), path);
+}
+
+const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id, std::string_view name) {
+  for (size_t i = 0; plugin.components[i] != nullptr; ++i) {
+    const limpet_component* c = plugin.components[i];
+    if (interface_id == c->interface_id && (name.empty() || name == c->name)) return c;
+  }
+  return nullptr;
+}
+
+}  // namespace limpet

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the shipped plugins share when they talk to the host through limpet_plugin.h: views of borrowed values, ending an
+// op with an Error, and reading the JSON configuration strictly. Linked into each plugin; any thread.
+
+#include <limpet_plugin.h>
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+
+struct yyjson_doc;
+struct yyjson_val;
+
+namespace limpet::kit {
+
+inline std::string_view view(limpet_str s) { return s.len == 0 ? std::string_view() : std::string_view(s.ptr, s.len); }
+inline BytesView view(limpet_bytes b) { return {b.ptr, b.len}; }
+inline limpet_str lend(std::string_view s) { return {s.data(), s.size()}; }
+inline limpet_bytes lend(BytesView b) { return {b.data(), b.size()}; }
+
+// The status for an error; valid as long as `error` is.
+inline limpet_status status_of(const Error& error) {
+  return {sizeof(limpet_status), static_cast<limpet_code>(error.code), lend(error.message), 0, 0};
+}
+inline void end(limpet_op* op, limpet_done done, const Result<void>& result) {
+  if (result) return done(op, nullptr);
+  const limpet_status status = status_of(result.error());
+  done(op, &status);
+}
+
+void log(const limpet_host* host, int32_t level, std::string_view message);
+
+// One JSON object with known keys. Reading a key checks its type; finish() refuses the keys that were never asked for.
+// The first error wins and is kept until finish(). INVALID_ARGUMENT.
+class ConfigReader {
+ public:
+  explicit ConfigReader(std::string_view json);
+  ~ConfigReader();
+  ConfigReader(const ConfigReader&) = delete;
+  ConfigReader& operator=(const ConfigReader&) = delete;
+
+  std::string text(const char* key);                    // empty when absent
+  bool flag(const char* key, bool absent);
+  int64_t number(const char* key, int64_t absent);
+  Result<void> finish();
+
+ private:
+  yyjson_val* find(const char* key);
+  void wrong(const char* key, const char* expected);
+  yyjson_doc* doc_ = nullptr;
+  yyjson_val* root_ = nullptr;
+  std::set<std::string, std::less<>> known_;
+  std::optional<Error> error_;
+};
+
+}  // namespace limpet::kit
