@@ -40,13 +40,14 @@ const Mask* mask_of(bool has, const Mask& mask) {
 }
 
 // ---- entries ----
-// IDs and selectors are parsed; check_entry() judges the rest. With a mask only the named fields are read (an update).
-// INVALID_ARGUMENT; the text is what follows "failed to convert entry: ".
+// IDs and names are parsed, an absent ID stays empty; check_entry() judges the rest, selectors included. With a mask only
+// the named fields are read (an update).
+// INVALID_ARGUMENT "invalid spiffe ID: ...": what follows "failed to convert entry: ".
 Result<Entry> read_entry(const spire_api_types_Entry& entry, const spire_api_types_EntryMask* mask = nullptr);
 void write_entry(spire_api_types_Entry& out, const Entry& entry, const spire_api_types_EntryMask* mask = nullptr);
 
 // ---- bundles ----
-// INVALID_ARGUMENT "trust domain argument is not valid: ...", and for a damaged certificate or key its own text.
+// INVALID_ARGUMENT "invalid trust domain: ...", "unable to parse X.509 authority: ...", "unable to parse JWT authority: ...".
 Result<Bundle> read_bundle(const spire_api_types_Bundle& bundle, const spire_api_types_BundleMask* mask = nullptr);
 Result<std::vector<X509Authority>> read_x509_authorities(const spire_api_types_X509Certificate* list, pb_size_t count);
 Result<JwtAuthority> read_jwt_authority(const spire_api_types_JWTKey& key);
