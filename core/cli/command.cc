@@ -128,13 +128,29 @@ std::string usage(const Command& command) {
   return text;
 }
 
+namespace {
+
+bool has_own(const Command& command) {
+  for (const Command& other : commands()) {
+    if (other.programs == kLimpet && std::string_view(other.words) == command.words) return true;
+  }
+  return false;
+}
+
+bool belongs(const Command& command, unsigned program) {
+  if ((command.programs & program) != 0) return true;
+  return program == kLimpet && !has_own(command);
+}
+
+}  // namespace
+
 std::string usage(unsigned program) {
   const char* name = program == kServer ? "spire-server" : program == kAgent ? "spire-agent" : "limpet";
   std::string text = std::string("Usage: ") + name + " [--version] [--help] <command> [<flags>]\n\nCommands:\n";
   size_t width = 0;
   for (const Command& command : commands()) width = std::max(width, std::string_view(command.words).size());
   for (const Command& command : commands()) {
-    if ((command.programs & program) == 0) continue;
+    if (!belongs(command, program)) continue;
     text += std::string("    ") + command.words + std::string(width + 2 - std::string_view(command.words).size(), ' ') +
             command.summary + "\n";
   }
@@ -172,7 +188,7 @@ int dispatch(unsigned program, std::vector<std::string> arguments) {
   const Command* found = nullptr;
   size_t words = 0;
   for (const Command& command : commands()) {
-    if ((command.programs & program) == 0) continue;
+    if (!belongs(command, program)) continue;
     const size_t count = matches_words(command, arguments);
     if (count > words) found = &command, words = count;
   }

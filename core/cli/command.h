@@ -26,8 +26,9 @@ struct Flag {
   const char* help;
 };
 
-// Which programs have a command: called as spire-server, as spire-agent; `limpet` has all.
-enum Programs : unsigned { kServer = 1, kAgent = 2, kBoth = 3 };
+// Which programs have a command: called as spire-server, as spire-agent, as limpet. `limpet` has what the other two have,
+// unless it has a command of the same words of its own.
+enum Programs : unsigned { kServer = 1, kAgent = 2, kLimpet = 4 };
 
 // The flags of one call, parsed and typed.
 class Flags {
@@ -58,7 +59,7 @@ class Flags {
 };
 
 struct Context {
-  unsigned program = kBoth;  // kServer when called as spire-server, kAgent as spire-agent, kBoth as limpet
+  unsigned program = kLimpet;
   const Flags* flags = nullptr;
 };
 

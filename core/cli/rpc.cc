@@ -13,7 +13,14 @@ Result<void> Rpc::connect() {
   wire::DialOptions options;
   options.unix_path = socket_path_;
   wire::dial(loop_, std::move(options), waiter.done());
-  TRY_ASSIGN(channel_, waiter.wait());
+  auto channel = waiter.wait();
+  if (!channel) {
+    Error error = std::move(channel).error();
+    const auto place = error.message.find("dial unix ");
+    if (role_ == kServer && place != std::string::npos) error.message.insert(place + 10, "//");
+    return std::unexpected(std::move(error));
+  }
+  channel_ = std::move(*channel);
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/command.h"
 #include "loop/uv_loop.h"
 #include "wire/grpc_client.h"
 #include "wire/unary.h"
@@ -19,7 +20,8 @@ std::string rpc_text(const Error& error);
 
 class Rpc {
  public:
-  explicit Rpc(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+  // `role` is kServer or kAgent: SPIRE's server commands print the socket's path with "//" before it.
+  Rpc(std::string socket_path, unsigned role) : socket_path_(std::move(socket_path)), role_(role) {}
 
   // One unary call, dialling first if need be. `timeout_ms` covers both.
   template <class Request, class Response>
@@ -63,6 +65,7 @@ class Rpc {
 
  private:
   std::string socket_path_;
+  unsigned role_;
   UvLoop loop_;
   std::unique_ptr<wire::Channel> channel_;
 };

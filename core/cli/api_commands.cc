@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/api_commands.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+
+#include "base/clock.h"
+#include "cli/session.h"
+#include "crypto/x509.h"
+#include "proto/workload.pb.h"
+#include "wire/proto_json.h"
+
+namespace limpet::cli {
+
+using wire::Message;
+using wire::items;
+using wire::view;
+
+namespace {
+
+constexpr const char* kFetch = "/SpiffeWorkloadAPI/FetchX509SVID";
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The Workload API's stream of X.509-SVIDs, one message at a time.
+class SvidStream {
+ public:
+  SvidStream(Rpc& rpc, int64_t timeout_ms) : rpc_(rpc), received_(rpc.loop()), sent_(rpc.loop()) {
+    call_ = rpc.channel().open(kFetch, {.timeout_ms = timeout_ms, .metadata = {{"workload.spiffe.io", "true"}}});
+    call_->send({}, sent_.done());
+    call_->close_send();
+  }
+  Result<Message<X509SVIDResponse>> next() {
+    call_->receive(received_.done());
+    TRY_ASSIGN(const auto bytes, received_.wait());
+    if (!bytes) return fail(Code::unavailable, "EOF");
+    auto message = Message<X509SVIDResponse>::decode(*bytes);
+    if (message) message->mark_secret();
+    return message;
+  }
+
+ private:
+  Rpc& rpc_;
+  std::unique_ptr<wire::ClientCall> call_;
+  Rpc::Waiter<std::optional<Bytes>> received_;
+  Rpc::Waiter<void> sent_;
+};
+
+// Errors of the Workload API are printed bare, without "Error: ".
+int api_failed(const Error& error) {
+  std::fprintf(stderr, "%s\n", rpc_text(error).c_str());
+  return 1;
+}
+
+void print_validity(const char* what, const Certificate& certificate) {
+  std::printf("%s Valid After:\t%s\n", what, TimeText(certificate.not_before).go());
+  std::printf("%s Valid Until:\t%s\n", what, TimeText(certificate.not_after).go());
+}
+
+Result<void> print_svid(const X509SVID& svid) {
+  TRY_ASSIGN_WITHIN("x509_svid", const auto chain, parse_certificates(view(svid.x509_svid)));
+  TRY_ASSIGN_WITHIN("bundle", const auto roots, parse_certificates(view(svid.bundle)));
+  if (chain.empty()) return fail(Code::internal, "the agent sent an SVID without a certificate");
+  std::printf("SPIFFE ID:\t\t%s\n", std::string(view(svid.spiffe_id)).c_str());
+  if (!view(svid.hint).empty()) std::printf("Hint:\t\t\t%s\n", std::string(view(svid.hint)).c_str());
+  print_validity("SVID", chain[0]);
+  for (size_t i = 1; i < chain.size(); ++i) {
+    print_validity(("Intermediate #" + std::to_string(i)).c_str(), chain[i]);
+  }
+  for (size_t i = 0; i < roots.size(); ++i) print_validity(("CA #" + std::to_string(i + 1)).c_str(), roots[i]);
+  std::putchar('\n');
+  return {};
+}
+
+Result<void> print_update(const X509SVIDResponse& update, int64_t took_ns) {
+  std::printf("Received %s after %s\n\n", counted(update.svids_count, "svid", "svids").c_str(),
+              go_duration(took_ns).c_str());
+  for (const auto& svid : items(update.svids, update.svids_count)) TRY(print_svid(svid));
+  std::fflush(stdout);
+  return {};
+}
+
+Result<std::string> certificates_pem(BytesView concatenated) {
+  TRY_ASSIGN(const auto certificates, parse_certificates(concatenated));
+  std::string pem;
+  for (const Certificate& certificate : certificates) pem += pem_encode("CERTIFICATE", certificate.der);
+  return pem;
+}
+
+Result<void> write_svids(const std::string& directory, const X509SVIDResponse& update, bool silent) {
+  const auto put = [&](const char* what, size_t index, const std::string& name, std::string_view content, uint32_t mode) {
+    const std::string path = directory + "/" + name;
+    if (!silent) std::printf("Writing %s #%zu to file %s.\n", what, index, path.c_str());
+    return write_file(path, content, mode);
+  };
+  for (size_t i = 0; i < update.svids_count; ++i) {
+    const X509SVID& svid = update.svids[i];
+    const std::string number = std::to_string(i);
+    TRY_ASSIGN_WITHIN("x509_svid", const std::string chain, certificates_pem(view(svid.x509_svid)));
+    TRY_ASSIGN_WITHIN("bundle", const std::string roots, certificates_pem(view(svid.bundle)));
+    std::string key = pem_encode("PRIVATE KEY", view(svid.x509_svid_key));
+    TRY(put("SVID", i, "svid." + number + ".pem", chain, 0644));
+    const auto written = put("key", i, "svid." + number + ".key", key, 0600);
+    wipe(key.data(), key.size());
+    TRY(written);
+    TRY(put("bundle", i, "bundle." + number + ".pem", roots, 0644));
+  }
+  for (size_t i = 0; i < update.federated_bundles_count; ++i) {
+    TRY_ASSIGN_WITHIN("federated bundle", const std::string roots,
+                      certificates_pem(view(update.federated_bundles[i].value)));
+    TRY(put("federated bundle", i, "federated_bundle.0." + std::to_string(i) + ".pem", roots, 0644));
+  }
+  return {};
+}
+
+int fetch(Context& context) {
+  return with_rpc(context, kAgent, [&context](Rpc& rpc, bool json) {
+    const int64_t started = now_ns();
+    if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
+    SvidStream stream(rpc, context.flags->number("timeout"));
+    const auto update = stream.next();
+    if (!update) return api_failed(update.error());
+    const bool silent = context.flags->on("silent");
+    if (json) {
+      std::printf("%s\n", wire::to_json(*update).c_str());
+    } else if (!silent) {
+      if (const auto printed = print_update(**update, now_ns() - started); !printed) return failed(printed.error());
+    }
+    const std::string& directory = context.flags->text("write");
+    if (directory.empty()) return 0;
+    const auto written = write_svids(directory, **update, silent || json);
+    return written ? 0 : failed(written.error());
+  });
+}
+
+int watch(Context& context) {
+  return with_rpc(context, kAgent, [](Rpc& rpc, bool) {
+    if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
+    SvidStream stream(rpc, 0);
+    for (;;) {
+      const int64_t started = now_ns();
+      const auto update = stream.next();
+      if (!update) return api_failed(update.error());
+      if (const auto printed = print_update(**update, now_ns() - started); !printed) return failed(printed.error());
+    }
+  });
+}
+
+std::vector<Flag> fetch_flags() {
+  return {{"timeout", FlagType::duration, "1s", "How long to wait for the agent"},
+          {"silent", FlagType::boolean, "false", "Print nothing"},
+          {"write", FlagType::text, "", "A directory to write svid.N.pem, svid.N.key and bundle.N.pem into"},
+          agent_socket_flag(), instance_flag(), output_flag()};
+}
+
+}  // namespace
+
+std::vector<Command> api_commands() {
+  return {
+      {"api fetch x509", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
+      {"api fetch", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
+      {"api watch", kAgent, "Prints this process's X.509-SVIDs whenever they change",
+       {agent_socket_flag(), instance_flag(), output_flag()}, watch},
+  };
+}
+
+}  // namespace limpet::cli

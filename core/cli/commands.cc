@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/agent_commands.h"
+#include "cli/api_commands.h"
+#include "cli/command.h"
+#include "cli/entry_commands.h"
+#include "cli/health_commands.h"
+#include "cli/run_commands.h"
+#include "cli/server_commands.h"
+
+namespace limpet::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> kAll = [] {
+    std::vector<Command> all = run_commands();
+    for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), api_commands()}) {
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  }();
+  return kAll;
+}
+
+}  // namespace limpet::cli

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The command `x509 mint`: a key made here, its certificate from the server.
+
+#include "cli/command.h"
+
+namespace limpet::cli {
+
+Command x509_mint_command();
+
+}  // namespace limpet::cli

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/run_commands.h"
+
+#include <cstdio>
+
+#include "cli/output.h"
+
+namespace limpet::cli {
+
+namespace {
+
+Runner the_runner{};  // set once by main() before any command runs
+
+// ---- flags that override the file ----
+void take(const Flags& flags, const char* name, std::string& value) {
+  if (flags.given(name)) value = flags.text(name);
+}
+
+Result<void> take_port(const Flags& flags, const char* name, uint16_t& port) {
+  if (!flags.given(name)) return {};
+  const int64_t number = flags.number(name);
+  if (number < 1 || number > 65535) {
+    return fail(Code::invalid_argument, std::string("-") + name + " must be between 1 and 65535");
+  }
+  port = static_cast<uint16_t>(number);
+  return {};
+}
+
+void take_log(const Flags& flags, LogConfig& log) {
+  take(flags, "logFile", log.file);
+  take(flags, "logFormat", log.format);
+  take(flags, "logLevel", log.level);
+}
+
+Result<void> override_server(const Flags& flags, ServerConfig& server) {
+  take(flags, "bindAddress", server.bind_address);
+  take(flags, "socketPath", server.socket_path);
+  take(flags, "trustDomain", server.trust_domain);
+  take(flags, "dataDir", server.data_dir);
+  take_log(flags, server.log);
+  return take_port(flags, "serverPort", server.bind_port);
+}
+
+Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
+  take(flags, "serverAddress", agent.server_address);
+  take(flags, "socketPath", agent.socket_path);
+  take(flags, "trustDomain", agent.trust_domain);
+  take(flags, "dataDir", agent.data_dir);
+  take(flags, "trustBundle", agent.trust_bundle_path);
+  take(flags, "trustBundleFormat", agent.trust_bundle_format);
+  take(flags, "joinToken", agent.join_token);
+  take(flags, "joinTokenFile", agent.join_token_file);
+  if (flags.given("insecureBootstrap")) agent.insecure_bootstrap = flags.on("insecureBootstrap");
+  if (flags.given("allowUnauthenticatedVerifiers")) {
+    agent.allow_unauthenticated_verifiers = flags.on("allowUnauthenticatedVerifiers");
+  }
+  take_log(flags, agent.log);
+  return take_port(flags, "serverPort", agent.server_port);
+}
+
+// "server", "agent" or "server,agent": what the file has beyond them is left alone.
+Result<void> keep_roles(const std::string& roles, Config& config) {
+  bool server = false;
+  bool agent = false;
+  size_t start = 0;
+  while (start <= roles.size()) {
+    const size_t end = std::min(roles.find(',', start), roles.size());
+    const std::string role = roles.substr(start, end - start);
+    if (role != "server" && role != "agent") {
+      return fail(Code::invalid_argument, "-role takes server, agent or server,agent; \"" + role + "\" is none of them");
+    }
+    (role == "server" ? server : agent) = true;
+    start = end + 1;
+  }
+  if (server && !config.server) return fail(Code::invalid_argument, "the configuration has no [server] table");
+  if (agent && !config.agent) return fail(Code::invalid_argument, "the configuration has no [agent] table");
+  if (!server) config.server.reset();
+  if (!agent) config.agent.reset();
+  return {};
+}
+
+Result<Config> configured(const Flags& flags, const std::string& roles) {
+  TRY_ASSIGN(Config config, load_config(flags.text("config")));
+  TRY(keep_roles(roles, config));
+  if (config.server) TRY(override_server(flags, *config.server));
+  if (config.agent) TRY(override_agent(flags, *config.agent));
+  return config;
+}
+
+int run_roles(Context& context, const std::string& roles) {
+  const auto config = configured(*context.flags, roles);
+  if (!config) return failed(config.error());
+  return the_runner.run(*config);
+}
+
+int run_server(Context& context) { return run_roles(context, "server"); }
+int run_agent(Context& context) { return run_roles(context, "agent"); }
+int run_limpet(Context& context) {
+  if (context.flags->text("role").empty()) {
+    return failed(Error{Code::invalid_argument, "which role? Say -role=server, -role=agent or -role=server,agent"});
+  }
+  return run_roles(context, context.flags->text("role"));
+}
+
+Result<Config> checked(const Flags& flags) {
+  TRY_ASSIGN(Config config, load_config(flags.text("config")));
+  TRY(the_runner.check(config));
+  return config;
+}
+
+int validate_as(Context& context, const char* what, bool print) {
+  const auto config = checked(*context.flags);
+  if (!config) {
+    std::fprintf(stderr, "%s configuration file is invalid: %s\n", what, config.error().message.c_str());
+    return 1;
+  }
+  std::printf("%s configuration file is valid.\n", what);
+  if (print) std::printf("\n%s", config_to_toml(*config).c_str());
+  return 0;
+}
+
+int validate_server(Context& context) { return validate_as(context, "SPIRE server", false); }
+int validate_agent(Context& context) { return validate_as(context, "SPIRE agent", false); }
+int validate_limpet(Context& context) { return validate_as(context, "Limpet", true); }
+
+// ---- flags ----
+Flag config_flag(const char* path) { return {"config", FlagType::text, path, "The configuration file"}; }
+
+void add(std::vector<Flag>& flags, std::initializer_list<Flag> more) { flags.insert(flags.end(), more); }
+
+std::vector<Flag> shared_flags(const char* config, const char* socket_help) {
+  return {config_flag(config),
+          {"socketPath", FlagType::text, "", socket_help},
+          {"trustDomain", FlagType::text, "", "The trust domain"},
+          {"dataDir", FlagType::text, "", "The directory the state is kept in"},
+          {"serverPort", FlagType::number, "", "The server's port"},
+          {"logFile", FlagType::text, "", "The file to log to; standard error when left out"},
+          {"logFormat", FlagType::text, "", "text or json"},
+          {"logLevel", FlagType::text, "", "DEBUG, INFO, WARN or ERROR"}};
+}
+
+void add_server_flags(std::vector<Flag>& flags) {
+  add(flags, {{"bindAddress", FlagType::text, "", "The address the server listens on"}});
+}
+
+void add_agent_flags(std::vector<Flag>& flags) {
+  add(flags, {{"serverAddress", FlagType::text, "", "The server's address"},
+              {"trustBundle", FlagType::text, "", "The file with the trust bundle to begin with"},
+              {"trustBundleFormat", FlagType::text, "", "pem or spiffe"},
+              {"insecureBootstrap", FlagType::boolean, "false", "Begin without a trust bundle: for trying out only"},
+              {"joinToken", FlagType::text, "", "The join token"},
+              {"joinTokenFile", FlagType::text, "", "The file with the join token"},
+              {"allowUnauthenticatedVerifiers", FlagType::boolean, "false", "Give bundles to unregistered workloads"}});
+}
+
+}  // namespace
+
+void set_runner(const Runner& runner) { the_runner = runner; }
+
+std::vector<Command> run_commands() {
+  auto server = shared_flags("conf/server/server.conf", "Where the server's API socket is put");
+  add_server_flags(server);
+  auto agent = shared_flags("conf/agent/agent.conf", "Where the Workload API socket is put");
+  add_agent_flags(agent);
+  auto both = shared_flags("/etc/limpet/limpet.toml", "Where the role's socket is put");
+  add_server_flags(both);
+  add_agent_flags(both);
+  add(both, {{"role", FlagType::text, "", "server, agent or server,agent"}});
+  return {
+      {"run", kServer, "Runs the server", server, run_server},
+      {"run", kAgent, "Runs the agent", agent, run_agent},
+      {"run", kLimpet, "Runs the server, the agent or both", both, run_limpet},
+      {"validate", kServer, "Checks a server's configuration", {config_flag("conf/server/server.conf")}, validate_server},
+      {"validate", kAgent, "Checks an agent's configuration", {config_flag("conf/agent/agent.conf")}, validate_agent},
+      {"validate", kLimpet, "Checks a configuration and prints what it comes to", {config_flag("/etc/limpet/limpet.toml")},
+       validate_limpet},
+  };
+}
+
+}  // namespace limpet::cli
