@@ -175,7 +175,7 @@ size_t matches_words(const Command& command, const std::vector<std::string>& arg
 
 }  // namespace
 
-int dispatch(unsigned program, std::vector<std::string> arguments) {
+int dispatch(unsigned program, std::vector<std::string> arguments, const Runner& runner) {
   if (!arguments.empty() && (arguments[0] == "--version" || arguments[0] == "-version" || arguments[0] == "-v")) {
     std::printf("%s\n", LIMPET_VERSION);
     return 0;
@@ -208,7 +208,7 @@ int dispatch(unsigned program, std::vector<std::string> arguments) {
     std::fprintf(stderr, "%s\n%s", flags.error().message.c_str(), usage(*found).c_str());
     return 1;
   }
-  Context context{program, &*flags};
+  Context context{program, &*flags, &runner};
   return found->run(context);
 }
 

@@ -15,6 +15,10 @@
 
 #include "base/result.h"
 
+namespace limpet {
+struct Config;
+}
+
 namespace limpet::cli {
 
 enum class FlagType : uint8_t { text, number, duration, boolean, list };
@@ -58,9 +62,17 @@ class Flags {
   std::vector<std::string> rest_;
 };
 
+// What runs the roles, given by main(): this folder does not know how a server or an agent works inside.
+struct Runner {
+  int (*run)(const Config& config);  // until a signal ends it; the exit code
+  // Checks what only the roles know (plugins and their data, by a dry run). Nothing is started or written.
+  Result<void> (*check)(const Config& config);
+};
+
 struct Context {
   unsigned program = kLimpet;
   const Flags* flags = nullptr;
+  const Runner* runner = nullptr;
 };
 
 struct Command {
@@ -75,7 +87,7 @@ struct Command {
 const std::vector<Command>& commands();
 
 // Finds the command, parses its flags and runs it. `arguments` is argv without argv[0].
-int dispatch(unsigned program, std::vector<std::string> arguments);
+int dispatch(unsigned program, std::vector<std::string> arguments, const Runner& runner);
 
 // The help texts: of everything a program has, and of one command.
 std::string usage(unsigned program);

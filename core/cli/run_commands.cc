@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/run_commands.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "cli/output.h"
+#include "config/config.h"
 
 namespace limpet::cli {
 
 namespace {
-
-Runner the_runner{};  // set once by main() before any command runs
 
 // ---- flags that override the file ----
 void take(const Flags& flags, const char* name, std::string& value) {
@@ -90,7 +90,7 @@ Result<Config> configured(const Flags& flags, const std::string& roles) {
 int run_roles(Context& context, const std::string& roles) {
   const auto config = configured(*context.flags, roles);
   if (!config) return failed(config.error());
-  return the_runner.run(*config);
+  return context.runner->run(*config);
 }
 
 int run_server(Context& context) { return run_roles(context, "server"); }
@@ -102,14 +102,14 @@ int run_limpet(Context& context) {
   return run_roles(context, context.flags->text("role"));
 }
 
-Result<Config> checked(const Flags& flags) {
-  TRY_ASSIGN(Config config, load_config(flags.text("config")));
-  TRY(the_runner.check(config));
+Result<Config> checked(const Context& context) {
+  TRY_ASSIGN(Config config, load_config(context.flags->text("config")));
+  TRY(context.runner->check(config));
   return config;
 }
 
 int validate_as(Context& context, const char* what, bool print) {
-  const auto config = checked(*context.flags);
+  const auto config = checked(context);
   if (!config) {
     std::fprintf(stderr, "%s configuration file is invalid: %s\n", what, config.error().message.c_str());
     return 1;
@@ -154,8 +154,6 @@ void add_agent_flags(std::vector<Flag>& flags) {
 }
 
 }  // namespace
-
-void set_runner(const Runner& runner) { the_runner = runner; }
 
 std::vector<Command> run_commands() {
   auto server = shared_flags("conf/server/server.conf", "Where the server's API socket is put");
