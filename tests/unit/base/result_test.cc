@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
+#include "base/errno_text.h"
+
 namespace limpet {
 namespace {
 
@@ -44,6 +48,13 @@ TEST(Try, PassesValuesAndErrorsUp) {
   EXPECT_EQ(both(1, 2).error().message, "odd");
   EXPECT_EQ(both(2, 1).error().message, "second: odd");
   EXPECT_EQ(both(2, 1).error().code, Code::invalid_argument);
+}
+
+TEST(ErrnoText, IsWordedAsGoWordsIt) {
+  EXPECT_EQ(errno_text(ECONNREFUSED), "connection refused");
+  EXPECT_EQ(errno_text(-ENOENT), "no such file or directory");  // a libuv status
+  EXPECT_EQ(errno_text(ESRMNT), "srmount error");
+  EXPECT_EQ(errno_text(EDOTDOT), "RFS specific error");
 }
 
 }  // namespace

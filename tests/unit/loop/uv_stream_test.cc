@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 #include "support/stream_ends.h"
@@ -32,7 +33,7 @@ class Sockets : public testing::Test, public ListenerClient {
   ~Sockets() override {
     accepted_.clear();
     listener_.reset();
-    (void)std::system(("rm -rf " + dir_).c_str());
+    std::filesystem::remove_all(dir_);
   }
 
   void on_connection(std::unique_ptr<Stream> stream) override {
