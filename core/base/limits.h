@@ -21,6 +21,8 @@ inline constexpr int64_t kFloodWindowMs = 10'000;
 inline constexpr int64_t kConnectionAgeMs = 180'000;    // SPIRE's MaxConnectionAge on the TCP endpoint
 inline constexpr size_t kSendQueueBytes = 8u << 20;     // unsent bytes of one connection before back-pressure ends it
 
+inline constexpr size_t kReceiveBytes = 16u << 20;      // received by one connection and not yet handed to its calls
+
 // ---- protobuf ----
 inline constexpr int kMessageDepth = 32;                // nanopb has none of its own
 inline constexpr size_t kMessageItems = 65'000;         // nanopb counts in 16 bits

@@ -65,7 +65,7 @@ class Service {
 // ---- client ----
 struct CallOptions {
   int64_t timeout_ms = 0;  // 0: none
-  Metadata metadata;
+  Metadata metadata = {};
 };
 
 // One call as the client side sees it. Destroying it cancels.

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/server_call.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+#include "wire/grpc_status.h"
+
+namespace limpet::wire {
+namespace {
+
+// A stream holds this much unsent before send() waits.
+constexpr size_t kOutboxMark = 64u << 10;
+constexpr std::string_view kContentType = "application/grpc";
+
+bool is_grpc_content_type(std::string_view type) {
+  if (!type.starts_with(kContentType)) return false;
+  type.remove_prefix(kContentType.size());
+  return type.empty() || type.front() == '+' || type.front() == ';';
+}
+
+HeaderFields status_fields(const Error* error) {
+  HeaderFields fields;
+  fields.emplace_back("grpc-status", std::to_string(error == nullptr ? 0 : static_cast<int>(error->code)));
+  if (error == nullptr) return fields;
+  if (!error->message.empty()) fields.emplace_back("grpc-message", percent_encode(error->message));
+  if (!error->details.empty()) fields.emplace_back("grpc-status-details-bin", encode_bin(error->details));
+  return fields;
+}
+
+}  // namespace
+
+ServerCallImpl::ServerCallImpl(ServerConnection& connection) : connection_(connection), deadline_(connection.loop()) {}
+
+ServerCallImpl::~ServerCallImpl() {
+  connection_.unlist(*this);
+  connection_.queued_bytes_ -= counted_out_;
+  connection_.buffered_bytes_ -= counted_in_;
+}
+
+int64_t ServerCallImpl::time_left_ms() const {
+  if (deadline_ms_ == INT64_MAX) return INT64_MAX;
+  return std::max<int64_t>(0, deadline_ms_ - connection_.loop().now_ms());
+}
+
+// ---- from the peer ----
+
+void ServerCallImpl::on_header(std::string_view name, std::string_view value) {
+  if (headers_done_) return;  // trailers of a request mean nothing in gRPC
+  if (name == ":path") {
+    path_ = value;
+  } else if (name == ":method") {
+    verb_ = value;
+  } else if (name == "content-type") {
+    content_type_ = value;
+  } else if (name == "grpc-encoding") {
+    encoding_ = value;
+  } else if (name == "grpc-timeout") {
+    const auto timeout = parse_timeout(value);
+    timeout_malformed_ = !timeout;
+    if (timeout) deadline_ms_ = connection_.loop().now_ms() + *timeout;
+  } else if (!name.starts_with(':') && !name.starts_with("grpc-") && name != "te") {
+    metadata_.emplace_back(name, value);
+  }
+}
+
+void ServerCallImpl::on_headers_done() {
+  if (std::exchange(headers_done_, true)) return;
+  connection_.mark_ready(*this);
+}
+
+void ServerCallImpl::on_data(BytesView bytes) {
+  if (finished_) return connection_.session().consume_stream(id, bytes.size());
+  reader_.feed(bytes);
+  account();
+  if (receiving_) {
+    connection_.session().consume_stream(id, bytes.size());
+    connection_.mark_ready(*this);
+  } else {
+    unread_ += bytes.size();
+  }
+}
+
+void ServerCallImpl::on_peer_done() {
+  if (receiving_) connection_.mark_ready(*this);
+}
+
+void ServerCallImpl::on_closed(uint32_t) {
+  closed_ = true;
+  connection_.mark_ready(*this);
+}
+
+void ServerCallImpl::on_taken() {
+  account();
+  if (sending_ && outbox.bytes() < kOutboxMark) connection_.mark_ready(*this);
+}
+
+// Keeps the connection's counters of what is held for this call.
+void ServerCallImpl::account() {
+  connection_.queued_bytes_ += outbox.bytes() - counted_out_;
+  counted_out_ = outbox.bytes();
+  connection_.buffered_bytes_ += reader_.buffered() - counted_in_;
+  counted_in_ = reader_.buffered();
+}
+
+// ---- to the flow ----
+
+void ServerCallImpl::deliver() {
+  if (closed_) return connection_.remove(*this);
+  if (finished_) return flow_.reset();
+  if (!opened_) return open();
+  if (sending_ && outbox.bytes() < kOutboxMark) {
+    sending_ = false;
+    if (receiving_) connection_.mark_ready(*this);
+    Done<void> done = std::move(send_done_);
+    return done({});
+  }
+  if (receiving_) deliver_message();
+}
+
+std::optional<ServerCallImpl::Refusal> ServerCallImpl::check_headers() const {
+  if (header_overflow) {
+    return Refusal{"200", {Code::resource_exhausted, "request headers larger than max (" +
+                                                         std::to_string(limits::kHeaderBytes) + " bytes)"}};
+  }
+  if (!is_grpc_content_type(content_type_)) {
+    return Refusal{"415", {Code::invalid_argument, "invalid gRPC request content-type \"" + content_type_ + '"'}};
+  }
+  if (verb_ != "POST") {
+    return Refusal{"405", {Code::internal, "Received a HEADERS frame with :method \"" + verb_ + "\" which should be POST"}};
+  }
+  if (timeout_malformed_) return Refusal{"400", {Code::internal, "malformed grpc-timeout"}};
+  if (!encoding_.empty() && encoding_ != "identity") {
+    return Refusal{"200", {Code::unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"" + encoding_ + '"'}};
+  }
+  return std::nullopt;
+}
+
+void ServerCallImpl::open() {
+  opened_ = true;
+  if (auto refusal = check_headers()) return end(&refusal->error, refusal->http_status);
+  std::string().swap(content_type_);
+  std::string().swap(verb_);
+  if (deadline_ms_ != INT64_MAX) deadline_.start<&ServerCallImpl::on_deadline>(time_left_ms(), this);
+  auto flow = connection_.owner_.open_flow(*this);
+  if (!flow) return end(&flow.error(), "200");
+  flow_ = std::move(*flow);
+  flow_->start();
+}
+
+void ServerCallImpl::deliver_message() {
+  auto message = reader_.next();
+  account();
+  if (!message) return end(&message.error(), "200");
+  if (!*message && !peer_done) {
+    if (connection_.buffered_bytes_ <= limits::kReceiveBytes) return;
+    const Error full{Code::resource_exhausted, "messages in flight on this connection exceed " +
+                                                   std::to_string(limits::kReceiveBytes) + " bytes"};
+    return end(&full, "200");
+  }
+  if (!*message && reader_.buffered() > 0) {
+    const Error cut{Code::internal, "unexpected EOF"};
+    return end(&cut, "200");
+  }
+  receiving_ = false;
+  Done<std::optional<Bytes>> done = std::move(receive_done_);
+  done(std::move(*message));
+}
+
+void ServerCallImpl::on_deadline() {
+  const Error late{Code::deadline_exceeded, "context deadline exceeded"};
+  end(&late, "200");
+}
+
+// ---- from the flow ----
+
+void ServerCallImpl::receive(Done<std::optional<Bytes>> done) {
+  receive_done_ = std::move(done);
+  receiving_ = true;
+  if (finished_ || closed_) return;
+  connection_.session().consume_stream(id, std::exchange(unread_, 0));
+  if (reader_.buffered() > 0 || peer_done) connection_.mark_ready(*this);
+  connection_.schedule();  // the window update
+}
+
+void ServerCallImpl::send(Bytes message, Done<void> done, bool secret) {
+  send_done_ = std::move(done);
+  sending_ = true;
+  if (finished_ || closed_) return;
+  if (connection_.queued_bytes_ > limits::kSendQueueBytes) {
+    const Error full{Code::resource_exhausted, "the client reads too slowly: more than " +
+                                                   std::to_string(limits::kSendQueueBytes) + " bytes are unsent"};
+    return end(&full, "200");
+  }
+  outbox.push(std::move(message), secret);
+  account();
+  if (!std::exchange(answered_, true)) {
+    connection_.session().respond(*this, {{":status", "200"}, {"content-type", std::string(kContentType)}}, false);
+  }
+  connection_.session().resume(*this);
+  if (outbox.bytes() < kOutboxMark) connection_.mark_ready(*this);
+  connection_.schedule();
+}
+
+void ServerCallImpl::finish(Result<void> status) { end(status ? nullptr : &status.error(), "200"); }
+
+// Sends the status and lets the flow go at the next delivery.
+void ServerCallImpl::end(const Error* error, const char* http_status) {
+  if (finished_ || closed_) return;
+  finished_ = true;
+  deadline_.stop();
+  HeaderFields fields = status_fields(error);
+  if (answered_) {
+    trailers = std::move(fields);
+    ended = true;
+    connection_.session().resume(*this);
+  } else {
+    answered_ = true;
+    fields.insert(fields.begin(), {{":status", http_status}, {"content-type", std::string(kContentType)}});
+    connection_.session().respond(*this, fields, true);
+  }
+  connection_.session().consume_stream(id, std::exchange(unread_, 0));
+  connection_.mark_ready(*this);
+}
+
+}  // namespace limpet::wire

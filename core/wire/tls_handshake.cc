@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <deque>
+
+#include "base/limits.h"
+#include "wire/tls_config.h"
+#include "wire/tls_session.h"
+#include "wire/tls_stream.h"
+
+namespace limpet::wire {
+namespace {
+
+constexpr size_t kHandshakeBytes = 256u << 10;  // unread input of one handshake; a full chain is below 64 kB
+constexpr int64_t kAlertLingerMs = 500;         // so that the alert is read before the connection is reset
+
+class Handshake;
+
+// What one worker job hands back.
+struct Step {
+  std::unique_ptr<TlsCore> core;
+  Result<bool> result;
+};
+
+}  // namespace
+
+struct TlsContexts::State {
+  std::shared_ptr<const TlsConfig> config;  // of the identity last seen
+  std::deque<Handshake*> waiting;
+  size_t running = 0;
+};
+
+namespace {
+
+class Handshake final : public TlsHandshake, private StreamReader {
+ public:
+  Handshake(Loop& loop, TlsContexts::State& shared, TlsSide side, std::unique_ptr<Stream> stream, Done<TlsConnected> done)
+      : loop_(loop), shared_(shared), side_(side), timer_(loop), done_(std::move(done)), stream_(std::move(stream)) {}
+  ~Handshake() override {
+    leave_pool();
+    std::erase(shared_.waiting, this);
+  }
+
+  void start(TlsPolicy& policy) {
+    if (auto made = make_core(policy); !made) {
+      failure_ = std::move(made).error();
+      timer_.start<&Handshake::on_failed>(0, this);
+      return;
+    }
+    timer_.start<&Handshake::on_timeout>(limits::kHandshakeMs, this);
+    if (side_ == TlsSide::client) want_step();
+    stream_->read(*this);
+  }
+
+  void run_step();
+
+ private:
+  Result<void> make_core(TlsPolicy& policy) {
+    auto identity = policy.identity();
+    auto verifier = policy.verifier();
+    if (!verifier) return fail(Code::unavailable, "no trust bundle to verify the peer with yet");
+    if (!identity && side_ == TlsSide::server) return fail(Code::unavailable, "the server has no certificate yet");
+    if (!shared_.config || shared_.config->identity() != identity.get()) {
+      TRY_ASSIGN(shared_.config, TlsConfig::make(side_, std::move(identity)));
+    }
+    TRY_ASSIGN(core_, TlsCore::make(side_, shared_.config, std::move(verifier)));
+    return {};
+  }
+
+  // ---- StreamReader ----
+  void on_bytes(BytesView bytes) override {
+    if (failure_) return;
+    if (inbox_.size() + bytes.size() > kHandshakeBytes) {
+      return give_up(Error{Code::resource_exhausted, "TLS handshake larger than " + std::to_string(kHandshakeBytes) + " bytes"});
+    }
+    append(inbox_, bytes);
+    if (core_) want_step();
+  }
+  void on_end(std::optional<Error> error) override {
+    if (failure_) return on_failed();
+    stream_->pause();
+    ended_ = true;
+    end_error_ = error ? std::move(*error) : Error{Code::unavailable, "EOF"};
+    if (core_ && !waiting_) give_up(end_error_);  // else the step in flight may still tell why
+  }
+
+  // ---- the steps ----
+  void want_step() {
+    if (waiting_) return;
+    if (shared_.running < limits::kHandshakesInFlight) return run_step();
+    waiting_ = true;
+    shared_.waiting.push_back(this);
+  }
+  void leave_pool() {
+    if (!std::exchange(in_pool_, false)) return;
+    --shared_.running;
+    if (shared_.waiting.empty()) return;
+    Handshake* next = shared_.waiting.front();
+    shared_.waiting.pop_front();
+    next->run_step();
+  }
+  void on_step(Result<std::unique_ptr<Step>> step) {
+    leave_pool();
+    if (!step) return give_up(std::move(step).error());
+    core_ = std::move((*step)->core);
+    auto& result = (*step)->result;
+    if (!core_->out.empty()) stream_->write(std::exchange(core_->out, Bytes()), Done<void>());
+    if (!result) return give_up(std::move(result).error());
+    if (*result) return succeed();
+    if (!inbox_.empty()) return want_step();
+    if (ended_) give_up(end_error_);
+  }
+  void succeed() {
+    timer_.stop();
+    stream_->pause();
+    append(core_->in, inbox_);
+    auto chain = std::move(core_->chain);
+    TlsConnected connected{std::make_unique<TlsStream>(loop_, std::move(stream_), std::move(core_)), std::move(chain)};
+    Done<TlsConnected> done = std::move(done_);
+    done(std::move(connected));
+  }
+
+  // ---- the other end ----
+  void on_timeout() { give_up(Error{Code::deadline_exceeded, "TLS handshake not done within " +
+                                                                 std::to_string(limits::kHandshakeMs / 1000) + " s"}); }
+  // The alert, if any, is written; the peer gets a moment to read it.
+  void give_up(Error why) {
+    if (failure_) return;
+    failure_ = std::move(why);
+    if (ended_ || side_ == TlsSide::client) return on_failed();
+    stream_->shutdown(Done<void>());
+    timer_.start<&Handshake::on_failed>(kAlertLingerMs, this);
+  }
+  void on_failed() {
+    timer_.stop();
+    if (stream_) stream_->pause();
+    Done<TlsConnected> done = std::move(done_);
+    done(std::unexpected(std::move(*failure_)));
+  }
+
+  Loop& loop_;
+  TlsContexts::State& shared_;
+  TlsSide side_;
+  Timer timer_;
+  Done<TlsConnected> done_;
+  std::unique_ptr<TlsCore> core_;  // null while a worker has it
+  Pending<std::unique_ptr<Step>> step_;
+  Bytes inbox_;                    // what arrives meanwhile
+  std::optional<Error> failure_;
+  Error end_error_;
+  bool waiting_ = false;
+  bool in_pool_ = false;
+  bool ended_ = false;
+  std::unique_ptr<Stream> stream_;  // last: stops calling us first
+};
+
+void Handshake::run_step() {
+  waiting_ = false;
+  in_pool_ = true;
+  ++shared_.running;
+  append(core_->in, inbox_);
+  Bytes().swap(inbox_);
+  loop_.work(
+      [core = std::move(core_)]() mutable -> Result<std::unique_ptr<Step>> {
+        auto result = core->handshake();
+        return std::make_unique<Step>(Step{std::move(core), std::move(result)});
+      },
+      step_.then<&Handshake::on_step>(this));
+}
+
+}  // namespace
+
+TlsContexts::TlsContexts() : state_(std::make_unique<State>()) {}
+TlsContexts::~TlsContexts() = default;
+
+std::unique_ptr<TlsHandshake> TlsHandshake::accept(Loop& loop, TlsContexts& contexts, TlsPolicy& policy,
+                                                   std::unique_ptr<Stream> stream, Done<TlsConnected> done) {
+  auto made = std::make_unique<Handshake>(loop, *contexts.state_, TlsSide::server, std::move(stream), std::move(done));
+  made->start(policy);
+  return made;
+}
+
+std::unique_ptr<TlsHandshake> TlsHandshake::connect(Loop& loop, TlsContexts& contexts, TlsPolicy& policy,
+                                                    std::unique_ptr<Stream> stream, Done<TlsConnected> done) {
+  auto made = std::make_unique<Handshake>(loop, *contexts.state_, TlsSide::client, std::move(stream), std::move(done));
+  made->start(policy);
+  return made;
+}
+
+}  // namespace limpet::wire
