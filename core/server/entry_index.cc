@@ -105,8 +105,8 @@ EntryIndex::EntryIndex(Store& store, TrustDomain trust_domain)
     : impl_(std::make_unique<Impl>(store, std::move(trust_domain))) {
   {
     const Snapshot snapshot = store.read();
-    (void)scan_entries(snapshot, 0, [this](uint64_t row, Entry&& entry) {
-      impl_->put(row, std::move(entry));
+    (void)scan_entries(snapshot, 0, [this](EntryRow&& row) {
+      impl_->put(row.row, std::move(row.entry));
       return true;
     });
   }
@@ -121,9 +121,8 @@ void EntryIndex::on_commit(uint64_t, const std::vector<Change>& changes) {
     if (change.table != TableId::entries) continue;
     const uint64_t row = row_of(change.key);
     // The snapshot may be newer than this commit; the row's present value is what counts either way.
-    auto entry = get_entry_row(snapshot, row);
-    if (entry) {
-      impl_->put(row, std::move(*entry));
+    if (auto now = entry_at(snapshot, row)) {
+      impl_->put(row, std::move(now->entry));
     } else {
       impl_->drop(row);
     }
