@@ -68,25 +68,25 @@ Result<std::string> set_aside(const std::string& path, const std::string& reason
          "To restore: stop limpet, copy a backup over " + path + ", start it again";
 }
 
-Result<EnvHandle> open_env(const StoreOptions& options) {
+Result<EnvHandle> open_env(const StoreOptions& options, const std::string& path, unsigned flags) {
   uint64_t map = options.map_bytes != 0 ? options.map_bytes : kMap;
   for (;; map /= 2) {
     MDB_env* raw = nullptr;
     int rc = mdb_env_create(&raw);
-    if (rc != MDB_SUCCESS) return fail(lmdb_error(rc, "open", options.path));
+    if (rc != MDB_SUCCESS) return fail(lmdb_error(rc, "open", path));
     EnvHandle env(raw);
     mdb_env_set_maxdbs(raw, kMaxTables);
     mdb_env_set_maxreaders(raw, kReaders);
     mdb_env_set_mapsize(raw, static_cast<size_t>(map));
-    rc = mdb_env_open(raw, options.path.c_str(), kEnvFlags, 0600);
+    rc = mdb_env_open(raw, path.c_str(), flags, 0600);
     if (rc == MDB_SUCCESS) return env;
     // an address space limit: a smaller map will do until the store outgrows it
     if (rc == ENOMEM && options.map_bytes == 0 && map / 2 >= kSmallestMap) continue;
-    return fail(lmdb_error(rc, "open", options.path));
+    return fail(lmdb_error(rc, "open", path));
   }
 }
 
-Result<void> refuse_newer(const std::string& path, uint64_t schema) {
+std::unexpected<Error> refuse_newer(const std::string& path, uint64_t schema) {
   return fail(Code::failed_precondition, "open " + path + ": written by a newer version (schema " + std::to_string(schema) +
                                              ", this version knows " + std::to_string(kSchema) +
                                              "): upgrade limpet, or restore a backup made by this version");
@@ -126,26 +126,49 @@ Result<void> create_tables(MDB_env* env, Tables& tables, const std::string& path
   if (rc == MDB_SUCCESS) rc = put_checked(raw, tables, kMetaTable, as_bytes(kSchemaKey), encode_u64(kSchema));
   if (rc == MDB_SUCCESS) rc = mdb_txn_commit(txn.release());
   if (rc != MDB_SUCCESS) return fail(lmdb_error(rc, "write", path));
-  sync_directory(path);
   return {};
 }
 
-Result<void> check_file(const StoreOptions& options, std::string& damage) {
+// A new file is made whole under another name, so that nothing half made ever stands under the real one.
+Result<void> create_file(const StoreOptions& options) {
+  const std::string fresh = options.path + ".new";
+  ::unlink(fresh.c_str());
+  auto make = [&options, &fresh]() -> Result<void> {
+    TRY_ASSIGN(EnvHandle env, open_env(options, fresh, kEnvFlags | MDB_NOLOCK));
+    Tables tables;
+    return create_tables(env.get(), tables, fresh);
+  };
+  Result<void> made = make();
+  if (made && ::rename(fresh.c_str(), options.path.c_str()) != 0) made = fail(lmdb_error(errno, "create", options.path));
+  if (!made) ::unlink(fresh.c_str());
+  if (made) sync_directory(options.path);
+  return made;
+}
+
+// Is there a sound file? One that is damaged is set aside; then there is none.
+Result<bool> check_file(const StoreOptions& options, std::string& damage) {
+  const std::string& path = options.path;
   struct stat file {};
-  if (::stat(options.path.c_str(), &file) != 0) {
-    if (errno == ENOENT) return {};
-    return fail(lmdb_error(errno, "open", options.path));
+  if (::stat(path.c_str(), &file) != 0) {
+    if (errno == ENOENT) return false;
+    return fail(lmdb_error(errno, "open", path));
   }
-  if (!S_ISREG(file.st_mode)) return fail(Code::failed_precondition, "open " + options.path + ": not a file: remove it or set another data_dir");
-  if (file.st_size == 0) return {};
-  if (::access(options.path.c_str(), R_OK | W_OK) != 0) return fail(lmdb_error(errno, "open", options.path));
-  Verdict verdict = check_store(options.path, options.check_child);
-  if (verdict.kind == Verdict::Kind::newer) return refuse_newer(options.path, verdict.schema);
-  if (verdict.kind == Verdict::Kind::unreadable) return fail(Code::unavailable, "read " + options.path + ": " + verdict.reason);
-  if (verdict.kind == Verdict::Kind::damaged) {
-    TRY_ASSIGN(damage, set_aside(options.path, verdict.reason));
+  if (!S_ISREG(file.st_mode)) return fail(Code::failed_precondition, "open " + path + ": not a file: remove it or set another data_dir");
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0) return fail(lmdb_error(errno, "open", path));
+  if (file.st_size == 0) return false;
+  Verdict verdict = check_store(path, options.check_child);
+  switch (verdict.kind) {
+    case Verdict::Kind::sound:
+      return true;
+    case Verdict::Kind::newer:
+      return refuse_newer(path, verdict.schema);
+    case Verdict::Kind::unreadable:
+      return fail(Code::unavailable, "read " + path + ": " + verdict.reason + ": check the disk and the file's permissions");
+    case Verdict::Kind::damaged:
+      break;
   }
-  return {};
+  TRY_ASSIGN(damage, set_aside(path, verdict.reason));
+  return false;
 }
 
 }  // namespace
@@ -179,9 +202,10 @@ Result<StoreFile> open_store_file(const StoreOptions& options) {
   StoreFile file;
   file.path = options.path;
   TRY_ASSIGN(file.owner, OwnerLock::take(options.path));
-  TRY(check_file(options, file.damage));
+  TRY_ASSIGN(bool present, check_file(options, file.damage));
   TRY(prepare_lock_file(options.path));
-  TRY_ASSIGN(file.env, open_env(options));
+  if (!present) TRY(create_file(options));
+  TRY_ASSIGN(file.env, open_env(options, options.path, kEnvFlags));
   TRY_ASSIGN(bool ready, open_existing(file.env.get(), file.tables, options.path));
   if (!ready) TRY(create_tables(file.env.get(), file.tables, options.path));
   return file;

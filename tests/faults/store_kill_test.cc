@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// A child writes under load and reports each acknowledged revision through a pipe; it is killed at a random moment; then
+// the store is opened again. Operation n is revision n, so what must be there follows from the revision found: it is at
+// least the last one acknowledged, and the rows are exactly those of the operations up to it.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <random>
+#include <thread>
+
+#include "store_rig.h"
+
+namespace limpet {
+namespace {
+
+constexpr int kKills = 220;
+constexpr int kRoundsPerFile = 55;      // then a new file, so that its creation is killed too
+constexpr uint64_t kSlots = 400;        // operation n writes the row n % kSlots
+constexpr size_t kInFlight = 12;
+constexpr TableId kTable = TableId::agent_state;
+
+std::string slot_key(uint64_t n) { return "slot " + std::to_string(n % kSlots); }
+
+// From a few bytes to several pages.
+std::string value_of(uint64_t n) {
+  const size_t size = n % 37 == 0 ? 9000 : n % 11 * 60;
+  return std::to_string(n) + ":" + std::string(size, static_cast<char>('a' + n % 26));
+}
+
+// Writes its row; every fifth also deletes the row half a round away.
+ChangeSet operation(uint64_t n) {
+  ChangeSet set;
+  set.put(kTable, as_bytes(slot_key(n)), as_bytes(value_of(n)));
+  if (n % 5 == 0) set.remove(kTable, as_bytes(slot_key(n + kSlots / 2)));
+  return set;
+}
+
+// What row `slot` holds after the operations 1..revision.
+std::string expected(uint64_t slot, uint64_t revision) {
+  for (uint64_t n = revision; n > 0 && revision - n < kSlots; --n) {
+    if (n % kSlots == slot) return value_of(n);
+    if (n % 5 == 0 && (n + kSlots / 2) % kSlots == slot) return "?NotFound";
+  }
+  return "?NotFound";
+}
+
+class Writer {
+ public:
+  Writer(Store& store, int report) : store_(store), report_(report) {
+    next_ = store.read().revision() + 1;
+    for (Slot& slot : slots_) {
+      slot.writer = this;
+      write(slot);
+    }
+  }
+
+ private:
+  struct Slot {
+    Writer* writer = nullptr;
+    Pending<uint64_t> pending;
+    uint64_t operation = 0;
+    void on_done(Result<uint64_t> revision) { writer->on_done(*this, std::move(revision)); }
+  };
+  void write(Slot& slot) {
+    slot.operation = next_++;
+    store_.commit(operation(slot.operation), slot.pending.then<&Slot::on_done>(&slot));
+  }
+  void on_done(Slot& slot, Result<uint64_t> revision) {
+    if (!revision || *revision != slot.operation) ::_exit(3);
+    if (::write(report_, &*revision, sizeof *revision) != sizeof *revision) ::_exit(4);
+    write(slot);
+  }
+  Store& store_;
+  int report_;
+  uint64_t next_ = 1;
+  Slot slots_[kInFlight];
+};
+
+[[noreturn]] void be_writer(const std::string& path, int report) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  FakeLoop loop;
+  auto store = Store::open(loop, {.path = path, .log_keep = 300});
+  if (!store || !(*store)->damage().empty()) {
+    std::fprintf(stderr, "writer: %s\n", store ? (*store)->damage().c_str() : store.error().text().c_str());
+    ::_exit(2);
+  }
+  Writer writer(**store, report);
+  while (true) {
+    if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+}
+
+// Drains the pipe until it is closed; returns the last revision acknowledged, or `last`.
+uint64_t drain(int in, uint64_t last, int64_t until_ms) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(until_ms);
+  while (true) {
+    int64_t left = -1;
+    if (until_ms >= 0) {
+      left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+      if (left <= 0) return last;
+    }
+    pollfd wait{in, POLLIN, 0};
+    if (::poll(&wait, 1, static_cast<int>(left)) <= 0) continue;
+    uint64_t revision = 0;
+    if (::read(in, &revision, sizeof revision) != sizeof revision) return last;
+    last = revision;
+  }
+}
+
+struct Round {
+  uint64_t acknowledged = 0;
+  int status = 0;
+};
+
+Round run_and_kill(const std::string& path, int64_t after_us) {
+  int ends[2];
+  Round round;
+  if (::pipe2(ends, O_CLOEXEC) != 0) return round;
+  const pid_t child = ::fork();
+  if (child == 0) be_writer(path, ends[1]);
+  ::close(ends[1]);
+  if (after_us >= 1000) {
+    round.acknowledged = drain(ends[0], 0, after_us / 1000);
+  } else {
+    std::this_thread::sleep_for(std::chrono::microseconds(after_us));
+  }
+  ::kill(child, SIGKILL);
+  round.acknowledged = drain(ends[0], round.acknowledged, -1);
+  ::close(ends[0]);
+  ::waitpid(child, &round.status, 0);
+  return round;
+}
+
+void check_rows(Rig& rig, uint64_t revision) {
+  for (uint64_t slot = 0; slot < kSlots; ++slot) {
+    ASSERT_EQ(rig.get(kTable, slot_key(slot)), expected(slot, revision)) << "row " << slot << " at revision " << revision;
+  }
+}
+
+void check_log(Rig& rig, uint64_t revision) {
+  uint64_t next = revision > 300 ? revision - 299 : 1;
+  auto in_order = [&next](uint64_t logged, const std::vector<Change>& changes) {
+    EXPECT_EQ(logged, next++);
+    EXPECT_FALSE(changes.empty());
+    return true;
+  };
+  ASSERT_TRUE(rig.store->read().changes(next - 1, in_order).has_value());
+  EXPECT_EQ(next, revision + 1);
+}
+
+TEST(StoreKill, EveryAcknowledgedWriteIsThereAfterAKillAtAnyMoment) {
+  std::mt19937 random(20261122);
+  std::unique_ptr<Rig> rig;
+  uint64_t operations = 0, last_revision = 0;
+  int under_load = 0;
+  for (int i = 0; i < kKills; ++i) {
+    SCOPED_TRACE("kill " + std::to_string(i));
+    if (i % kRoundsPerFile == 0) {
+      operations += last_revision;
+      last_revision = 0;
+      rig = std::make_unique<Rig>();
+    }
+    // a third during opening, the rest while writing
+    const int64_t after_us = i % 3 == 0 ? random() % 25'000 : 20'000 + random() % 120'000;
+    Round round = run_and_kill(rig->dir.file(), after_us);
+    ASSERT_TRUE(WIFSIGNALED(round.status) && WTERMSIG(round.status) == SIGKILL) << "the writer failed: " << round.status;
+    rig->open();
+    ASSERT_TRUE(rig->store != nullptr);
+    ASSERT_EQ(rig->store->damage(), "");
+    const uint64_t revision = rig->store->read().revision();
+    ASSERT_GE(revision, round.acknowledged) << "an acknowledged write is gone";
+    ASSERT_GE(revision, last_revision);
+    if (round.acknowledged > 0) ++under_load;
+    last_revision = revision;
+    check_rows(*rig, revision);
+    check_log(*rig, revision);
+    rig->store.reset();
+  }
+  operations += last_revision;
+  std::printf("%d kills, %d of them under load, %llu revisions\n", kKills, under_load, static_cast<unsigned long long>(operations));
+  EXPECT_GE(under_load, kKills / 3) << "too few kills met a writing store to say anything";
+}
+
+}  // namespace
+}  // namespace limpet
