@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/ca.h"
+
+#include "server/ca_flows.h"
+
+namespace limpet::server {
+namespace {
+constexpr int64_t kTickMs = 10'000;
+constexpr int64_t kPruneMs = int64_t{6} * 3600 * 1000;
+constexpr int64_t kPruneAfter = 24 * 3600;  // seconds after its expiry that a root leaves the bundle
+constexpr int kFailuresUntilUnhealthy = 10;
+
+std::string authority_id(const CaSlot& slot) { return hex_encode(slot.authority->certificate.subject_key_id); }
+}  // namespace
+
+// One signature: holds on to the authority it began with.
+class X509Ca::SignOperation {
+ public:
+  SignOperation(X509Ca& ca, std::shared_ptr<const Authority> authority, Done<SignedSvid> done)
+      : ca_(ca), authority_(std::move(authority)), done_(std::move(done)) {}
+  std::list<std::unique_ptr<SignOperation>>::iterator place;
+
+  void start(const SvidRequest& request) {
+    const Certificate& issuer = authority_->certificate;
+    CertificateTemplate cert = svid_template(request, issuer, ca_.clock_.now());
+    Certificate numbered;
+    numbered.serial = cert.serial;
+    serial_ = numbered.serial_decimal();
+    expires_at_ = cert.not_after;
+    KeyType type = authority_->signer->type();
+    tbs_ = encode_tbs(cert, type, hash_for(type));
+    authority_->signer->sign(hash_for(type), hash(hash_for(type), tbs_), signed_.then<&SignOperation::on_signed>(this));
+  }
+
+ private:
+  void on_signed(Result<Bytes> signature) {
+    Result<SignedSvid> result;
+    if (signature) {
+      KeyType type = authority_->signer->type();
+      result->chain = {seal_certificate(tbs_, type, hash_for(type), *signature)};
+      result->expires_at = expires_at_;
+      result->serial = std::move(serial_);
+    } else {
+      result = std::unexpected(std::move(signature).error().within("sign with the X.509 CA's key"));
+    }
+    Done<SignedSvid> done = std::move(done_);
+    std::unique_ptr<SignOperation> self = std::move(*place);
+    ca_.signing_.erase(self->place);
+    self.reset();
+    done(std::move(result));
+  }
+
+  X509Ca& ca_;
+  std::shared_ptr<const Authority> authority_;
+  Done<SignedSvid> done_;
+  Bytes tbs_;
+  std::string serial_;
+  int64_t expires_at_ = 0;
+  Pending<Bytes> signed_;
+};
+
+X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
+               BundleCache& bundles, CaOptions options)
+    : loop_(loop), clock_(clock), logger_(logger), health_(health), store_(store), keys_(keys), bundles_(bundles),
+      options_(std::move(options)), tick_(loop) {}
+X509Ca::~X509Ca() = default;
+
+void X509Ca::start(Done<void> done) {
+  started_ = std::move(done);
+  loading_ = std::make_unique<LoadCaFlow>(clock_, store_, keys_, loaded_.then<&X509Ca::on_loaded>(this));
+  loading_->start();
+}
+
+void X509Ca::on_loaded(Result<LoadedCa> loaded) {
+  loading_.reset();
+  if (!loaded) return started_(std::unexpected(std::move(loaded).error().within("start the X.509 CA")));
+  journal_ = std::move(loaded->journal);
+  current_ = std::move(loaded->current);
+  next_ = std::move(loaded->next);
+  next_prune_ms_ = loop_.now_ms() + kPruneMs;
+  if (current_) logger_.info("X509 CA loaded", {{"slot", current_->slot_id}, {"local_authority_id", authority_id(*current_)}});
+  on_tick();
+}
+
+// What is due is decided here and nowhere else; one thing at a time.
+void X509Ca::on_tick() {
+  tick_.start<&X509Ca::on_tick>(kTickMs, this);
+  if (preparing_) return;
+  int64_t now = clock_.now();
+  if (next_ && next_->not_after() <= now) next_.reset();
+  if (next_ && (!current_ || now >= current_->activate_at())) activate_next();
+  if (!current_) return prepare("A");
+  if (journal_dirty_ && !journal_saved_.armed()) save_journal();
+  if (loop_.now_ms() >= next_prune_ms_) prune_bundle();
+  if (!next_ && now >= current_->prepare_at()) return prepare(free_slot());
+  report({});
+}
+
+std::string X509Ca::free_slot() const { return current_ && current_->slot_id == "A" ? "B" : "A"; }
+
+void X509Ca::prepare(const std::string& slot_id) {
+  preparing_ = std::make_unique<PrepareCaFlow>(clock_, keys_, bundles_, options_, journal_, slot_id, !current_,
+                                               prepared_.then<&X509Ca::on_prepared>(this));
+  preparing_->start();
+}
+
+void X509Ca::on_prepared(Result<CaSlot> slot) {
+  preparing_.reset();
+  if (!slot) return report(std::unexpected(std::move(slot).error().within("prepare X.509 CA")));
+  logger_.info(current_ ? "X509 CA prepared" : "X509 CA activated",
+               {{"slot", slot->slot_id}, {"local_authority_id", authority_id(*slot)},
+                {"expiration", TimeText(slot->not_after()).rfc3339()}});
+  (current_ ? next_ : current_) = std::move(*slot);
+  report({});
+}
+
+void X509Ca::activate_next() {
+  std::string was = current_ ? authority_id(*current_) : std::string();
+  current_ = std::move(next_);
+  next_.reset();
+  std::string is = authority_id(*current_);
+  for (JournalX509Ca& entry : journal_.x509_cas) {
+    if (entry.authority_id == is) {
+      entry.status = AuthorityStatus::active;
+    } else if (entry.status == AuthorityStatus::active) {
+      entry.status = AuthorityStatus::old;
+    }
+  }
+  // Not waited for: should it be lost, a restart finds the slot prepared and activates it again.
+  journal_dirty_ = true;
+  logger_.info("X509 CA activated", {{"slot", current_->slot_id}, {"local_authority_id", is}, {"was", was},
+                                     {"expiration", TimeText(current_->not_after()).rfc3339()}});
+}
+
+void X509Ca::save_journal() {
+  journal_dirty_ = false;
+  ChangeSet changes;
+  put_journal(changes, journal_);
+  store_.commit(std::move(changes), journal_saved_.then<&X509Ca::on_journal_saved>(this));
+}
+
+void X509Ca::on_journal_saved(Result<uint64_t> saved) {
+  if (saved) return;
+  journal_dirty_ = true;
+  logger_.warn("CA journal not saved, trying again", {{"error", saved.error().text()}});
+}
+
+// A root leaves the bundle a day after it expired. The authorities in use never do, whatever the clock says.
+void X509Ca::prune_bundle() {
+  next_prune_ms_ = loop_.now_ms() + kPruneMs;
+  std::vector<Bytes> in_use;
+  if (current_) in_use.push_back(current_->authority->certificate.der);
+  if (next_) in_use.push_back(next_->authority->certificate.der);
+  int64_t limit = clock_.now() - kPruneAfter;
+  bundles_.edit_own(
+      [in_use = std::move(in_use), limit](Bundle& bundle, ChangeSet&) {
+        size_t roots = std::erase_if(bundle.x509_authorities, [&](const X509Authority& root) {
+          if (std::ranges::find(in_use, root.der) != in_use.end()) return false;
+          auto certificate = Certificate::parse(root.der);
+          return certificate && certificate->not_after < limit;
+        });
+        size_t keys = std::erase_if(bundle.jwt_authorities, [&](const JwtAuthority& key) {
+          return key.expires_at != 0 && key.expires_at < limit;
+        });
+        return roots + keys != 0;
+      },
+      pruned_.then<&X509Ca::on_pruned>(this));
+}
+
+void X509Ca::on_pruned(Result<Bundle> pruned) {
+  if (!pruned) logger_.warn("Bundle not pruned, trying again later", {{"error", pruned.error().text()}});
+}
+
+void X509Ca::report(Result<void> outcome) {
+  if (!outcome) {
+    failures_++;
+    bool dead = !current_ || current_->not_after() <= clock_.now() || failures_ > kFailuresUntilUnhealthy;
+    health_.report("ca", dead ? HealthState::failed : HealthState::degraded, outcome.error().message);
+    logger_.error("X509 CA rotation failed, trying again", {{"error", outcome.error().text()}});
+  } else if (current_) {
+    if (!preparing_) failures_ = 0;
+    bool expired = current_->not_after() <= clock_.now();
+    health_.report("ca", expired ? HealthState::failed : HealthState::ok, expired ? "the X.509 CA has expired" : "");
+  }
+  if (!current_ && outcome) return;
+  Done<void> done = std::move(started_);
+  done(std::move(outcome));
+}
+
+void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {
+  if (!current_) {
+    loop_.post([held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
+    return;
+  }
+  auto& operation = signing_.emplace_back(std::make_unique<SignOperation>(*this, current_->authority, std::move(done)));
+  operation->place = std::prev(signing_.end());
+  operation->start(request);
+}
+
+}  // namespace limpet::server

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The X.509 certificate authority: self-signed, with two slots A and B whose keys the key manager holds, and a journal in
+// the store from which a restart finds the active slot again. Owned by Server; loop thread.
+//
+// Glossary. Authority: a CA certificate with the signer of its key. Prepared: its root is already in the bundle, nothing
+// is signed with it yet. Active: signs. Old: signed once; its root stays in the bundle until it has expired.
+
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "plugin/key_manager.h"
+#include "report/health.h"
+#include "report/log.h"
+#include "server/bundle_cache.h"
+#include "server/ca_slot.h"
+#include "server/profiles.h"
+#include "store/store.h"
+
+namespace limpet::server {
+
+struct SignedSvid {
+  std::vector<Bytes> chain;  // the leaf alone: the CA is self-signed
+  int64_t expires_at = 0;
+  std::string serial;        // decimal
+};
+
+struct CaOptions {
+  TrustDomain trust_domain;
+  KeyType key_type = KeyType::ec_p256;
+  int64_t ttl = 24 * 3600;  // seconds
+  CaSubject subject;
+};
+
+class LoadCaFlow;
+class PrepareCaFlow;
+
+class X509Ca {
+ public:
+  X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
+         BundleCache& bundles, CaOptions options);
+  ~X509Ca();
+  X509Ca(const X509Ca&) = delete;
+  X509Ca& operator=(const X509Ca&) = delete;
+
+  // Answers once an authority is active; rotation then goes on by itself.
+  void start(Done<void> done);
+  // Signs with the active authority. UNAVAILABLE before start() answered. Whatever rotates meanwhile, the certificate is
+  // signed by the authority that was active when this was called.
+  void sign(SvidRequest request, Done<SignedSvid> done);
+  // Null before start() answered.
+  [[nodiscard]] const Certificate* active_certificate() const { return current_ ? &current_->authority->certificate : nullptr; }
+  [[nodiscard]] const CaSlot* current() const { return current_ ? &*current_ : nullptr; }
+  [[nodiscard]] const CaSlot* next() const { return next_ ? &*next_ : nullptr; }
+
+ private:
+  class SignOperation;
+  void on_tick();
+  void on_loaded(Result<LoadedCa> loaded);
+  void prepare(const std::string& slot_id);
+  void on_prepared(Result<CaSlot> slot);
+  void activate_next();
+  void save_journal();
+  void on_journal_saved(Result<uint64_t> saved);
+  void prune_bundle();
+  void on_pruned(Result<Bundle> pruned);
+  void report(Result<void> outcome);
+  [[nodiscard]] std::string free_slot() const;
+
+  Loop& loop_;
+  const Clock& clock_;
+  Logger& logger_;
+  Health& health_;
+  Store& store_;
+  KeyManager& keys_;
+  BundleCache& bundles_;
+  CaOptions options_;
+  std::optional<CaSlot> current_;
+  std::optional<CaSlot> next_;
+  Journal journal_;
+  bool journal_dirty_ = false;
+  int failures_ = 0;
+  int64_t next_prune_ms_ = 0;
+  Timer tick_;
+  std::unique_ptr<LoadCaFlow> loading_;
+  std::unique_ptr<PrepareCaFlow> preparing_;
+  Pending<LoadedCa> loaded_;
+  Pending<CaSlot> prepared_;
+  Pending<uint64_t> journal_saved_;
+  Pending<Bundle> pruned_;
+  Done<void> started_;
+  std::list<std::unique_ptr<SignOperation>> signing_;
+};
+
+}  // namespace limpet::server

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One slot of the certificate authority, when it is due to be replaced, and the journal that remembers the slots. Values.
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crypto/x509.h"
+#include "plugin/key_manager.h"
+#include "store/journal.h"
+
+namespace limpet::server {
+
+// The slots are "A" and "B"; the key of slot A is "x509-CA-A" in the key manager.
+inline std::string ca_key_id(const std::string& slot_id) { return "x509-CA-" + slot_id; }
+inline constexpr size_t kJournalEntries = 10;
+
+struct Authority {
+  Certificate certificate;
+  std::unique_ptr<Signer> signer;
+};
+
+struct CaSlot {
+  std::string slot_id;  // "A" or "B"
+  int64_t issued_at = 0;
+  // Owners: the slot, and each signature in flight, so that a rotation does not take the key from under it.
+  std::shared_ptr<const Authority> authority;
+
+  [[nodiscard]] int64_t not_after() const { return authority->certificate.not_after; }
+  // The fractions of SPIRE: a day's CA is prepared after 12 h and active after 20 h.
+  [[nodiscard]] int64_t prepare_at() const { return not_after() - std::min((not_after() - issued_at) / 2, int64_t{30} * 86400); }
+  [[nodiscard]] int64_t activate_at() const { return not_after() - std::min((not_after() - issued_at) / 6, int64_t{7} * 86400); }
+};
+
+// What a restart found: the journal, and the slots whose keys the key manager still has.
+struct LoadedCa {
+  Journal journal;
+  std::optional<CaSlot> current;
+  std::optional<CaSlot> next;
+};
+
+}  // namespace limpet::server
