@@ -182,9 +182,10 @@ void X509Ca::report(Result<void> outcome) {
     bool expired = current_->not_after() <= clock_.now();
     health_.report("ca", expired ? HealthState::failed : HealthState::ok, expired ? "the X.509 CA has expired" : "");
   }
+  // An authority that is there is enough to begin with: what is due besides is tried again.
   if (!current_ && outcome) return;
   Done<void> done = std::move(started_);
-  done(std::move(outcome));
+  done(current_ ? Result<void>() : std::move(outcome));
 }
 
 void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {

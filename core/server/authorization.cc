@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/authorization.h"
+
+#include <algorithm>
+
+#include "server/methods.h"
+#include "store/codec.h"
+
+namespace limpet::server {
+namespace {
+
+constexpr int kAttempts = 5;  // renewals that may be promoted at the same moment
+
+// "authorization denied for method ..." with or without a reason.
+Error denied(std::string_view method) {
+  return {Code::permission_denied, "authorization denied for method " + std::string(method)};
+}
+
+Result<SpiffeId> caller_id(const Certificate& certificate) {
+  if (certificate.uris.empty()) return fail(Code::unauthenticated, "client certificate has no URI SAN");
+  if (certificate.uris.size() > 1) return fail(Code::unauthenticated, "client certificate has more than one URI SAN");
+  auto id = SpiffeId::parse(certificate.uris.front());
+  if (!id) return fail(Code::unauthenticated, "client certificate has a malformed URI SAN: " + id.error().message);
+  return id;
+}
+
+class GateFlow final : public wire::ServerFlow {
+ public:
+  GateFlow(Context& context, Api& api, wire::ServerCall& call, uint8_t allowed)
+      : context_(context), api_(api), call_(call), allowed_(allowed) {}
+
+  // 1. who is it, and does that suffice? In order of cost.
+  void start() override {
+    if (auto known = identify(); !known) return call_.finish(std::unexpected(std::move(known).error()));
+    if (allowed_ & kAny) return proceed();
+    if (caller_.local) return (allowed_ & kLocal) ? proceed() : refuse(denied(call_.method()));
+    if ((allowed_ & kAdmin) && is_admin()) {
+      caller_.admin = true;
+      return proceed();
+    }
+    if ((allowed_ & kDownstream) && has_entry(&Entry::downstream)) {
+      caller_.downstream = true;
+      return proceed();
+    }
+    if (allowed_ & kAgent) return check_agent();
+    refuse(denied(call_.method()));
+  }
+
+ private:
+  Result<void> identify() {
+    const wire::Peer& peer = call_.peer();
+    caller_.local = peer.address.unix_socket;
+    if (caller_.local || peer.chain.empty()) return {};
+    TRY_ASSIGN(Certificate certificate, Certificate::parse(peer.chain.front()));
+    TRY_ASSIGN(caller_.id, caller_id(certificate));
+    caller_.certificate = std::move(certificate);
+    return {};
+  }
+
+  [[nodiscard]] bool has_entry(bool Entry::* flag) const {
+    if (caller_.id.empty()) return false;
+    auto entries = context_.index.with_spiffe_id(caller_.id);
+    return std::ranges::any_of(entries, [&](const Entry* entry) { return entry->*flag; });
+  }
+  [[nodiscard]] bool is_admin() const {
+    if (caller_.id.empty()) return false;
+    return std::ranges::find(context_.config.admin_ids, caller_.id.text()) != context_.config.admin_ids.end() ||
+           has_entry(&Entry::admin);
+  }
+
+  // 2. the agent's record decides
+  void check_agent() {
+    if (!caller_.certificate) return refuse({Code::permission_denied, denied(call_.method()).message}, "caller does not have an X509-SVID");
+    if (context_.clock.now() > caller_.certificate->not_after) return refuse_agent(DeniedReason::agent_expired, "agent SVID has expired");
+    auto row = find_agent(context_.store.read(), caller_.id.text());
+    if (!row && row.error().code == Code::not_found) return refuse_agent(DeniedReason::agent_not_attested, "agent is not attested");
+    if (!row) return call_.finish(std::unexpected(std::move(row).error().within("unable to look up agent information")));
+    if (row->agent.banned()) return refuse_agent(DeniedReason::agent_banned, "agent is banned");
+    caller_.agent_selectors = row->agent.selectors;
+    std::string serial = caller_.certificate->serial_decimal();
+    if (serial == row->agent.serial) return admit_agent();
+    if (serial == row->agent.new_serial) return promote(*row);
+    refuse_agent(DeniedReason::agent_not_active, "agent SVID is not active");
+  }
+  // 3. first use of a renewed SVID: from now on the old one is refused, which has to be on disk before the call goes on
+  void promote(const AgentRow& row) {
+    AgentRecord agent = row.agent;
+    agent.serial = std::exchange(agent.new_serial, {});
+    agent.not_after = std::exchange(agent.new_not_after, 0);
+    ChangeSet changes;
+    AgentTable::update(changes, row, agent);
+    context_.store.commit(std::move(changes), promoted_.then<&GateFlow::on_promoted>(this));
+  }
+  void on_promoted(Result<uint64_t> revision) {
+    if (revision) return admit_agent();
+    if (revision.error().code == Code::aborted && ++attempts_ < kAttempts) return check_agent();
+    call_.finish(std::unexpected(std::move(revision).error().within("unable to activate the new agent SVID")));
+  }
+  void admit_agent() {
+    caller_.agent = true;
+    proceed();
+  }
+
+  // 4. the API answers
+  void proceed() {
+    flow_ = api_.open(call_, caller_);
+    if (flow_ != nullptr) return flow_->start();
+    std::string_view method = call_.method();
+    size_t slash = method.rfind('/');
+    call_.finish(fail(Code::unimplemented, "unknown method " + std::string(method.substr(slash + 1)) + " for service " +
+                                               std::string(method.substr(1, slash - 1))));
+  }
+
+  void refuse_agent(DeniedReason reason, std::string_view why) {
+    refuse(permission_denied(denied(call_.method()).message, reason), why);
+  }
+  void refuse(Error error, std::string_view why = "caller not allowed") {
+    context_.logger.warn("Call refused", {{"method", std::string(call_.method())}, {"caller_addr", call_.peer().address.text()},
+                                          {"caller_id", caller_.id.text()}, {"reason", std::string(why)}});
+    call_.finish(std::unexpected(std::move(error)));
+  }
+
+  Context& context_;
+  Api& api_;
+  wire::ServerCall& call_;
+  uint8_t allowed_;
+  Caller caller_;
+  int attempts_ = 0;
+  Pending<uint64_t> promoted_;
+  std::unique_ptr<wire::ServerFlow> flow_;  // last: it refers to caller_
+};
+
+}  // namespace
+
+Error permission_denied(std::string message, DeniedReason reason) {
+  ProtoWriter details;
+  details.number(1, static_cast<int64_t>(reason));
+  ProtoWriter any;
+  any.text(1, "type.googleapis.com/spire.api.types.PermissionDeniedDetails");
+  any.bytes(2, details.view());
+  ProtoWriter status;
+  status.number(1, static_cast<int64_t>(Code::permission_denied));
+  status.text(2, message);
+  status.item(3, any.view());
+  return {Code::permission_denied, std::move(message), status.take()};
+}
+
+std::unique_ptr<wire::ServerFlow> GatedService::open(wire::ServerCall& call) {
+  uint8_t allowed = allowed_callers(call.method());
+  if (allowed == 0) return nullptr;
+  return std::make_unique<GateFlow>(context_, api_, call, allowed);
+}
+
+}  // namespace limpet::server

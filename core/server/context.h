@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the server's APIs work with: references to the parts that Server owns and that outlive every flow. Loop thread only.
+
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "config/config.h"
+#include "loop/loop.h"
+#include "plugin/attestor.h"
+#include "report/health.h"
+#include "report/log.h"
+#include "server/bundle_cache.h"
+#include "server/ca.h"
+#include "server/entry_index.h"
+#include "server/rate_limits.h"
+#include "store/agents.h"
+#include "store/entries.h"
+#include "store/store.h"
+
+namespace limpet::server {
+
+struct Context {
+  Loop& loop;
+  const Clock& clock;
+  Logger& logger;
+  Health& health;
+  Store& store;
+  AgentTable& agents;
+  EntryTable& entries;
+  EntryIndex& index;
+  BundleCache& bundles;
+  X509Ca& ca;
+  RateLimits& limits;
+  const ServerConfig& config;
+  const TrustDomain trust_domain;
+  const std::vector<NodeAttestorServer*> attestors;
+
+  [[nodiscard]] int64_t agent_ttl() const { return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s; }
+};
+
+}  // namespace limpet::server
