@@ -178,7 +178,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
     response->has_result = true;
     response->result.has_svid = true;
     response->result.reattestable = can_reattest_;
-    svid_to_wire(svid_, id_, response->result.svid);
+    write_svid(response->result.svid, svid_, id_);
     auto bytes = response.encode();
     if (!bytes) return end(std::move(bytes).error());
     call_.send(std::move(*bytes), sent_.then<&AttestAgentFlow::on_result_sent>(this));

@@ -23,7 +23,7 @@ class ChangeAgentFlow : public wire::UnaryFlow<Request, google_protobuf_Empty> {
 
  private:
   void handle(const Request& request) override {
-    auto id = id_from_wire(request.has_id, request.id);
+    auto id = wire::read_id(request.has_id, request.id);
     if (id) {
       if (auto good = check_agent_id(*id, context_.trust_domain); !good) id = std::unexpected(std::move(good).error());
     }

@@ -67,19 +67,22 @@ Result<AgentFilter> filter_from_wire(bool present, const Filter& filter) {
     return fail(Code::invalid_argument, "malformed selector match: unknown match behavior " + std::to_string(behavior));
   }
   out.match = static_cast<MatchBehavior>(behavior);
-  TRY_ASSIGN_WITHIN("failed to parse selectors", out.selectors, selectors_from_wire(wire::items(wanted.selectors, wanted.selectors_count)));
+  TRY_ASSIGN_WITHIN("failed to parse selectors", auto selectors, wire::read_selectors(wanted.selectors, wanted.selectors_count));
+  out.selectors = make_selector_set(std::move(selectors));
   return out;
 }
 
-void agent_to_wire(const AgentRecord& agent, const spire_api_types_AgentMask* mask, spire_api_types_Agent& out) {
-  if (auto id = SpiffeId::parse(agent.id)) id_to_wire(*id, out.has_id, out.id);
-  if (mask == nullptr || mask->attestation_type) wire::set_string(out.attestation_type, agent.attestation_type);
-  if (mask == nullptr || mask->x509svid_serial_number) wire::set_string(out.x509svid_serial_number, agent.serial);
-  if (mask == nullptr || mask->x509svid_expires_at) out.x509svid_expires_at = agent.not_after;
-  if (mask == nullptr || mask->selectors) selectors_to_wire(agent.selectors, out.selectors, out.selectors_count);
-  if (mask == nullptr || mask->banned) out.banned = agent.banned();
-  if (mask == nullptr || mask->can_reattest) out.can_reattest = agent.can_reattest;
-  if (mask == nullptr || mask->agent_version) wire::set_string(out.agent_version, agent.agent_version);
+void write_agent(spire_api_types_Agent& out, const AgentRecord& agent, const spire_api_types_AgentMask* mask) {
+  wire::AgentRecord record;
+  if (auto id = SpiffeId::parse(agent.id)) record.id = std::move(*id);
+  record.attestation_type = agent.attestation_type;
+  record.serial_number = agent.serial;
+  record.expires_at = agent.not_after;
+  record.selectors = agent.selectors;
+  record.banned = agent.banned();
+  record.can_reattest = agent.can_reattest;
+  record.version = agent.agent_version;
+  wire::write_agent(out, record, mask);
 }
 
 class ListAgentsFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
@@ -108,8 +111,8 @@ class ListAgentsFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
     }
     wire::Message<ListResponse> response;
     spire_api_types_Agent* agents = wire::set_array(response->agents, response->agents_count, page.size());
-    const spire_api_types_AgentMask* mask = request.has_output_mask ? &request.output_mask : nullptr;
-    for (size_t i = 0; i < page.size(); i++) agent_to_wire(page[i].agent, mask, agents[i]);
+    const auto* mask = wire::mask_of(request.has_output_mask, request.output_mask);
+    for (size_t i = 0; i < page.size(); i++) write_agent(agents[i], page[i].agent, mask);
     if (request.page_size > 0 && !page.empty()) wire::set_string(response->next_page_token, std::to_string(page.back().row));
     reply(response);
   }
@@ -146,7 +149,7 @@ class GetAgentFlow final : public wire::UnaryFlow<GetRequest, spire_api_types_Ag
 
  private:
   void handle(const GetRequest& request) override {
-    auto id = id_from_wire(request.has_id, request.id);
+    auto id = wire::read_id(request.has_id, request.id);
     if (id) {
       if (auto good = check_agent_id(*id, context_.trust_domain); !good) id = std::unexpected(std::move(good).error());
     }
@@ -155,7 +158,7 @@ class GetAgentFlow final : public wire::UnaryFlow<GetRequest, spire_api_types_Ag
     if (!row && row.error().code == Code::not_found) return refuse({Code::not_found, "agent not found"});
     if (!row) return refuse(std::move(row).error().within("failed to fetch agent"));
     wire::Message<spire_api_types_Agent> response;
-    agent_to_wire(row->agent, request.has_output_mask ? &request.output_mask : nullptr, *response);
+    write_agent(*response, row->agent, wire::mask_of(request.has_output_mask, request.output_mask));
     reply(response);
   }
   Context& context_;

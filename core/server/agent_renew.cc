@@ -70,7 +70,7 @@ class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Re
     context_.logger.info("Agent renewed", {{"spiffe_id", caller_.id.text()}, {"expires_at", TimeText(svid_.expires_at).rfc3339()}});
     wire::Message<spire_api_server_agent_v1_RenewAgentResponse> response;
     response->has_svid = true;
-    svid_to_wire(svid_, caller_.id, response->svid);
+    write_svid(response->svid, svid_, caller_.id);
     reply(response);
   }
 

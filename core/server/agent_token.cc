@@ -18,7 +18,7 @@ class CreateJoinTokenFlow final : public wire::UnaryFlow<spire_api_server_agent_
     if (request.ttl < 1) return refuse({Code::invalid_argument, "ttl is required, you must provide one"});
     SpiffeId alias;
     if (request.has_agent_id) {
-      auto id = id_from_wire(true, request.agent_id);
+      auto id = wire::read_id(true, request.agent_id);
       if (id) {
         if (auto good = check_workload_id(*id, context_.trust_domain); !good) id = std::unexpected(std::move(good).error());
       }

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// spire.api.server.bundle.v1.Bundle (wire notes 5.4): the own bundle. Federated bundles and published authorities answer
+// UNIMPLEMENTED. Owned by Server; loop thread only.
+
+#include <memory>
+
+#include "server/caller.h"
+#include "server/context.h"
+
+namespace limpet::server {
+
+class BundleApi final : public Api {
+ public:
+  explicit BundleApi(Context& context) : context_(context) {}
+  std::unique_ptr<wire::ServerFlow> open(wire::ServerCall& call, const Caller& caller) override;
+
+ private:
+  Context& context_;
+};
+
+}  // namespace limpet::server

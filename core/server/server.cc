@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/server.h"
+
+#include "base/limits.h"
+#include "loop/uv_stream.h"
+#include "server/server_core.h"
+#include "wire/grpc_server.h"
+
+namespace limpet::server {
+namespace {
+
+constexpr uint32_t kSocketMode = 0770;
+constexpr int64_t kGraceMs = 10'000;
+
+// Refused connections are the peer's doing: said once each, never an error of ours.
+class LogRefused final : public wire::GrpcServerEvents {
+ public:
+  explicit LogRefused(Logger& logger) : logger_(logger) {}
+  void on_connection_refused(const wire::Peer& peer, const Error& why) override {
+    logger_.warn("Connection refused", {{"caller_addr", peer.address.text()}, {"error", why.text()}});
+  }
+
+ private:
+  Logger& logger_;
+};
+
+}  // namespace
+
+// Order matters: a listener hands connections to its server until it dies.
+struct Server::Listeners {
+  Listeners(Loop& loop, ServerCore& core, Logger& logger)
+      : events(logger), tcp(loop, {&core.tls(), limits::kConnectionAgeMs}, &events), uds(loop, {}, &events) {
+    core.add_services(tcp, false);
+    core.add_services(uds, true);
+  }
+  LogRefused events;
+  wire::GrpcServer tcp;
+  wire::GrpcServer uds;
+  std::unique_ptr<Listener> tcp_listener;
+  std::unique_ptr<Listener> uds_listener;
+  int stopping = 0;
+};
+
+Server::Server(UvLoop& loop, ServerParts parts, ServerConfig config)
+    : loop_(loop), config_(std::move(config)), parts_(std::move(parts)) {}
+Server::~Server() = default;
+
+void Server::start(Done<void> done) {
+  started_ = std::move(done);
+  parts_.health.report("server", HealthState::starting);
+  auto core = ServerCore::make(loop_, parts_, config_);
+  if (!core) {
+    loop_.post([held = std::move(started_), error = std::move(core).error()]() mutable { held(std::unexpected(std::move(error))); });
+    return;
+  }
+  core_ = std::move(*core);
+  core_->start(core_started_.then<&Server::on_core_started>(this));
+}
+
+void Server::on_core_started(Result<void> started) {
+  if (started) started = open_listeners();
+  parts_.health.report("server", started ? HealthState::ok : HealthState::failed, started ? "" : started.error().message);
+  if (!started) listeners_.reset();
+  Done<void> done = std::move(started_);
+  done(std::move(started));
+}
+
+Result<void> Server::open_listeners() {
+  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger);
+  TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, listeners_->tcp));
+  TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
+  parts_.logger.info("Starting Server APIs", {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
+  parts_.logger.info("Starting Server APIs", {{"address", config_.socket_path}, {"network", "unix"}});
+  return {};
+}
+
+uint16_t Server::port() const {
+  return listeners_ && listeners_->tcp_listener ? listeners_->tcp_listener->port() : uint16_t{0};
+}
+
+void Server::stop(Done<void> done) {
+  if (!listeners_) {
+    loop_.post([held = std::move(done)]() mutable { held({}); });
+    return;
+  }
+  stopped_ = std::move(done);
+  listeners_->tcp_listener.reset();
+  listeners_->uds_listener.reset();
+  listeners_->stopping = 2;
+  listeners_->tcp.stop(kGraceMs, tcp_stopped_.then<&Server::on_tcp_stopped>(this));
+  listeners_->uds.stop(kGraceMs, uds_stopped_.then<&Server::on_uds_stopped>(this));
+}
+
+void Server::on_tcp_stopped(Result<void>) { on_uds_stopped({}); }
+void Server::on_uds_stopped(Result<void>) {
+  if (--listeners_->stopping > 0) return;
+  listeners_.reset();
+  Done<void> done = std::move(stopped_);
+  done({});
+}
+
+}  // namespace limpet::server

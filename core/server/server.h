@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The server role: certificate authority, registration, attestation and the APIs on their two listeners. main (or a test)
+// builds it from the parts it does not own, starts it and stops it. Loop thread only.
+
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "config/config.h"
+#include "loop/uv_loop.h"
+#include "plugin/attestor.h"
+#include "plugin/key_manager.h"
+#include "report/health.h"
+#include "report/log.h"
+#include "store/store.h"
+
+namespace limpet::server {
+
+class ServerCore;
+
+// Everything outlives the Server.
+struct ServerParts {
+  const Clock& clock;
+  Logger& logger;
+  Health& health;
+  Store& store;
+  KeyManager& keys;
+  std::vector<NodeAttestorServer*> attestors;  // all but join_token, which the server has itself
+};
+
+class Server {
+ public:
+  Server(UvLoop& loop, ServerParts parts, ServerConfig config);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Answers once both listeners are open: the CA and the server's own SVID are there by then. An error names what failed
+  // (trust domain, key manager, port or socket) and leaves nothing open.
+  void start(Done<void> done);
+  // Lets calls in flight end, for at most 10 s, then closes.
+  void stop(Done<void> done);
+  // The TCP port in use, for configurations with port 0.
+  [[nodiscard]] uint16_t port() const;
+
+ private:
+  struct Listeners;
+  void on_core_started(Result<void> started);
+  Result<void> open_listeners();
+  void on_tcp_stopped(Result<void>);
+  void on_uds_stopped(Result<void>);
+
+  UvLoop& loop_;
+  ServerConfig config_;
+  ServerParts parts_;
+  std::unique_ptr<ServerCore> core_;
+  std::unique_ptr<Listeners> listeners_;
+  Pending<void> core_started_;
+  Pending<void> tcp_stopped_;
+  Pending<void> uds_stopped_;
+  Done<void> started_;
+  Done<void> stopped_;
+};
+
+}  // namespace limpet::server

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/server_core.h"
+
+namespace limpet::server {
+namespace {
+
+constexpr int64_t kHealthMs = 1'000;
+
+CaSubject ca_subject(const ServerConfig& config) {
+  return {config.ca_subject_country, config.ca_subject_organization, config.ca_subject_common_name};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ServerCore>> ServerCore::make(Loop& loop, const ServerParts& parts, const ServerConfig& config) {
+  TRY_ASSIGN_WITHIN("trust_domain", TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
+  TRY_ASSIGN_WITHIN("ca_key_type", KeyType key_type, parse_key_type(config.ca_key_type));
+  CaOptions options{trust_domain, key_type, config.ca_ttl_s, ca_subject(config)};
+  return std::unique_ptr<ServerCore>(new ServerCore(loop, parts, config, std::move(trust_domain), std::move(options)));
+}
+
+ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain, CaOptions options)
+    : health_(parts.health),
+      agents_(parts.store.read()),
+      entries_(parts.store.read()),
+      index_(parts.store, trust_domain),
+      bundles_(loop, parts.store, trust_domain),
+      limits_(loop, config.ratelimit_attestation, config.ratelimit_signing),
+      ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options)),
+      svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
+      tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
+      pruner_(loop, parts.clock, parts.logger, parts.store),
+      context_{loop, parts.clock, parts.logger, parts.health, parts.store, agents_, entries_, index_, bundles_, ca_, limits_,
+               config, trust_domain, parts.attestors},
+      agent_api_(context_),
+      entry_api_(context_),
+      svid_api_(context_),
+      bundle_api_(context_),
+      debug_api_(context_, svid_),
+      trust_domain_api_("federation is not available on this server"),
+      local_authority_api_("the authorities of this server rotate by themselves; managing them is not available"),
+      health_service_([this](std::string_view service) { return serving(service); }, {}),
+      tick_(loop) {
+  gates_.reserve(8);
+  gates_.push_back({"spire.api.server.agent.v1.Agent", false, {context_, agent_api_}});
+  gates_.push_back({"spire.api.server.bundle.v1.Bundle", false, {context_, bundle_api_}});
+  gates_.push_back({"spire.api.server.entry.v1.Entry", false, {context_, entry_api_}});
+  gates_.push_back({"spire.api.server.svid.v1.SVID", false, {context_, svid_api_}});
+  gates_.push_back({"spire.api.server.trustdomain.v1.TrustDomain", false, {context_, trust_domain_api_}});
+  gates_.push_back({"spire.api.server.localauthority.v1.LocalAuthority", false, {context_, local_authority_api_}});
+  gates_.push_back({"spire.api.server.debug.v1.Debug", true, {context_, debug_api_}});
+}
+
+void ServerCore::start(Done<void> done) {
+  started_ = std::move(done);
+  ca_.start(ca_started_.then<&ServerCore::on_ca_started>(this));
+}
+
+void ServerCore::on_ca_started(Result<void> started) {
+  if (!started) return started_(std::move(started));
+  svid_.start(svid_started_.then<&ServerCore::on_svid_started>(this));
+}
+
+void ServerCore::on_svid_started(Result<void> started) {
+  if (!started) return started_(std::move(started));
+  if (!bundles_.damage().empty()) context_.logger.error("Some bundles cannot be read", {{"error", bundles_.damage()}});
+  pruner_.start();
+  on_tick();
+  started_({});
+}
+
+void ServerCore::add_services(wire::GrpcServer& server, bool local) {
+  for (Gate& gate : gates_) {
+    if (local || !gate.local_only) server.add(gate.name, gate.service);
+  }
+  if (local) server.add(wire::kHealthServiceName, health_service_);
+}
+
+wire::Service* ServerCore::service(std::string_view name) {
+  for (Gate& gate : gates_) {
+    if (name == gate.name) return &gate.service;
+  }
+  return nullptr;
+}
+
+// Health has no one to tell when it changes, so the watchers of the health service are served by looking once a second.
+void ServerCore::on_tick() {
+  tick_.start<&ServerCore::on_tick>(kHealthMs, this);
+  if (was_serving_ == health_.serving()) return;
+  was_serving_ = !was_serving_;
+  health_service_.changed();
+}
+
+wire::ServingStatus ServerCore::serving(std::string_view service) const {
+  if (!service.empty()) return wire::ServingStatus::service_unknown;
+  return health_.serving() ? wire::ServingStatus::serving : wire::ServingStatus::not_serving;
+}
+
+}  // namespace limpet::server

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The server without its sockets: every part wired together, and the services for each of the two listeners. Runs on any
+// loop, so that tests drive it on a fake one. Owned by Server; loop thread only.
+
+#include <memory>
+#include <vector>
+
+#include "server/agent_api.h"
+#include "server/authorization.h"
+#include "server/bundle_api.h"
+#include "server/context.h"
+#include "server/debug_api.h"
+#include "server/entry_api.h"
+#include "server/pruner.h"
+#include "server/server.h"
+#include "server/server_svid.h"
+#include "server/svid_api.h"
+#include "server/tls_policy.h"
+#include "server/unimplemented.h"
+#include "wire/grpc_server.h"
+#include "wire/health_service.h"
+
+namespace limpet::server {
+
+class ServerCore {
+ public:
+  // INVALID_ARGUMENT: trust domain or key type of the configuration.
+  static Result<std::unique_ptr<ServerCore>> make(Loop& loop, const ServerParts& parts, const ServerConfig& config);
+  ServerCore(const ServerCore&) = delete;
+  ServerCore& operator=(const ServerCore&) = delete;
+
+  // Answers once there is a CA and a server SVID.
+  void start(Done<void> done);
+  // The services of the TCP listener; with `local` those of the Unix socket as well.
+  void add_services(wire::GrpcServer& server, bool local);
+  [[nodiscard]] wire::TlsPolicy& tls() { return tls_policy_; }
+  // The gate in front of an API, for tests: "spire.api.server.agent.v1.Agent".
+  [[nodiscard]] wire::Service* service(std::string_view name);
+  [[nodiscard]] X509Ca& ca() { return ca_; }
+  [[nodiscard]] BundleCache& bundles() { return bundles_; }
+  [[nodiscard]] EntryIndex& index() { return index_; }
+
+ private:
+  ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain, CaOptions options);
+  void on_ca_started(Result<void> started);
+  void on_svid_started(Result<void> started);
+  void on_tick();
+  [[nodiscard]] wire::ServingStatus serving(std::string_view service) const;
+
+  Health& health_;
+  AgentTable agents_;
+  EntryTable entries_;
+  EntryIndex index_;
+  BundleCache bundles_;
+  RateLimits limits_;
+  X509Ca ca_;
+  ServerSvid svid_;
+  ServerTlsPolicy tls_policy_;
+  Pruner pruner_;
+  Context context_;
+  AgentApi agent_api_;
+  EntryApi entry_api_;
+  SvidApi svid_api_;
+  BundleApi bundle_api_;
+  DebugApi debug_api_;
+  UnimplementedApi trust_domain_api_;
+  UnimplementedApi local_authority_api_;
+  struct Gate {
+    const char* name;
+    bool local_only;
+    GatedService service;
+  };
+  std::vector<Gate> gates_;
+  wire::HealthService health_service_;
+  bool was_serving_ = false;
+  Timer tick_;
+  Pending<void> ca_started_;
+  Pending<void> svid_started_;
+  Done<void> started_;
+};
+
+}  // namespace limpet::server
