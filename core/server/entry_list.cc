@@ -23,6 +23,7 @@ class EntryWalk {
  public:
   EntryWalk(Context& context, uint64_t after) : context_(context), after_(after) {}
 
+  void begin_after(uint64_t row) { after_ = row; }
   // One slice. True: the walk is over.
   template <class Visit>
   Result<bool> slice(Visit visit) {
@@ -58,7 +59,7 @@ class ListEntriesFlow final : public wire::UnaryFlow<ListRequest, ListResponse> 
     if (paged_) {
       const auto token = parse_page_token(wire::view(request.page_token));
       if (!token) return refuse({Code::internal, "failed to list entries: " + token.error().message});
-      walk_ = EntryWalk(context_, *token);
+      walk_.begin_after(*token);
     }
     on_turn();
   }
