@@ -129,9 +129,9 @@ Bytes time(int64_t unix_seconds) {
   const Date date = date_of(days);
   const bool utc = date.year >= 1950 && date.year < 2050;
   char text[40];
-  std::snprintf(text, sizeof text, "%04d%02d%02d%02d%02d%02dZ", static_cast<int>(date.year), static_cast<int>(date.month),
-                static_cast<int>(date.day), static_cast<int>(seconds / 3600), static_cast<int>(seconds / 60 % 60),
-                static_cast<int>(seconds % 60));
+  std::snprintf(text, sizeof text, "%04d%02d%02d%02d%02d%02dZ", static_cast<int>(date.year),
+                static_cast<int>(date.month), static_cast<int>(date.day), static_cast<int>(seconds / 3600),
+                static_cast<int>(seconds / 60 % 60), static_cast<int>(seconds % 60));
   return element(utc ? kUtcTime : kGeneralizedTime, as_bytes(utc ? text + 2 : text));
 }
 

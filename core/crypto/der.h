@@ -35,9 +35,9 @@ inline Bytes element(uint8_t tag, BytesView content) { return element(tag, {cont
 inline Bytes sequence(std::initializer_list<BytesView> children) { return element(kSequence, children); }
 Bytes unsigned_integer(BytesView big_endian);  // a leading zero is added where needed, superfluous ones dropped
 Bytes bit_string(BytesView bytes);             // no unused bits
-Bytes named_bits(uint16_t bits);               // bit 0 of `bits` is the first; trailing zero bits are cut (X.690 11.2.2)
-Bytes oid(std::string_view dotted);            // trusted input: our own constants
-Bytes time(int64_t unix_seconds);              // UTCTime up to 2049, GeneralizedTime after (RFC 5280 4.1.2.5)
+Bytes named_bits(uint16_t bits);     // bit 0 of `bits` is the first; trailing zero bits are cut (X.690 11.2.2)
+Bytes oid(std::string_view dotted);  // trusted input: our own constants
+Bytes time(int64_t unix_seconds);    // UTCTime up to 2049, GeneralizedTime after (RFC 5280 4.1.2.5)
 
 // ---- reading ----
 struct Element {
@@ -51,9 +51,9 @@ class Reader {
   explicit Reader(BytesView input) : rest_(input) {}
   [[nodiscard]] bool empty() const { return rest_.empty(); }
   [[nodiscard]] bool next_is(uint8_t tag) const { return !rest_.empty() && rest_[0] == tag; }
-  Result<Element> next();                           // INVALID_ARGUMENT "malformed DER"
-  Result<Element> expect(uint8_t tag);              // the same when another tag stands there
-  [[nodiscard]] Result<void> end() const;           // "trailing data"
+  Result<Element> next();                  // INVALID_ARGUMENT "malformed DER"
+  Result<Element> expect(uint8_t tag);     // the same when another tag stands there
+  [[nodiscard]] Result<void> end() const;  // "trailing data"
 
  private:
   BytesView rest_;
@@ -62,11 +62,11 @@ class Reader {
 // The only element of `input`.
 Result<Element> single(BytesView input, uint8_t tag);
 Result<bool> read_boolean(BytesView content);
-Result<uint64_t> read_small(BytesView content);     // a non-negative INTEGER below 2^63
-Result<Bytes> read_unsigned(BytesView content);     // big-endian without leading zeros; 0 is empty; negative refused
+Result<uint64_t> read_small(BytesView content);        // a non-negative INTEGER below 2^63
+Result<Bytes> read_unsigned(BytesView content);        // big-endian without leading zeros; 0 is empty; negative refused
 Result<BytesView> read_octet_bits(BytesView content);  // a BIT STRING without unused bits
 Result<uint16_t> read_named_bits(BytesView content);   // the first 16 named bits
 Result<int64_t> read_time(const Element& element);
-Result<std::string> read_oid(BytesView content);    // dotted
+Result<std::string> read_oid(BytesView content);  // dotted
 
 }  // namespace limpet::der

@@ -13,13 +13,13 @@
 #include "crypto/der.h"
 #include "crypto/mbed.h"
 
-// The linker turns mbedTLS's own calls of these two functions into calls of the __wrap_ names (see the root meson.build).
-// mbedTLS implements both as one call of the _restartable function without a restart context, which is what the default
-// path below calls: so nothing here depends on the __real_ names.
+// The linker turns mbedTLS's own calls of these two functions into calls of the __wrap_ names (see the root
+// meson.build). mbedTLS implements both as one call of the _restartable function without a restart context, which is
+// what the default path below calls: so nothing here depends on the __real_ names.
 extern "C" {
-int __wrap_mbedtls_ecdsa_write_signature(mbedtls_ecdsa_context* ctx, mbedtls_md_type_t md_alg, const unsigned char* hash,
-                                         size_t hlen, unsigned char* sig, size_t sig_size, size_t* slen,
-                                         mbedtls_f_rng_t* f_rng, void* p_rng);
+int __wrap_mbedtls_ecdsa_write_signature(mbedtls_ecdsa_context* ctx, mbedtls_md_type_t md_alg,
+                                         const unsigned char* hash, size_t hlen, unsigned char* sig, size_t sig_size,
+                                         size_t* slen, mbedtls_f_rng_t* f_rng, void* p_rng);
 int __wrap_mbedtls_ecdsa_read_signature(mbedtls_ecdsa_context* ctx, const unsigned char* hash, size_t hlen,
                                         const unsigned char* sig, size_t slen);
 }
@@ -46,8 +46,8 @@ Registry& registry() {
 Bytes point_of(const mbedtls_ecp_keypair* key) {
   Bytes out(MBEDTLS_ECP_MAX_PT_LEN);
   size_t size = 0;
-  if (mbedtls_ecp_point_write_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), MBEDTLS_ECP_PF_UNCOMPRESSED, &size,
-                                     out.data(), out.size()) != 0)
+  if (mbedtls_ecp_point_write_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), MBEDTLS_ECP_PF_UNCOMPRESSED,
+                                     &size, out.data(), out.size()) != 0)
     size = 0;
   out.resize(size);
   return out;
@@ -120,8 +120,8 @@ int sign(mbedtls_ecdsa_context* key, mbedtls_md_type_t hash, BytesView digest, s
   if (const SignerRef signer = find_signer(key)) return sign_remotely(*signer, digest, out, size);
   // The stand-in scalar of load_remote_pk: its key manager is gone.
   if (mbedtls_mpi_cmp_int(&key->MBEDTLS_PRIVATE(d), 1) == 0) return MBEDTLS_ERR_ECP_INVALID_KEY;
-  return mbedtls_ecdsa_write_signature_restartable(key, hash, digest.data(), digest.size(), out.data(), out.size(), size,
-                                                   mbed_random, nullptr, nullptr);
+  return mbedtls_ecdsa_write_signature_restartable(key, hash, digest.data(), digest.size(), out.data(), out.size(),
+                                                   size, mbed_random, nullptr, nullptr);
 }
 
 int verify(mbedtls_ecdsa_context* key, BytesView digest, BytesView signature) {
@@ -133,9 +133,9 @@ int verify(mbedtls_ecdsa_context* key, BytesView digest, BytesView signature) {
 
 }  // namespace limpet
 
-int __wrap_mbedtls_ecdsa_write_signature(mbedtls_ecdsa_context* ctx, mbedtls_md_type_t md_alg, const unsigned char* hash,
-                                         size_t hlen, unsigned char* sig, size_t sig_size, size_t* slen,
-                                         mbedtls_f_rng_t* /*f_rng*/, void* /*p_rng*/) {
+int __wrap_mbedtls_ecdsa_write_signature(mbedtls_ecdsa_context* ctx, mbedtls_md_type_t md_alg,
+                                         const unsigned char* hash, size_t hlen, unsigned char* sig, size_t sig_size,
+                                         size_t* slen, mbedtls_f_rng_t* /*f_rng*/, void* /*p_rng*/) {
   if (ctx == nullptr || hash == nullptr || sig == nullptr || slen == nullptr) return MBEDTLS_ERR_ECP_BAD_INPUT_DATA;
   return limpet::ecdsa_seam::sign(ctx, md_alg, {hash, hlen}, {sig, sig_size}, slen);
 }

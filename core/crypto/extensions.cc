@@ -24,8 +24,9 @@ Result<std::string> read_ia5(BytesView content) {
 
 }  // namespace
 
-Result<void> read_extensions(BytesView content,
-                             const std::function<Result<void>(const std::string& oid, bool critical, BytesView value)>& each) {
+Result<void> read_extensions(
+    BytesView content,
+    const std::function<Result<void>(const std::string& oid, bool critical, BytesView value)>& each) {
   std::set<std::string> seen;
   for (der::Reader reader(content); !reader.empty();) {
     if (seen.size() == kMaxExtensions) return fail(Code::invalid_argument, "more than 64 extensions");

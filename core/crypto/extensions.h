@@ -17,8 +17,8 @@ struct AltNames {
 };
 
 // `content` is that of the Extensions SEQUENCE. Calls `each` for every extension, twice the same one is an error.
-Result<void> read_extensions(BytesView content,
-                             const std::function<Result<void>(const std::string& oid, bool critical, BytesView value)>& each);
+Result<void> read_extensions(
+    BytesView content, const std::function<Result<void>(const std::string& oid, bool critical, BytesView value)>& each);
 Result<AltNames> read_alt_names(BytesView value);
 
 Bytes encode_extension(std::string_view oid, bool critical, BytesView value);

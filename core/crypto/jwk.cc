@@ -30,11 +30,13 @@ Result<Bytes> member(const char* name, const std::string& text) {
 
 Result<PublicKey> ec_key(const JwkMembers& members) {
   const bool p256 = members.crv == "P-256";
-  if (!p256 && members.crv != "P-384") return fail(Code::unimplemented, "unsupported JWK curve \"" + members.crv + "\"");
+  if (!p256 && members.crv != "P-384")
+    return fail(Code::unimplemented, "unsupported JWK curve \"" + members.crv + "\"");
   TRY_ASSIGN(const Bytes x, member("x", members.x));
   TRY_ASSIGN(const Bytes y, member("y", members.y));
   const size_t size = p256 ? 32 : 48;
-  if (x.size() != size || y.size() != size) return fail(Code::invalid_argument, "JWK coordinates have the wrong length");
+  if (x.size() != size || y.size() != size)
+    return fail(Code::invalid_argument, "JWK coordinates have the wrong length");
   Bytes point{0x04};
   append(point, x);
   append(point, y);

@@ -83,8 +83,8 @@ Result<uint32_t> check_rsa(BytesView key) {
   if (exponent.empty() || exponent.size() > kMaxRsaExponentBytes) return invalid("RSA public exponent out of range");
   if (modulus.size() > kMaxRsaBits / 8) return invalid("RSA key is larger than 8192 bits");
   Mbed<mbedtls_rsa_context, mbedtls_rsa_init, mbedtls_rsa_free> rsa;
-  if (mbedtls_rsa_import_raw(rsa.get(), modulus.data(), modulus.size(), nullptr, 0, nullptr, 0, nullptr, 0, exponent.data(),
-                             exponent.size()) != 0 ||
+  if (mbedtls_rsa_import_raw(rsa.get(), modulus.data(), modulus.size(), nullptr, 0, nullptr, 0, nullptr, 0,
+                             exponent.data(), exponent.size()) != 0 ||
       mbedtls_rsa_complete(rsa.get()) != 0 || mbedtls_rsa_check_pubkey(rsa.get()) != 0)
     return invalid("invalid RSA public key");
   const size_t bits = mbedtls_mpi_bitlen(&rsa->MBEDTLS_PRIVATE(N));
@@ -96,10 +96,13 @@ Result<uint32_t> check_ec(const std::string& curve, BytesView point) {
   const bool p256 = curve == kOidP256;
   if (!p256 && curve != kOidP384) return invalid("unsupported elliptic curve " + curve);
   const size_t size = p256 ? 32 : 48;
-  if (point.size() != 1 + 2 * size || point[0] != 0x04) return invalid("elliptic curve point is not in uncompressed form");
+  if (point.size() != 1 + 2 * size || point[0] != 0x04)
+    return invalid("elliptic curve point is not in uncompressed form");
   MbedKeypair key;
-  if (mbedtls_ecp_group_load(&key->MBEDTLS_PRIVATE(grp), p256 ? MBEDTLS_ECP_DP_SECP256R1 : MBEDTLS_ECP_DP_SECP384R1) != 0 ||
-      mbedtls_ecp_point_read_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), point.data(), point.size()) != 0 ||
+  if (mbedtls_ecp_group_load(&key->MBEDTLS_PRIVATE(grp), p256 ? MBEDTLS_ECP_DP_SECP256R1 : MBEDTLS_ECP_DP_SECP384R1) !=
+          0 ||
+      mbedtls_ecp_point_read_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), point.data(), point.size()) !=
+          0 ||
       mbedtls_ecp_check_pubkey(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q)) != 0)
     return invalid("elliptic curve point is not on the curve");
   return p256 ? 256u : 384u;
@@ -110,7 +113,8 @@ Result<uint32_t> check_ec(const std::string& curve, BytesView point) {
 Result<KeyType> parse_key_type(std::string_view name) {
   for (const KeyTypeRow& row : kKeyTypes)
     if (row.name == name) return row.type;
-  return invalid("key type \"" + std::string(name) + "\" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]");
+  return invalid("key type \"" + std::string(name) +
+                 "\" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]");
 }
 
 std::string_view key_type_name(KeyType type) {
@@ -165,7 +169,8 @@ Result<void> PublicKey::verify(HashAlg alg, BytesView digest, BytesView signatur
   if (rsa_) {
     mbedtls_rsa_context* rsa = mbedtls_pk_rsa(*pk);
     if (signature.size() != mbedtls_rsa_get_len(rsa)) return invalid("signature does not match");
-    code = mbedtls_rsa_pkcs1_verify(rsa, mbed_hash(alg), static_cast<unsigned>(digest.size()), digest.data(), signature.data());
+    code = mbedtls_rsa_pkcs1_verify(rsa, mbed_hash(alg), static_cast<unsigned>(digest.size()), digest.data(),
+                                    signature.data());
   } else {
     code = ecdsa_seam::verify(mbedtls_pk_ec(*pk), digest, signature);
   }
@@ -215,8 +220,11 @@ int generate_into(mbedtls_pk_context& pk, KeyType type) {
   const bool rsa = type == KeyType::rsa_2048 || type == KeyType::rsa_4096;
   const int code = mbedtls_pk_setup(&pk, mbedtls_pk_info_from_type(rsa ? MBEDTLS_PK_RSA : MBEDTLS_PK_ECKEY));
   if (code != 0) return code;
-  if (rsa) return mbedtls_rsa_gen_key(mbedtls_pk_rsa(pk), mbed_random, nullptr, type == KeyType::rsa_2048 ? 2048 : 4096, 65537);
-  return ecdsa_seam::generate(type == KeyType::ec_p256 ? MBEDTLS_ECP_DP_SECP256R1 : MBEDTLS_ECP_DP_SECP384R1, mbedtls_pk_ec(pk));
+  if (rsa)
+    return mbedtls_rsa_gen_key(mbedtls_pk_rsa(pk), mbed_random, nullptr, type == KeyType::rsa_2048 ? 2048 : 4096,
+                               65537);
+  return ecdsa_seam::generate(type == KeyType::ec_p256 ? MBEDTLS_ECP_DP_SECP256R1 : MBEDTLS_ECP_DP_SECP384R1,
+                              mbedtls_pk_ec(pk));
 }
 
 // PrivateKeyInfo with an ECPrivateKey inside, as Go writes it: the curve named outside only, the public key inside.
@@ -227,8 +235,8 @@ SecretBytes ec_pkcs8(const PrivateKey::Impl& impl) {
   mbedtls_mpi_write_binary(&key->MBEDTLS_PRIVATE(d), scalar.bytes.data(), size);
   Bytes point(1 + 2 * size);
   size_t written = 0;
-  mbedtls_ecp_point_write_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), MBEDTLS_ECP_PF_UNCOMPRESSED, &written,
-                                 point.data(), point.size());
+  mbedtls_ecp_point_write_binary(&key->MBEDTLS_PRIVATE(grp), &key->MBEDTLS_PRIVATE(Q), MBEDTLS_ECP_PF_UNCOMPRESSED,
+                                 &written, point.data(), point.size());
   const Bytes zero = der::unsigned_integer({});
   const Bytes one = der::element(der::kInteger, Bytes{1});
   const Bytes algorithm =

@@ -34,7 +34,8 @@ Result<void> load_public_pk(mbedtls_pk_context& out, const PublicKey& key) {
 }
 
 Result<void> load_remote_pk(mbedtls_pk_context& out, const PublicKey& key) {
-  if (key.is_rsa()) return fail(Code::failed_precondition, "RSA keys held by a key manager cannot be used for TLS: use an EC key");
+  if (key.is_rsa())
+    return fail(Code::failed_precondition, "RSA keys held by a key manager cannot be used for TLS: use an EC key");
   TRY(load_public_pk(out, key));
   return ok_or("load public key", mbedtls_mpi_lset(&mbedtls_pk_ec(out)->MBEDTLS_PRIVATE(d), 1));
 }

@@ -10,8 +10,8 @@ struct Row {
   SignatureAlgorithm algorithm;
 };
 constexpr Row kAlgorithms[] = {
-    {"1.2.840.10045.4.3.2", {false, HashAlg::sha256}}, {"1.2.840.10045.4.3.3", {false, HashAlg::sha384}},
-    {"1.2.840.10045.4.3.4", {false, HashAlg::sha512}}, {"1.2.840.113549.1.1.11", {true, HashAlg::sha256}},
+    {"1.2.840.10045.4.3.2", {false, HashAlg::sha256}},  {"1.2.840.10045.4.3.3", {false, HashAlg::sha384}},
+    {"1.2.840.10045.4.3.4", {false, HashAlg::sha512}},  {"1.2.840.113549.1.1.11", {true, HashAlg::sha256}},
     {"1.2.840.113549.1.1.12", {true, HashAlg::sha384}}, {"1.2.840.113549.1.1.13", {true, HashAlg::sha512}},
 };
 
@@ -20,7 +20,8 @@ constexpr Row kAlgorithms[] = {
 Bytes encode_algorithm(SignatureAlgorithm algorithm) {
   for (const Row& row : kAlgorithms)
     if (row.algorithm.rsa == algorithm.rsa && row.algorithm.hash == algorithm.hash)
-      return algorithm.rsa ? der::sequence({der::oid(row.oid), der::element(der::kNull, {})}) : der::sequence({der::oid(row.oid)});
+      return algorithm.rsa ? der::sequence({der::oid(row.oid), der::element(der::kNull, {})})
+                           : der::sequence({der::oid(row.oid)});
   return {};
 }
 

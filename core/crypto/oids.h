@@ -29,7 +29,8 @@ struct SignatureAlgorithm {
   bool rsa = false;
   HashAlg hash = HashAlg::sha256;
 };
-Bytes encode_algorithm(SignatureAlgorithm algorithm);             // AlgorithmIdentifier
-Result<std::optional<SignatureAlgorithm>> read_algorithm(BytesView content);  // of an AlgorithmIdentifier; nullopt: unknown
+Bytes encode_algorithm(SignatureAlgorithm algorithm);  // AlgorithmIdentifier
+Result<std::optional<SignatureAlgorithm>> read_algorithm(
+    BytesView content);  // of an AlgorithmIdentifier; nullopt: unknown
 
 }  // namespace limpet::oids

@@ -45,8 +45,9 @@ Result<Bytes> seal(const SecretBytes& key, BytesView context, BytesView plain) {
   random_bytes(nonce, kNonceBytes);
   uint8_t* cipher = nonce + kNonceBytes;
   const Bytes aad = bound(context);
-  const int code = mbedtls_gcm_crypt_and_tag(gcm.get(), MBEDTLS_GCM_ENCRYPT, plain.size(), nonce, kNonceBytes, aad.data(),
-                                             aad.size(), plain.data(), cipher, kTagBytes, cipher + plain.size());
+  const int code =
+      mbedtls_gcm_crypt_and_tag(gcm.get(), MBEDTLS_GCM_ENCRYPT, plain.size(), nonce, kNonceBytes, aad.data(),
+                                aad.size(), plain.data(), cipher, kTagBytes, cipher + plain.size());
   if (code != 0) return fail(mbed_error("seal", code));
   return out;
 }
@@ -54,7 +55,8 @@ Result<Bytes> seal(const SecretBytes& key, BytesView context, BytesView plain) {
 Result<SecretBytes> unseal(const SecretBytes& key, BytesView context, BytesView blob) {
   if (blob.size() < kOverhead) return fail(Code::failed_precondition, "sealed blob is too short");
   if (blob[0] != kVersion)
-    return fail(Code::failed_precondition, "sealed blob has format " + std::to_string(blob[0]) + ", only format 1 is known");
+    return fail(Code::failed_precondition,
+                "sealed blob has format " + std::to_string(blob[0]) + ", only format 1 is known");
   MbedGcm gcm;
   TRY(set_key(gcm, key));
   const BytesView nonce = blob.subspan(1, kNonceBytes);
@@ -62,8 +64,8 @@ Result<SecretBytes> unseal(const SecretBytes& key, BytesView context, BytesView 
   const BytesView tag = blob.last(kTagBytes);
   SecretBytes out(cipher.size());
   const Bytes aad = bound(context);
-  const int code = mbedtls_gcm_auth_decrypt(gcm.get(), cipher.size(), nonce.data(), nonce.size(), aad.data(), aad.size(),
-                                            tag.data(), tag.size(), cipher.data(), out.data());
+  const int code = mbedtls_gcm_auth_decrypt(gcm.get(), cipher.size(), nonce.data(), nonce.size(), aad.data(),
+                                            aad.size(), tag.data(), tag.size(), cipher.data(), out.data());
   if (code != 0)
     return fail(Code::failed_precondition, "sealed blob cannot be opened: another key or context, or it was damaged");
   return out;

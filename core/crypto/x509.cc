@@ -126,7 +126,8 @@ Result<void> read_tbs(Certificate& cert, BytesView content, BytesView outer_algo
   TRY_ASSIGN_WITHIN("serial number", cert.serial, der::read_unsigned(serial.content));
   if (cert.serial.size() > kMaxSerialBytes) return invalid("serial number is longer than 20 bytes");
   TRY_ASSIGN(const der::Element algorithm, reader.expect(der::kSequence));
-  if (to_bytes(algorithm.content) != to_bytes(outer_algorithm)) return invalid("inner and outer signature algorithm differ");
+  if (to_bytes(algorithm.content) != to_bytes(outer_algorithm))
+    return invalid("inner and outer signature algorithm differ");
   TRY_ASSIGN(const der::Element issuer, reader.expect(der::kSequence));
   TRY_WITHIN("issuer", check_name(issuer.whole));
   cert.issuer = to_bytes(issuer.whole);
@@ -198,7 +199,8 @@ Result<void> Certificate::verify_signed_by(const Certificate& issuer_certificate
   TRY_ASSIGN(const Signed parts, split_signed(der));
   TRY_ASSIGN(const auto algorithm, oids::read_algorithm(parts.algorithm));
   if (!algorithm) return invalid("unsupported signature algorithm");
-  if (algorithm->rsa != issuer_certificate.key.is_rsa()) return invalid("signature algorithm does not fit the issuer's key");
+  if (algorithm->rsa != issuer_certificate.key.is_rsa())
+    return invalid("signature algorithm does not fit the issuer's key");
   return issuer_certificate.key.verify(algorithm->hash, hash(algorithm->hash, parts.body.whole), parts.signature);
 }
 

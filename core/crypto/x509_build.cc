@@ -25,10 +25,12 @@ Bytes encode_extensions(const CertificateTemplate& cert) {
   if (!cert.subject_key_id.empty())
     append(out, encode_extension(oids::kSubjectKeyId, false, der::element(der::kOctetString, cert.subject_key_id)));
   if (!cert.authority_key_id.empty())
-    append(out, encode_extension(oids::kAuthorityKeyId, false, der::sequence({der::element(0x80, cert.authority_key_id)})));
+    append(out,
+           encode_extension(oids::kAuthorityKeyId, false, der::sequence({der::element(0x80, cert.authority_key_id)})));
   if (!cert.uris.empty() || !cert.dns_names.empty())
     // RFC 5280 4.2.1.6: critical when there is no subject to go by
-    append(out, encode_extension(oids::kSubjectAltName, is_empty_name(cert.subject), encode_alt_names(cert.dns_names, cert.uris)));
+    append(out, encode_extension(oids::kSubjectAltName, is_empty_name(cert.subject),
+                                 encode_alt_names(cert.dns_names, cert.uris)));
   return der::element(der::kContext0 + 3, der::element(der::kSequence, out));
 }
 
@@ -51,8 +53,8 @@ Bytes random_serial() {
 Bytes encode_tbs(const CertificateTemplate& cert, KeyType signer, HashAlg hash) {
   const Bytes version = der::element(der::kContext0, der::unsigned_integer(Bytes{2}));
   const Bytes validity = der::sequence({der::time(cert.not_before), der::time(cert.not_after)});
-  return der::sequence({version, der::unsigned_integer(cert.serial), oids::encode_algorithm({is_rsa(signer), hash}), cert.issuer,
-                        validity, cert.subject, cert.spki, encode_extensions(cert)});
+  return der::sequence({version, der::unsigned_integer(cert.serial), oids::encode_algorithm({is_rsa(signer), hash}),
+                        cert.issuer, validity, cert.subject, cert.spki, encode_extensions(cert)});
 }
 
 Bytes seal_certificate(BytesView tbs, KeyType signer, HashAlg hash, BytesView signature) {
@@ -64,7 +66,8 @@ Bytes encode_csr_info(const CsrTemplate& csr) {
   if (!csr.uris.empty() || !csr.dns_names.empty()) {
     const Bytes names =
         encode_extension(oids::kSubjectAltName, is_empty_name(csr.subject), encode_alt_names(csr.dns_names, csr.uris));
-    attributes = der::sequence({der::oid(oids::kExtensionRequest), der::element(der::kSet, der::element(der::kSequence, names))});
+    attributes = der::sequence(
+        {der::oid(oids::kExtensionRequest), der::element(der::kSet, der::element(der::kSequence, names))});
   }
   const Bytes subject = csr.subject.empty() ? der::sequence({}) : csr.subject;
   return der::sequence({der::unsigned_integer({}), subject, csr.spki, der::element(der::kContext0, attributes)});

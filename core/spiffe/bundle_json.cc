@@ -27,7 +27,8 @@ void put(yyjson_mut_doc* doc, yyjson_mut_val* object, const char* name, const st
 }
 
 // The order of members is that of the JOSE library SPIRE uses.
-yyjson_mut_val* add_key(yyjson_mut_doc* doc, yyjson_mut_val* keys, const char* use, const std::string& kid, const PublicKey& key) {
+yyjson_mut_val* add_key(yyjson_mut_doc* doc, yyjson_mut_val* keys, const char* use, const std::string& kid,
+                        const PublicKey& key) {
   yyjson_mut_val* object = yyjson_mut_arr_add_obj(doc, keys);
   const JwkMembers members = jwk_members(key);
   put(doc, object, "use", use);
@@ -83,7 +84,8 @@ Result<void> read_key(Bundle& bundle, yyjson_val* object) {
   TRY_ASSIGN(const std::string use, text_member(object, "use"));
   const bool x509 = use == "x509-svid";
   if (!x509 && use != "jwt-svid") return {};  // the standard: unknown uses are ignored
-  if (yyjson_obj_get(object, "d") != nullptr) return invalid("holds a private key; a bundle must carry public keys only");
+  if (yyjson_obj_get(object, "d") != nullptr)
+    return invalid("holds a private key; a bundle must carry public keys only");
   TRY_ASSIGN(const JwkMembers members, read_members(object));
   const Result<PublicKey> key = public_key_from_jwk(members);
   if (!key && key.error().code == Code::unimplemented) return {};  // RFC 7517 5: key types not understood are ignored
@@ -133,7 +135,8 @@ std::string bundle_to_json(const Bundle& bundle) {
     yyjson_mut_arr_add_strncpy(doc.get(), yyjson_mut_obj_add_arr(doc.get(), object, "x5c"), text.data(), text.size());
   }
   for (const JwtAuthority& authority : bundle.jwt_authorities)
-    if (const Result<PublicKey> key = PublicKey::from_spki(authority.spki)) add_key(doc.get(), keys, "jwt-svid", authority.key_id, *key);
+    if (const Result<PublicKey> key = PublicKey::from_spki(authority.spki))
+      add_key(doc.get(), keys, "jwt-svid", authority.key_id, *key);
   if (bundle.sequence_number != 0) yyjson_mut_obj_add_uint(doc.get(), root, "spiffe_sequence", bundle.sequence_number);
   if (bundle.refresh_hint > 0) yyjson_mut_obj_add_int(doc.get(), root, "spiffe_refresh_hint", bundle.refresh_hint);
   size_t size = 0;

@@ -30,10 +30,14 @@ bool intersect(const auto& sorted_a, const auto& sorted_b) {
 
 bool matches_sorted(MatchBehavior behavior, const auto& have, const auto& given) {
   switch (behavior) {
-    case MatchBehavior::exact: return have == given;
-    case MatchBehavior::subset: return std::ranges::includes(given, have);
-    case MatchBehavior::superset: return std::ranges::includes(have, given);
-    case MatchBehavior::any: return intersect(have, given);
+    case MatchBehavior::exact:
+      return have == given;
+    case MatchBehavior::subset:
+      return std::ranges::includes(given, have);
+    case MatchBehavior::superset:
+      return std::ranges::includes(have, given);
+    case MatchBehavior::any:
+      return intersect(have, given);
   }
   return false;
 }
@@ -61,7 +65,8 @@ Result<void> check_workload_id(const SpiffeId& id, const TrustDomain& trust_doma
   if (id.empty()) return invalid("request must specify SPIFFE ID");
   if (!id.member_of(trust_domain)) return invalid(not_member(id, trust_domain, "member of"));
   if (id.path().empty()) return invalid(not_member(id, trust_domain, "workload in") + "; path is empty");
-  if (is_reserved(id.path())) return invalid(not_member(id, trust_domain, "workload in") + "; path is in the reserved namespace");
+  if (is_reserved(id.path()))
+    return invalid(not_member(id, trust_domain, "workload in") + "; path is in the reserved namespace");
   return {};
 }
 
@@ -88,8 +93,8 @@ Result<void> check_label(std::string_view label) {
   const bool characters = std::ranges::all_of(label, [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
   });
-  const bool hyphens = !label.starts_with('-') && !label.ends_with('-') &&
-                       !(label.size() > 4 && label[2] == '-' && label[3] == '-');
+  const bool hyphens =
+      !label.starts_with('-') && !label.ends_with('-') && !(label.size() > 4 && label[2] == '-' && label[3] == '-');
   if (label.empty() || label.size() > 63 || !characters || !hyphens)
     return invalid("idna error\nidna: invalid label " + quoted(label));  // Go joins the two with a newline
   return {};
@@ -130,7 +135,8 @@ bool matches(MatchBehavior behavior, const SelectorSet& have, const SelectorSet&
   return matches_sorted(behavior, have, given);
 }
 
-bool matches_names(MatchBehavior behavior, const std::vector<std::string>& have, const std::vector<std::string>& given) {
+bool matches_names(MatchBehavior behavior, const std::vector<std::string>& have,
+                   const std::vector<std::string>& given) {
   return matches_sorted(behavior, sorted(have), sorted(given));
 }
 
@@ -145,7 +151,8 @@ Result<void> check_dns_name(std::string_view name) {
 Result<void> check_entry_id(std::string_view id) {
   if (id.size() > limits::kEntryIdBytes) return invalid("invalid registration entry: entry ID too long");
   const bool characters = std::ranges::all_of(id, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_';
   });
   if (!characters) return invalid("invalid registration entry: entry ID contains invalid characters");
   return {};
@@ -155,7 +162,8 @@ Result<void> check_entry(const Entry& entry, const TrustDomain& trust_domain) {
   TRY_WITHIN("invalid parent ID", check_parent_id(entry.parent_id, trust_domain));
   TRY_WITHIN("invalid spiffe ID", check_workload_id(entry.spiffe_id, trust_domain));
   for (const std::string& name : entry.dns_names) TRY_WITHIN("invalid DNS name", check_dns_name(name));
-  for (const std::string& name : entry.federates_with) TRY_WITHIN("invalid federated trust domain", TrustDomain::parse(name));
+  for (const std::string& name : entry.federates_with)
+    TRY_WITHIN("invalid federated trust domain", TrustDomain::parse(name));
   TRY(check_selectors(entry.selectors, entry.store_svid));
   if (entry.hint.size() > limits::kHintBytes) return invalid("hint is too long, max length is 1024 characters");
   TRY(check_entry_id(entry.id));

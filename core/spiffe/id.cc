@@ -20,7 +20,8 @@ Result<void> check_trust_domain(std::string_view name) {
   if (name.empty()) return invalid("trust domain is missing");
   for (char c : name)
     if (!is_trust_domain_char(c))
-      return invalid("trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores");
+      return invalid(
+          "trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores");
   if (name.size() > limits::kTrustDomainBytes) return invalid("trust domain is longer than 255 bytes");
   return {};
 }
@@ -37,8 +38,10 @@ Result<void> check_path(std::string_view path) {
     if (last) end = path.size();
     const std::string_view segment = path.substr(start, end - start);
     for (char c : segment)
-      if (!is_path_char(c)) return invalid("path segment characters are limited to letters, numbers, dots, dashes, and underscores");
-    if (segment.empty()) return invalid(last ? "path cannot have a trailing slash" : "path cannot contain empty segments");
+      if (!is_path_char(c))
+        return invalid("path segment characters are limited to letters, numbers, dots, dashes, and underscores");
+    if (segment.empty())
+      return invalid(last ? "path cannot have a trailing slash" : "path cannot contain empty segments");
     if (segment == "." || segment == "..") return invalid("path cannot contain dot segments");
     at = end;
   }
@@ -72,7 +75,8 @@ Result<SpiffeId> SpiffeId::parse(std::string_view text) {
 Result<SpiffeId> SpiffeId::make(const TrustDomain& trust_domain, std::string_view path) {
   if (trust_domain.empty()) return invalid("trust domain is missing");
   TRY(check_path(path));
-  if (trust_domain.id().size() + path.size() > limits::kSpiffeIdBytes) return invalid("SPIFFE ID is longer than 2048 bytes");
+  if (trust_domain.id().size() + path.size() > limits::kSpiffeIdBytes)
+    return invalid("SPIFFE ID is longer than 2048 bytes");
   SpiffeId out;
   out.trust_domain_ = trust_domain;
   out.path_ = path;

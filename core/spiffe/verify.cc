@@ -12,7 +12,9 @@ namespace limpet {
 
 namespace {
 
-std::unexpected<Error> refused(std::string reason) { return fail(Code::unauthenticated, "x509svid: " + std::move(reason)); }
+std::unexpected<Error> refused(std::string reason) {
+  return fail(Code::unauthenticated, "x509svid: " + std::move(reason));
+}
 std::unexpected<Error> bad_path(const char* reason) { return fail(Code::unauthenticated, reason); }
 
 Result<void> check_leaf(const Certificate& leaf) {
@@ -29,8 +31,8 @@ Result<void> check_certificate(const Certificate& certificate, int64_t now) {
   if (!early && now <= certificate.not_after) return {};
   const TimeText current(now);
   const TimeText bound(early ? certificate.not_before : certificate.not_after);
-  const std::string text = std::string("x509: certificate has expired or is not yet valid: current time ") + current.rfc3339() +
-                           (early ? " is before " : " is after ") + bound.rfc3339();
+  const std::string text = std::string("x509: certificate has expired or is not yet valid: current time ") +
+                           current.rfc3339() + (early ? " is before " : " is after ") + bound.rfc3339();
   return bad_path(text.c_str());
 }
 
@@ -40,7 +42,8 @@ Result<void> check_issuer(const Certificate& certificate, int below) {
     return bad_path("x509: certificate is not authorized to sign other certificates");
   if (certificate.has_key_usage && (certificate.key_usage & kKeyCertSign) == 0)
     return bad_path("x509: issuer lacks the key usage to sign certificates");
-  if (certificate.path_len >= 0 && below > certificate.path_len) return bad_path("x509: too many intermediates for path length constraint");
+  if (certificate.path_len >= 0 && below > certificate.path_len)
+    return bad_path("x509: too many intermediates for path length constraint");
   return {};
 }
 
@@ -61,7 +64,8 @@ class PathFinder {
  private:
   static bool fits(const Certificate& child, const Certificate& issuer) {
     if (child.issuer != issuer.subject) return false;
-    return child.authority_key_id.empty() || issuer.subject_key_id.empty() || child.authority_key_id == issuer.subject_key_id;
+    return child.authority_key_id.empty() || issuer.subject_key_id.empty() ||
+           child.authority_key_id == issuer.subject_key_id;
   }
 
   bool signed_by(const Certificate& child, const Certificate& issuer, int below) {
@@ -128,7 +132,8 @@ Result<SpiffeId> verify_chain(const std::vector<Certificate>& chain, const Bundl
   TRY(check_leaf(chain[0]));
   const std::vector<Certificate>* roots = bundles.roots(id.trust_domain());
   if (roots == nullptr)
-    return refused("could not get X509 bundle: x509bundle: no X.509 bundle for trust domain \"" + id.trust_domain().name() + "\"");
+    return refused("could not get X509 bundle: x509bundle: no X.509 bundle for trust domain \"" +
+                   id.trust_domain().name() + "\"");
   TRY_WITHIN("x509svid: could not verify leaf certificate", PathFinder(chain, *roots, now).find());
   return id;
 }

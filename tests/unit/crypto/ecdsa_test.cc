@@ -41,9 +41,9 @@ class DirectSigner final : public BlockingSigner {
     ++calls;
     Bytes out(MBEDTLS_ECDSA_MAX_LEN);
     size_t size = 0;
-    const int code = mbedtls_ecdsa_write_signature_restartable(mbedtls_pk_ec(*key_.impl().pk), mbed_hash(alg), digest.data(),
-                                                               digest.size(), out.data(), out.size(), &size, mbed_random,
-                                                               nullptr, nullptr);
+    const int code = mbedtls_ecdsa_write_signature_restartable(mbedtls_pk_ec(*key_.impl().pk), mbed_hash(alg),
+                                                               digest.data(), digest.size(), out.data(), out.size(),
+                                                               &size, mbed_random, nullptr, nullptr);
     if (code != 0) return fail(mbed_error("sign", code));
     out.resize(size);
     return out;
@@ -83,7 +83,9 @@ struct Side {
   Pipe pipe{};
 
   void start(int endpoint, mbedtls_ssl_protocol_version version, const Certificate& leaf) {
-    ASSERT_EQ(mbedtls_ssl_config_defaults(config.get(), endpoint, MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT), 0);
+    ASSERT_EQ(
+        mbedtls_ssl_config_defaults(config.get(), endpoint, MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT),
+        0);
     mbedtls_ssl_conf_rng(config.get(), mbed_random, nullptr);
     mbedtls_ssl_conf_min_tls_version(config.get(), version);
     mbedtls_ssl_conf_max_tls_version(config.get(), version);
@@ -166,7 +168,9 @@ TEST_P(SeamInTls, KeysInMemoryNeedNoSigner) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, SeamInTls, ::testing::Values(MBEDTLS_SSL_VERSION_TLS1_2, MBEDTLS_SSL_VERSION_TLS1_3),
-                         [](const auto& param) { return param.param == MBEDTLS_SSL_VERSION_TLS1_2 ? "Tls12" : "Tls13"; });
+                         [](const auto& param) {
+                           return param.param == MBEDTLS_SSL_VERSION_TLS1_2 ? "Tls12" : "Tls13";
+                         });
 
 TEST(RemoteKey, TheLatestRegistrationSignsAndTheEarlierOneComesBack) {
   const PrivateKey& key = shared_key(KeyType::ec_p256);

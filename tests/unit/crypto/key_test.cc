@@ -26,7 +26,8 @@ Bytes ec_spki(const char* curve, BytesView point) {
 
 Bytes rsa_spki(BytesView n, BytesView e) {
   const Bytes key = der::sequence({der::unsigned_integer(n), der::unsigned_integer(e)});
-  return der::sequence({der::sequence({der::oid("1.2.840.113549.1.1.1"), der::element(der::kNull, {})}), der::bit_string(key)});
+  return der::sequence(
+      {der::sequence({der::oid("1.2.840.113549.1.1.1"), der::element(der::kNull, {})}), der::bit_string(key)});
 }
 
 Bytes odd_number(size_t size) {
@@ -56,7 +57,8 @@ TEST(PublicKey, RefusesWhatIsNoKeyOfOurs) {
       {"a compressed point", ec_spki("1.2.840.10045.3.1.7", compressed), "uncompressed"},
       {"a P-256 point called P-384", ec_spki("1.3.132.0.34", off_curve), "uncompressed"},
       {"P-521", ec_spki("1.3.132.0.35", Bytes(133, 4)), "unsupported elliptic curve 1.3.132.0.35"},
-      {"Ed25519", der::sequence({der::sequence({der::oid("1.3.101.112")}), der::bit_string(Bytes(32, 1))}), "unsupported public key algorithm 1.3.101.112"},
+      {"Ed25519", der::sequence({der::sequence({der::oid("1.3.101.112")}), der::bit_string(Bytes(32, 1))}),
+       "unsupported public key algorithm 1.3.101.112"},
       {"RSA of 1024 bits", rsa_spki(odd_number(128), Bytes{1, 0, 1}), "smaller than 2048"},
       {"RSA of 2040 bits", rsa_spki(odd_number(255), Bytes{1, 0, 1}), "smaller than 2048"},
       {"RSA of 16384 bits", rsa_spki(odd_number(2048), Bytes{1, 0, 1}), "too large"},
@@ -137,7 +139,10 @@ TEST(PrivateKey, Pkcs8SurvivesTheRoundTrip) {
     EXPECT_EQ(again->type(), type);
     EXPECT_EQ(again->public_key(), key.public_key());
     EXPECT_EQ(to_bytes(again->pkcs8().view()), to_bytes(der.view()));
-    EXPECT_TRUE(key.public_key().verify(HashAlg::sha256, digest_of(HashAlg::sha256), *again->sign(HashAlg::sha256, digest_of(HashAlg::sha256))).has_value());
+    EXPECT_TRUE(key.public_key()
+                    .verify(HashAlg::sha256, digest_of(HashAlg::sha256),
+                            *again->sign(HashAlg::sha256, digest_of(HashAlg::sha256)))
+                    .has_value());
   }
 }
 
@@ -156,7 +161,8 @@ TEST(PrivateKey, TheEcFormIsTheOneGoWrites) {
   // No parameters inside the ECPrivateKey, the public key present: 138 bytes for P-256, 185 for P-384.
   const SecretBytes p256 = shared_key(KeyType::ec_p256).pkcs8();
   EXPECT_EQ(p256.size(), 138u);
-  EXPECT_EQ(hex_encode(p256.view().first(36)), "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420");
+  EXPECT_EQ(hex_encode(p256.view().first(36)),
+            "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420");
   EXPECT_EQ(hex_encode(p256.view().subspan(68, 6)), "a14403420004");
   EXPECT_EQ(shared_key(KeyType::ec_p384).pkcs8().size(), 185u);
 }
@@ -197,8 +203,9 @@ TEST(PrivateKey, RefusesAPointThatIsNotTheScalars) {
 }
 
 TEST(PrivateKey, RefusesOtherCurvesAndSizes) {
-  for (const char* arguments : {"-algorithm ed25519", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521",
-                                "-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1", "-algorithm RSA -pkeyopt rsa_keygen_bits:1024"}) {
+  for (const char* arguments :
+       {"-algorithm ed25519", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521",
+        "-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1", "-algorithm RSA -pkeyopt rsa_keygen_bits:1024"}) {
     const auto made = test::run_openssl(std::string("genpkey -quiet ") + arguments);
     const auto made2 = made.status == 0 ? made : test::run_openssl(std::string("genpkey ") + arguments);
     const auto blocks = pem_decode(made2.output.substr(std::min(made2.output.find("-----BEGIN"), made2.output.size())));

@@ -43,7 +43,8 @@ TEST(Seal, RefusesAnotherKeyAnotherContextAndEveryChangedByte) {
 }
 
 TEST(Seal, RefusesAKeyOfTheWrongSize) {
-  for (size_t size : {0u, 16u, 31u, 33u}) EXPECT_FALSE(seal(SecretBytes(random_bytes(size)), kContext, {}).has_value()) << size;
+  for (size_t size : {0u, 16u, 31u, 33u})
+    EXPECT_FALSE(seal(SecretBytes(random_bytes(size)), kContext, {}).has_value()) << size;
 }
 
 }  // namespace

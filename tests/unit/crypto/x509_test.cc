@@ -85,9 +85,11 @@ TEST(ParseCertificate, RefusesWhatTheStandardForbids) {
   const PrivateKey& key = shared_key(KeyType::ec_p256);
   const CertificateTemplate base = ca_template("x", key);
   const auto parse_with = [&](const Bytes& extension) {
-    return Certificate::parse(sign_tbs(with_extension(encode_tbs(base, KeyType::ec_p256, HashAlg::sha256), extension), key));
+    return Certificate::parse(
+        sign_tbs(with_extension(encode_tbs(base, KeyType::ec_p256, HashAlg::sha256), extension), key));
   };
-  EXPECT_NE(parse_with(encode_extension(oids::kKeyUsage, true, der::named_bits(1))).error().message.find("twice"), std::string::npos);
+  EXPECT_NE(parse_with(encode_extension(oids::kKeyUsage, true, der::named_bits(1))).error().message.find("twice"),
+            std::string::npos);
   EXPECT_FALSE(parse_with(Bytes{0x04, 0x00}).has_value());
 
   const auto parse_changed = [&](const Change& change) {
@@ -95,7 +97,8 @@ TEST(ParseCertificate, RefusesWhatTheStandardForbids) {
     change(changed);
     return Certificate::parse(sign_tbs(encode_tbs(changed, KeyType::ec_p256, HashAlg::sha256), key));
   };
-  EXPECT_NE(parse_changed([](auto& c) { c.serial = Bytes(21, 0x11); }).error().message.find("serial"), std::string::npos);
+  EXPECT_NE(parse_changed([](auto& c) { c.serial = Bytes(21, 0x11); }).error().message.find("serial"),
+            std::string::npos);
   EXPECT_FALSE(parse_changed([](auto& c) { c.subject = Bytes{0x30, 0x02, 0x05, 0x00}; }).has_value());
   EXPECT_FALSE(parse_changed([](auto& c) { c.uris = {"spiffe://ex\xc3\xa4mple.org"}; }).has_value());
   EXPECT_FALSE(parse_changed([](auto& c) { c.spki = Bytes{0x30, 0x00}; }).has_value());
@@ -104,8 +107,10 @@ TEST(ParseCertificate, RefusesWhatTheStandardForbids) {
 TEST(ParseCertificate, InnerAndOuterAlgorithmMustAgree) {
   const PrivateKey& key = shared_key(KeyType::ec_p256);
   const Bytes tbs = encode_tbs(ca_template("x", key), KeyType::ec_p256, HashAlg::sha256);
-  const Bytes sealed = seal_certificate(tbs, KeyType::ec_p256, HashAlg::sha384, *key.sign(HashAlg::sha384, hash(HashAlg::sha384, tbs)));
-  EXPECT_EQ(Certificate::parse(sealed).error().message, "parse certificate: inner and outer signature algorithm differ");
+  const Bytes sealed =
+      seal_certificate(tbs, KeyType::ec_p256, HashAlg::sha384, *key.sign(HashAlg::sha384, hash(HashAlg::sha384, tbs)));
+  EXPECT_EQ(Certificate::parse(sealed).error().message,
+            "parse certificate: inner and outer signature algorithm differ");
 }
 
 TEST(ParseCertificate, FlagsCriticalExtensionsItDoesNotKnow) {
@@ -116,7 +121,8 @@ TEST(ParseCertificate, FlagsCriticalExtensionsItDoesNotKnow) {
   EXPECT_TRUE(make_leaf(root, {}, unknown).unknown_critical);
   EXPECT_FALSE(make_leaf(root, {}, harmless).unknown_critical);
   EXPECT_TRUE(make_leaf(root, {}, constraints).unknown_critical);
-  const Bytes other_name = encode_extension(oids::kSubjectAltName, true, der::sequence({der::element(0xa0, Bytes{0x05, 0x00})}));
+  const Bytes other_name =
+      encode_extension(oids::kSubjectAltName, true, der::sequence({der::element(0xa0, Bytes{0x05, 0x00})}));
   EXPECT_TRUE(make_leaf(root, [](auto& c) { c.uris.clear(); }, other_name).unknown_critical);
 }
 
@@ -129,7 +135,8 @@ TEST(ParseCertificate, EveryKeyTypeIsReadAndVerified) {
     Folder folder;
     const std::string ca = folder.pem("ca.pem", "CERTIFICATE", root.certificate.der);
     const std::string file = folder.pem("leaf.pem", "CERTIFICATE", leaf.der);
-    const auto said = run_openssl("verify -x509_strict -attime " + std::to_string(kNow) + " -CAfile " + ca + " " + file);
+    const auto said =
+        run_openssl("verify -x509_strict -attime " + std::to_string(kNow) + " -CAfile " + ca + " " + file);
     EXPECT_EQ(said.status, 0) << key_type_name(type) << ": " << said.output;
   }
 }
@@ -137,8 +144,10 @@ TEST(ParseCertificate, EveryKeyTypeIsReadAndVerified) {
 TEST(ParseCertificate, OneMadeByOpensslIsRead) {
   Folder folder;
   const std::string out = folder.text("out.pem", "");
-  const auto made = run_openssl("req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj '/DC=org/C=US/O=A, \"B\"/OU=u1/OU=u2/CN= #x' -days 2 "
-                                "-addext 'subjectAltName=URI:spiffe://example.org/x,DNS:a.b,IP:1.2.3.4' -addext certificatePolicies=1.2.3 -out " + out);
+  const auto made = run_openssl(
+      "req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj '/DC=org/C=US/O=A, \"B\"/OU=u1/OU=u2/CN= #x' -days 2 "
+      "-addext 'subjectAltName=URI:spiffe://example.org/x,DNS:a.b,IP:1.2.3.4' -addext certificatePolicies=1.2.3 -out " +
+      out);
   ASSERT_EQ(made.status, 0) << made.output;
   const auto blocks = pem_decode(read_file(out));
   ASSERT_TRUE(blocks.has_value());
@@ -195,7 +204,8 @@ TEST(BuildCertificate, HasTheExtensionsOfSpiresInTheirOrder) {
 
 TEST(BuildCertificate, NamesAreEncodedAsSpireEncodesThem) {
   const Certificate ca = *Certificate::parse(vector_der("ca.pem"));
-  EXPECT_EQ(encode_name({{kOidCountry, "US"}, {kOidOrganization, "SPIFFE"}, {kOidSerialNumber, ca.serial_decimal()}}), ca.subject);
+  EXPECT_EQ(encode_name({{kOidCountry, "US"}, {kOidOrganization, "SPIFFE"}, {kOidSerialNumber, ca.serial_decimal()}}),
+            ca.subject);
   EXPECT_EQ(hex_encode(encode_name({})), "3000");
   // '*' and '&' are not in PrintableString, nor is anything beyond ASCII
   EXPECT_EQ(hex_encode(encode_name({{kOidCommonName, "*"}})), "300c310a300806035504030c012a");
@@ -206,9 +216,11 @@ TEST(BuildCertificate, AlternativeNamesAreCriticalWithoutASubject) {
   const Authority root = make_root();
   const auto text_of = [&root](const Change& change) {
     Folder folder;
-    return run_openssl("x509 -noout -text -in " + folder.pem("x.pem", "CERTIFICATE", make_leaf(root, change).der)).output;
+    return run_openssl("x509 -noout -text -in " + folder.pem("x.pem", "CERTIFICATE", make_leaf(root, change).der))
+        .output;
   };
-  EXPECT_NE(text_of([](auto& c) { c.subject = encode_name({}); }).find("Subject Alternative Name: critical"), std::string::npos);
+  EXPECT_NE(text_of([](auto& c) { c.subject = encode_name({}); }).find("Subject Alternative Name: critical"),
+            std::string::npos);
   EXPECT_EQ(text_of({}).find("Subject Alternative Name: critical"), std::string::npos);
   EXPECT_NE(text_of({}).find("Basic Constraints: critical\n                CA:FALSE"), std::string::npos);
 }
@@ -229,9 +241,12 @@ TEST(ParseCertificates, NamesTheIndexOfTheBadOne) {
   EXPECT_EQ(parse_certificates(all)->size(), 2u);
   EXPECT_TRUE(parse_certificates({})->empty());
   all.pop_back();
-  EXPECT_TRUE(parse_certificates(all).error().message.starts_with("certificate 1: ")) << parse_certificates(all).error().message;
-  EXPECT_EQ(parse_chain({vector_der("ca.pem"), Bytes{1}}).error().message, "certificate 1: parse certificate: malformed DER");
-  EXPECT_EQ(parse_chain(std::vector<Bytes>(17, vector_der("ca.pem"))).error().message, "certificate 16: the chain is too long");
+  EXPECT_TRUE(parse_certificates(all).error().message.starts_with("certificate 1: "))
+      << parse_certificates(all).error().message;
+  EXPECT_EQ(parse_chain({vector_der("ca.pem"), Bytes{1}}).error().message,
+            "certificate 1: parse certificate: malformed DER");
+  EXPECT_EQ(parse_chain(std::vector<Bytes>(17, vector_der("ca.pem"))).error().message,
+            "certificate 16: the chain is too long");
 }
 
 TEST(Csr, OnesWeMakeAreGoodForOpenssl) {
@@ -270,7 +285,8 @@ TEST(Csr, OpensslsAreRead) {
   Folder folder;
   const std::string key = folder.pem("key.pem", "PRIVATE KEY", shared_key(KeyType::rsa_2048).pkcs8().view());
   for (const char* digest : {"-sha256", "-sha384", "-sha512"}) {
-    const auto made = run_openssl(std::string("req -new -key ") + key + " -subj / -addext subjectAltName=URI:spiffe://a/b " + digest);
+    const auto made =
+        run_openssl(std::string("req -new -key ") + key + " -subj / -addext subjectAltName=URI:spiffe://a/b " + digest);
     const auto blocks = pem_decode(made.output);
     ASSERT_TRUE(blocks.has_value() && blocks->size() == 1) << made.output;
     const auto csr = Csr::parse(blocks->at(0).der);

@@ -26,12 +26,14 @@ TEST(BundleJson, IsPrintedAsSpirePrintsIt) {
   const JwkMembers root = jwk_members(Certificate::parse(vector_der("ca.pem"))->key);
   const JwkMembers jwt = jwk_members(shared_key(KeyType::ec_p256).public_key());
   const std::string expected =
-      "{\n    \"keys\": [\n        {\n            \"use\": \"x509-svid\",\n            \"kty\": \"EC\",\n            \"crv\": \"P-256\",\n"
-      "            \"x\": \"" + root.x + "\",\n            \"y\": \"" + root.y + "\",\n            \"x5c\": [\n                \"" +
+      "{\n    \"keys\": [\n        {\n            \"use\": \"x509-svid\",\n            \"kty\": \"EC\",\n            "
+      "\"crv\": \"P-256\",\n"
+      "            \"x\": \"" +
+      root.x + "\",\n            \"y\": \"" + root.y + "\",\n            \"x5c\": [\n                \"" +
       base64_encode(vector_der("ca.pem")) +
       "\"\n            ]\n        },\n        {\n            \"use\": \"jwt-svid\",\n            \"kty\": \"EC\",\n"
-      "            \"kid\": \"kid1\",\n            \"crv\": \"P-256\",\n            \"x\": \"" + jwt.x + "\",\n            \"y\": \"" + jwt.y +
-      "\"\n        }\n    ],\n    \"spiffe_sequence\": 1\n}";
+      "            \"kid\": \"kid1\",\n            \"crv\": \"P-256\",\n            \"x\": \"" +
+      jwt.x + "\",\n            \"y\": \"" + jwt.y + "\"\n        }\n    ],\n    \"spiffe_sequence\": 1\n}";
   EXPECT_EQ(bundle_to_json(sample()), expected);
 }
 
@@ -42,7 +44,8 @@ TEST(BundleJson, ZeroNumbersAreLeftOutAndOthersWritten) {
   bundle.sequence_number = UINT64_MAX;
   bundle.refresh_hint = 300;
   const std::string text = bundle_to_json(bundle);
-  EXPECT_TRUE(text.ends_with("    \"spiffe_sequence\": 18446744073709551615,\n    \"spiffe_refresh_hint\": 300\n}")) << text;
+  EXPECT_TRUE(text.ends_with("    \"spiffe_sequence\": 18446744073709551615,\n    \"spiffe_refresh_hint\": 300\n}"))
+      << text;
 }
 
 TEST(BundleJson, SurvivesTheRoundTrip) {
@@ -121,7 +124,8 @@ TEST(BundleJson, RefusesTheSameKeyIdTwice) {
 }
 
 TEST(BundleJson, SkipsWhatItDoesNotKnow) {
-  for (const char* key : {R"({"use":"wit-svid","kty":"EC"})", R"({"use":"","kty":"EC"})", R"({"kty":"EC"})", R"({"use":"jwt-svid","kty":"OKP","crv":"Ed25519","x":"AA","kid":"a"})",
+  for (const char* key : {R"({"use":"wit-svid","kty":"EC"})", R"({"use":"","kty":"EC"})", R"({"kty":"EC"})",
+                          R"({"use":"jwt-svid","kty":"OKP","crv":"Ed25519","x":"AA","kid":"a"})",
                           R"({"use":"x509-svid","kty":"EC","crv":"P-521"})"}) {
     const auto bundle = bundle_from_json(std::string("{\"keys\":[") + key + "],\"extra\":{}}", kTd);
     ASSERT_TRUE(bundle.has_value()) << key << ": " << bundle.error().message;
@@ -132,7 +136,8 @@ TEST(BundleJson, SkipsWhatItDoesNotKnow) {
 
 TEST(BundleJson, SurvivesTruncationAtEveryByte) {
   const std::string json = bundle_to_json(sample());
-  for (size_t size = 0; size < json.size(); ++size) EXPECT_FALSE(bundle_from_json(json.substr(0, size), kTd).has_value()) << size;
+  for (size_t size = 0; size < json.size(); ++size)
+    EXPECT_FALSE(bundle_from_json(json.substr(0, size), kTd).has_value()) << size;
 }
 
 }  // namespace

@@ -35,16 +35,19 @@ TEST(CheckEntry, RefusesWhatSpireRefusesInItsWords) {
       {[](Entry& e) { e.spiffe_id = *SpiffeId::parse("spiffe://example.org"); },
        "invalid spiffe ID: \"spiffe://example.org\" is not a workload in trust domain \"example.org\"; path is empty"},
       {[](Entry& e) { e.spiffe_id = *SpiffeId::parse("spiffe://example.org/spire"); },
-       "invalid spiffe ID: \"spiffe://example.org/spire\" is not a workload in trust domain \"example.org\"; path is in the reserved namespace"},
+       "invalid spiffe ID: \"spiffe://example.org/spire\" is not a workload in trust domain \"example.org\"; path is "
+       "in the reserved namespace"},
       {[](Entry& e) { e.spiffe_id = *SpiffeId::parse("spiffe://example.org/spire/server"); },
-       "invalid spiffe ID: \"spiffe://example.org/spire/server\" is not a workload in trust domain \"example.org\"; path is in the reserved namespace"},
+       "invalid spiffe ID: \"spiffe://example.org/spire/server\" is not a workload in trust domain \"example.org\"; "
+       "path is in the reserved namespace"},
       {[](Entry& e) { e.selectors.clear(); }, "selector list is empty"},
       {[](Entry& e) { e.selectors = {{"", "x"}}; }, "missing selector type"},
       {[](Entry& e) { e.selectors = {{"unix:uid", "1"}}; }, "selector type contains ':'"},
       {[](Entry& e) { e.selectors = {{"unix", ""}}; }, "missing selector value"},
       {[](Entry& e) { e.dns_names = {"a.b", "-a"}; }, "invalid DNS name: idna error\nidna: invalid label \"-a\""},
       {[](Entry& e) { e.federates_with = {"Bad"}; },
-       "invalid federated trust domain: trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores"},
+       "invalid federated trust domain: trust domain characters are limited to lowercase letters, numbers, dots, "
+       "dashes, and underscores"},
       {[](Entry& e) { e.hint = std::string(1025, 'h'); }, "hint is too long, max length is 1024 characters"},
       {[](Entry& e) { e.id = std::string(256, 'x'); }, "invalid registration entry: entry ID too long"},
       {[](Entry& e) { e.id = "a b"; }, "invalid registration entry: entry ID contains invalid characters"},
@@ -75,7 +78,7 @@ TEST(CheckEntry, TakesWhatSpireTakes) {
       [](Entry& e) { e.spiffe_id = *SpiffeId::parse("spiffe://example.org/spirex"); },
       [](Entry& e) { e.spiffe_id = *SpiffeId::parse("spiffe://example.org/a/spire/server"); },
       [](Entry& e) { e.id.clear(); },
-      [](Entry& e) { e.id = std::string(255, 'Z') ; },
+      [](Entry& e) { e.id = std::string(255, 'Z'); },
       [](Entry& e) { e.hint = std::string(1024, 'h'); },
       [](Entry& e) { e.x509_svid_ttl = INT32_MAX; },
       [](Entry& e) { e.dns_names = {"web.local", "*.web.local", "Web_1.local", "localhost"}; },
@@ -113,7 +116,9 @@ TEST(CheckDnsName, FollowsSpiresLabelRules) {
       {"a b.c", "idna error"},
       {std::string("a\0b", 3), "idna error"},
       {std::string(64, 'a') + ".b", "idna error"},
-      {std::string(127, 'a').replace(60, 1, ".") + "." + std::string(63, 'b') + "." + std::string(63, 'c') + "." + std::string(10, 'd'), "idna error"},
+      {std::string(127, 'a').replace(60, 1, ".") + "." + std::string(63, 'b') + "." + std::string(63, 'c') + "." +
+           std::string(10, 'd'),
+       "idna error"},
   };
   for (const auto& c : kCases) {
     const auto checked = check_dns_name(c.name);
@@ -159,16 +164,18 @@ TEST(Matches, FollowsTheTableOfTheFourBehaviours) {
     const char* given;
     bool exact, subset, superset, any;
   } kCases[] = {
-      {"ab", "ab", true, true, true, true},     {"ab", "ba", true, true, true, true},
-      {"a", "ab", false, true, false, true},    {"ab", "a", false, false, true, true},
-      {"ab", "bc", false, false, false, true},  {"ab", "cd", false, false, false, false},
-      {"", "a", false, true, false, false},     {"aab", "ab", true, true, true, true},
+      {"ab", "ab", true, true, true, true},      {"ab", "ba", true, true, true, true},
+      {"a", "ab", false, true, false, true},     {"ab", "a", false, false, true, true},
+      {"ab", "bc", false, false, false, true},   {"ab", "cd", false, false, false, false},
+      {"", "a", false, true, false, false},      {"aab", "ab", true, true, true, true},
       {"ace", "bd", false, false, false, false}, {"abc", "c", false, false, true, true},
   };
   for (const auto& c : kCases) {
     const std::string what = std::string(c.have) + " / " + c.given;
-    for (const auto& [behavior, expected] : {std::pair{exact, c.exact}, {subset, c.subset}, {superset, c.superset}, {any, c.any}}) {
-      EXPECT_EQ(matches(behavior, selectors(c.have), selectors(c.given)), expected) << what << static_cast<int>(behavior);
+    for (const auto& [behavior, expected] :
+         {std::pair{exact, c.exact}, {subset, c.subset}, {superset, c.superset}, {any, c.any}}) {
+      EXPECT_EQ(matches(behavior, selectors(c.have), selectors(c.given)), expected)
+          << what << static_cast<int>(behavior);
       EXPECT_EQ(matches_names(behavior, names(c.have), names(c.given)), expected) << what << static_cast<int>(behavior);
     }
   }

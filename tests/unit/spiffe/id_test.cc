@@ -6,8 +6,10 @@
 namespace limpet {
 namespace {
 
-constexpr const char* kBadTrustDomain = "trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores";
-constexpr const char* kBadPath = "path segment characters are limited to letters, numbers, dots, dashes, and underscores";
+constexpr const char* kBadTrustDomain =
+    "trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores";
+constexpr const char* kBadPath =
+    "path segment characters are limited to letters, numbers, dots, dashes, and underscores";
 
 TEST(SpiffeId, RefusesWhatTheStandardForbids) {
   const std::string long_domain(256, 'a');
@@ -76,7 +78,8 @@ TEST(SpiffeId, TakesWhatTheStandardAllows) {
       {"spiffe://example.org/web", "example.org", "/web"},
       {"spiffe://staging.example.com/payments/mysql", "staging.example.com", "/payments/mysql"},
       {"spiffe://k8s-west.example.com/ns/staging/sa/default", "k8s-west.example.com", "/ns/staging/sa/default"},
-      {"spiffe://example.com/9eebccd2-12bf-40a6-b262-65fe0487d453", "example.com", "/9eebccd2-12bf-40a6-b262-65fe0487d453"},
+      {"spiffe://example.com/9eebccd2-12bf-40a6-b262-65fe0487d453", "example.com",
+       "/9eebccd2-12bf-40a6-b262-65fe0487d453"},
       {"spiffe://a_b-c.0/A_b-C.9", "a_b-c.0", "/A_b-C.9"},
       {"spiffe://1.2.3.4/x", "1.2.3.4", "/x"},
       {"spiffe://example.org/...", "example.org", "/..."},

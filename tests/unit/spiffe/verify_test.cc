@@ -25,7 +25,8 @@ std::string reason(const Result<SpiffeId>& result) {
   return result.error().message;
 }
 
-constexpr const char* kUnknown = "x509svid: could not verify leaf certificate: x509: certificate signed by unknown authority";
+constexpr const char* kUnknown =
+    "x509svid: could not verify leaf certificate: x509: certificate signed by unknown authority";
 
 TEST(VerifyChain, RefusesLeavesThatBreakTheRules) {
   const Authority root = make_root();
@@ -39,33 +40,60 @@ TEST(VerifyChain, RefusesLeavesThatBreakTheRules) {
     std::string says;
   } kCases[] = {
       {"no URI", [](auto& c) { c.uris.clear(); }, {}, "could not get leaf SPIFFE ID: certificate contains no URI SAN"},
-      {"DNS names only", [](auto& c) { c.uris.clear(); c.dns_names = {"a.b"}; }, {}, "contains no URI SAN"},
+      {"DNS names only",
+       [](auto& c) {
+         c.uris.clear();
+         c.dns_names = {"a.b"};
+       },
+       {},
+       "contains no URI SAN"},
       {"two URIs", [](auto& c) { c.uris.push_back("spiffe://example.org/b"); }, {}, "contains more than one URI SAN"},
-      {"two URIs, one foreign", [](auto& c) { c.uris.push_back("https://example.org/b"); }, {}, "contains more than one URI SAN"},
+      {"two URIs, one foreign",
+       [](auto& c) { c.uris.push_back("https://example.org/b"); },
+       {},
+       "contains more than one URI SAN"},
       {"no SPIFFE ID", [](auto& c) { c.uris = {"https://example.org/web"}; }, {}, "scheme is missing or invalid"},
-      {"upper-case trust domain", [](auto& c) { c.uris = {"spiffe://Example.org/web"}; }, {}, "trust domain characters"},
+      {"upper-case trust domain",
+       [](auto& c) { c.uris = {"spiffe://Example.org/web"}; },
+       {},
+       "trust domain characters"},
       {"empty path", [](auto& c) { c.uris = {"spiffe://example.org"}; }, {}, "path is empty"},
       {"trailing slash", [](auto& c) { c.uris = {"spiffe://example.org/a/"}; }, {}, "trailing slash"},
       {"percent-encoding", [](auto& c) { c.uris = {"spiffe://example.org/%61"}; }, {}, "path segment characters"},
-      {"2049 bytes", [](auto& c) { c.uris = {"spiffe://example.org/" + std::string(2028, 'a')}; }, {}, "longer than 2048"},
+      {"2049 bytes",
+       [](auto& c) { c.uris = {"spiffe://example.org/" + std::string(2028, 'a')}; },
+       {},
+       "longer than 2048"},
       {"a CA", [](auto& c) { c.ca = true; }, {}, "leaf certificate with CA flag set to true"},
       {"keyCertSign", [](auto& c) { c.key_usage |= kKeyCertSign; }, {}, "leaf certificate with KeyCertSign key usage"},
       {"cRLSign", [](auto& c) { c.key_usage |= kCrlSign; }, {}, "leaf certificate with KeyCrlSign key usage"},
-      {"foreign trust domain", [](auto& c) { c.uris = {"spiffe://other.org/web"}; }, {},
+      {"foreign trust domain",
+       [](auto& c) { c.uris = {"spiffe://other.org/web"}; },
+       {},
        "could not get X509 bundle: x509bundle: no X.509 bundle for trust domain \"other.org\""},
-      {"expired", [](auto& c) { c.not_after = kNow - 1; }, {}, "certificate has expired or is not yet valid: current time 2026-11-22T02:00:35Z is after 2026-11-22T02:00:34Z"},
+      {"expired",
+       [](auto& c) { c.not_after = kNow - 1; },
+       {},
+       "certificate has expired or is not yet valid: current time 2026-11-22T02:00:35Z is after 2026-11-22T02:00:34Z"},
       {"not yet valid", [](auto& c) { c.not_before = kNow + 1; }, {}, "is before 2026-11-22T02:00:36Z"},
       {"unknown critical extension", {}, critical, "unhandled critical extension"},
       {"name constraints", {}, constraints, "unhandled critical extension"},
-      {"wrong issuer name", [](auto& c) { c.issuer = common_name("somebody"); }, {}, "certificate signed by unknown authority"},
-      {"wrong authority key id", [](auto& c) { c.authority_key_id = Bytes(20, 1); }, {}, "certificate signed by unknown authority"},
+      {"wrong issuer name",
+       [](auto& c) { c.issuer = common_name("somebody"); },
+       {},
+       "certificate signed by unknown authority"},
+      {"wrong authority key id",
+       [](auto& c) { c.authority_key_id = Bytes(20, 1); },
+       {},
+       "certificate signed by unknown authority"},
   };
   for (const auto& c : kCases) {
     const std::string said = reason(verify_chain({make_leaf(root, c.change, c.extension)}, bundles, kNow));
     EXPECT_NE(said.find(c.says), std::string::npos) << c.what << ": " << said;
   }
   EXPECT_EQ(reason(verify_chain({}, bundles, kNow)), "x509svid: empty certificates chain");
-  EXPECT_EQ(reason(verify_chain(std::vector<Certificate>(17, make_leaf(root)), bundles, kNow)), "x509svid: more than 16 certificates in the chain");
+  EXPECT_EQ(reason(verify_chain(std::vector<Certificate>(17, make_leaf(root)), bundles, kNow)),
+            "x509svid: more than 16 certificates in the chain");
 }
 
 TEST(VerifyChain, TakesLeavesAsLenientlyAsGoSpiffe) {
@@ -95,18 +123,22 @@ TEST(VerifyChain, TakesLeavesAsLenientlyAsGoSpiffe) {
 TEST(VerifyChain, EveryKeyTypeCanSignAndBeSigned) {
   for (KeyType type : {KeyType::ec_p256, KeyType::ec_p384, KeyType::rsa_2048}) {
     const Authority root = make_root("root", type);
-    EXPECT_EQ(reason(verify_chain({issue(root, leaf_template(type))}, bundles_with({root.certificate}), kNow)), "accepted");
+    EXPECT_EQ(reason(verify_chain({issue(root, leaf_template(type))}, bundles_with({root.certificate}), kNow)),
+              "accepted");
   }
 }
 
 TEST(VerifyChain, AForgedSignatureIsAnUnknownAuthority) {
   const Authority root = make_root("root", KeyType::ec_p256, 0);
-  const Authority impostor = make_root("root", KeyType::ec_p256, 1, [&root](auto& c) { c.subject_key_id = root.certificate.subject_key_id; });
+  const Authority impostor =
+      make_root("root", KeyType::ec_p256, 1, [&root](auto& c) { c.subject_key_id = root.certificate.subject_key_id; });
   EXPECT_EQ(reason(verify_chain({make_leaf(impostor)}, bundles_with({root.certificate}), kNow)), kUnknown);
   // ... and stands behind the real one without harm
-  EXPECT_EQ(reason(verify_chain({make_leaf(root)}, bundles_with({impostor.certificate, root.certificate}), kNow)), "accepted");
+  EXPECT_EQ(reason(verify_chain({make_leaf(root)}, bundles_with({impostor.certificate, root.certificate}), kNow)),
+            "accepted");
   // A root that the peer brings along is not a root.
-  EXPECT_EQ(reason(verify_chain({make_leaf(impostor), impostor.certificate}, bundles_with({root.certificate}), kNow)), kUnknown);
+  EXPECT_EQ(reason(verify_chain({make_leaf(impostor), impostor.certificate}, bundles_with({root.certificate}), kNow)),
+            kUnknown);
 }
 
 TEST(VerifyChain, RootsOfAnotherTrustDomainDoNotCount) {
@@ -128,16 +160,19 @@ TEST(VerifyChain, ClimbsIntermediatesInAnyOrder) {
   const BundleSet bundles = bundles_with({root.certificate});
   EXPECT_EQ(reason(verify_chain({leaf, two.certificate, one.certificate}, bundles, kNow)), "accepted");
   EXPECT_EQ(reason(verify_chain({leaf, one.certificate, two.certificate}, bundles, kNow)), "accepted");
-  EXPECT_EQ(reason(verify_chain({leaf, two.certificate, one.certificate, root.certificate}, bundles, kNow)), "accepted");
+  EXPECT_EQ(reason(verify_chain({leaf, two.certificate, one.certificate, root.certificate}, bundles, kNow)),
+            "accepted");
   EXPECT_EQ(reason(verify_chain({leaf, two.certificate}, bundles, kNow)), kUnknown);
   EXPECT_EQ(reason(verify_chain({leaf, two.certificate}, bundles_with({one.certificate}), kNow)), "accepted");
   // The first certificate is the leaf, whatever follows.
-  EXPECT_NE(reason(verify_chain({two.certificate, leaf, one.certificate}, bundles, kNow)).find("path is empty"), std::string::npos);
+  EXPECT_NE(reason(verify_chain({two.certificate, leaf, one.certificate}, bundles, kNow)).find("path is empty"),
+            std::string::npos);
   Folder folder;
   const std::string ca = folder.pem("ca.pem", "CERTIFICATE", root.certificate.der);
-  const std::string middle = folder.text("middle.pem", pem_encode("CERTIFICATE", one.certificate.der) + pem_encode("CERTIFICATE", two.certificate.der));
-  const auto said = run_openssl("verify -x509_strict -attime " + std::to_string(kNow) + " -CAfile " + ca + " -untrusted " + middle + " " +
-                                folder.pem("leaf.pem", "CERTIFICATE", leaf.der));
+  const std::string middle = folder.text(
+      "middle.pem", pem_encode("CERTIFICATE", one.certificate.der) + pem_encode("CERTIFICATE", two.certificate.der));
+  const auto said = run_openssl("verify -x509_strict -attime " + std::to_string(kNow) + " -CAfile " + ca +
+                                " -untrusted " + middle + " " + folder.pem("leaf.pem", "CERTIFICATE", leaf.der));
   EXPECT_EQ(said.status, 0) << said.output;
 }
 

@@ -85,7 +85,8 @@ inline CertificateTemplate ca_template(const std::string& name, const PrivateKey
 
 using Change = std::function<void(CertificateTemplate&)>;
 
-inline Authority make_root(const std::string& name = "root", KeyType type = KeyType::ec_p256, int which = 0, const Change& change = {}) {
+inline Authority make_root(const std::string& name = "root", KeyType type = KeyType::ec_p256, int which = 0,
+                           const Change& change = {}) {
   const PrivateKey& key = shared_key(type, which);
   CertificateTemplate cert = ca_template(name, key);
   if (change) change(cert);
@@ -94,7 +95,8 @@ inline Authority make_root(const std::string& name = "root", KeyType type = KeyT
   return {&key, std::move(*parsed)};
 }
 
-inline Certificate issue(const Authority& issuer, CertificateTemplate cert, const Change& change = {}, const Bytes& extension = {}) {
+inline Certificate issue(const Authority& issuer, CertificateTemplate cert, const Change& change = {},
+                         const Bytes& extension = {}) {
   cert.issuer = issuer.certificate.subject;
   cert.authority_key_id = issuer.certificate.subject_key_id;
   if (change) change(cert);
@@ -105,7 +107,8 @@ inline Certificate issue(const Authority& issuer, CertificateTemplate cert, cons
   return std::move(*parsed);
 }
 
-inline Authority make_intermediate(const Authority& issuer, const std::string& name, int which, const Change& change = {}) {
+inline Authority make_intermediate(const Authority& issuer, const std::string& name, int which,
+                                   const Change& change = {}) {
   const PrivateKey& key = shared_key(KeyType::ec_p256, which);
   return {&key, issue(issuer, ca_template(name, key), change)};
 }

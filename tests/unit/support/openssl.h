@@ -26,7 +26,9 @@ class Folder {
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
 
-  std::string pem(const std::string& name, std::string_view label, BytesView der) { return text(name, pem_encode(label, der)); }
+  std::string pem(const std::string& name, std::string_view label, BytesView der) {
+    return text(name, pem_encode(label, der));
+  }
   std::string text(const std::string& name, std::string_view content) {
     const std::string file = path_ + "/" + name;
     std::ofstream(file, std::ios::binary) << content;

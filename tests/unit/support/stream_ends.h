@@ -54,7 +54,7 @@ class StreamEnd final : public StreamReader {
   };
 
   std::string got;
-  std::string end;                   // "end", or the error's message; empty: not ended
+  std::string end;  // "end", or the error's message; empty: not ended
   int ends = 0;
   size_t largest = 0;                // most bytes in one on_bytes()
   std::vector<std::string> results;  // of writes and shutdowns, in order of their answers
