@@ -6,6 +6,7 @@
 // name. Durations are Go's ("1h30m", "90s"). Plain values.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -88,11 +89,14 @@ struct Config {
   std::vector<PluginConfig> plugins;
 };
 
-// INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?"
-Result<Config> parse_config(std::string_view toml, std::string_view path);
+// Applied to what the file says before it is judged: a command line's flags may supply what the file leaves out.
+using ConfigAdjust = std::function<Result<void>(Config& config)>;
+// INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?", one line for
+// each mistake in the file.
+Result<Config> parse_config(std::string_view toml, std::string_view path, const ConfigAdjust& adjust = {});
 // NOT_FOUND with the path; else as parse_config.
-Result<Config> load_config(const std::string& path);
-// The effective configuration, defaults included, as TOML.
+Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust = {});
+// The effective configuration, defaults included, as TOML. A join token is a secret: it is printed as "(set)".
 std::string config_to_toml(const Config& config);
 // "1h30m", "90s", "500ms" (rounded up to a second): Go's syntax. INVALID_ARGUMENT.
 Result<int64_t> parse_duration_s(std::string_view text);
