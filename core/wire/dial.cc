@@ -58,7 +58,10 @@ class DialFlow {
   // 3. the server's SETTINGS came
   void on_open(Result<void> opened) {
     if (!opened) {
-      return end(fail(Code::unavailable, "connection error: desc = \"" + opened.error().message + '"'));
+      constexpr std::string_view kReading = "error reading from server: ";
+      std::string why = std::move(opened.error().message);
+      if (why.starts_with(kReading)) why.replace(0, kReading.size(), "error reading server preface: ");
+      return end(fail(Code::unavailable, "connection error: desc = \"" + why + '"'));
     }
     channel_->keep_alive(options_.keepalive_ms);
     end(std::move(channel_));

@@ -100,6 +100,7 @@ Result<void> TlsConfig::set_identity() {
 Result<std::unique_ptr<TlsCore>> TlsCore::make(TlsSide side, std::shared_ptr<const TlsConfig> config,
                                                std::shared_ptr<const PeerVerifier> verifier) {
   std::unique_ptr<TlsCore> core(new TlsCore);
+  core->side_ = side;
   core->config_ = std::move(config);
   core->verifier_ = std::move(verifier);
   mbedtls_ssl_context* ssl = core->ssl_.get();
@@ -152,7 +153,10 @@ int TlsCore::on_certificate(void* self, mbedtls_x509_crt* certificate, int depth
 Result<bool> TlsCore::handshake() {
   while (mbedtls_ssl_is_handshake_over(ssl_.get()) == 0) {
     const int result = mbedtls_ssl_handshake_step(ssl_.get());
-    if (objection_) return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(*objection_));
+    // A TLS 1.3 server holds its objection back until the client's Finished: an alert before that would be sealed with
+    // keys the client has left behind.
+    const bool later = side_ == TlsSide::server && mbedtls_ssl_get_version_number(ssl_.get()) == MBEDTLS_SSL_VERSION_TLS1_3;
+    if (objection_ && !later) return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(*objection_));
     if (result == MBEDTLS_ERR_SSL_WANT_READ) return false;
     if (result != 0) return fail(describe(result));
   }
@@ -160,6 +164,7 @@ Result<bool> TlsCore::handshake() {
 }
 
 Result<bool> TlsCore::on_established() {
+  if (objection_) return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(*objection_));
   const char* protocol = mbedtls_ssl_get_alpn_protocol(ssl_.get());
   if (protocol == nullptr || std::strcmp(protocol, "h2") != 0) {
     return refuse(MBEDTLS_SSL_ALERT_MSG_NO_APPLICATION_PROTOCOL,
@@ -179,12 +184,15 @@ Result<bool> TlsCore::refuse(unsigned char alert, Error why) {
   return fail(std::move(why));
 }
 
-Error TlsCore::describe(int code) const {
+Error TlsCore::describe(int code) {
   if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
     // mbedTLS has no getter for the alert it received; the message is still in its buffer.
     return Error{Code::unavailable, "remote error: tls: " + alert_text(ssl_->MBEDTLS_PRIVATE(in_msg)[1])};
   }
   if (code == MBEDTLS_ERR_SSL_CONN_EOF) return Error{Code::unavailable, "EOF"};
+  if (code == MBEDTLS_ERR_SSL_INVALID_RECORD && mbedtls_ssl_is_handshake_over(ssl_.get()) == 0 && chain.empty()) {
+    return Error{Code::unavailable, "tls: first record does not look like a TLS handshake"};
+  }
   char text[120] = {};
   mbedtls_strerror(code, text, sizeof text);
   return Error{Code::unavailable, std::string("tls: ") + text};

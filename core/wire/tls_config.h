@@ -65,11 +65,12 @@ class TlsCore {
   static int on_certificate(void* self, mbedtls_x509_crt* certificate, int depth, uint32_t* flags);
   Result<bool> refuse(unsigned char alert, Error why);
   Result<bool> on_established();
-  [[nodiscard]] Error describe(int code) const;
+  [[nodiscard]] Error describe(int code);
 
   std::shared_ptr<const TlsConfig> config_;
   std::shared_ptr<const PeerVerifier> verifier_;
   MbedSsl ssl_;
+  TlsSide side_ = TlsSide::server;
   bool verified_ = false;
   std::optional<Error> objection_;  // the verifier's
 };
