@@ -223,12 +223,12 @@ Result<void> Http2Session::feed(BytesView bytes, int64_t now_ms) {
   now_ms_ = now_ms;
   const ssize_t taken = nghttp2_session_mem_recv(session_, bytes.data(), bytes.size());
   if (!flood_.empty()) return fail(Code::resource_exhausted, flood_);
-  if (taken == NGHTTP2_ERR_FLOODED) {
-    terminate(NGHTTP2_ENHANCE_YOUR_CALM);
-    return fail(Code::resource_exhausted, "HTTP/2: flood of frames");
-  }
-  if (taken < 0) return fail(Code::internal, std::string("HTTP/2: ") + nghttp2_strerror(static_cast<int>(taken)));
-  return {};
+  if (taken >= 0) return {};
+  // nghttp2 answers protocol errors with a GOAWAY by itself; what it returns as an error is a bad preface or a flood.
+  const bool preface = taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC;
+  terminate(preface ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM);
+  return fail(preface ? Code::internal : Code::resource_exhausted,
+              std::string("HTTP/2: ") + nghttp2_strerror(static_cast<int>(taken)));
 }
 
 Result<void> Http2Session::collect(Bytes& out, size_t limit) {
