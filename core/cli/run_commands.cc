@@ -80,11 +80,13 @@ Result<void> keep_roles(const std::string& roles, Config& config) {
 }
 
 Result<Config> configured(const Flags& flags, const std::string& roles) {
-  TRY_ASSIGN(Config config, load_config(flags.text("config")));
-  TRY(keep_roles(roles, config));
-  if (config.server) TRY(override_server(flags, *config.server));
-  if (config.agent) TRY(override_agent(flags, *config.agent));
-  return config;
+  // the flags are taken before the file is judged: they may supply what it leaves out
+  return load_config(flags.text("config"), [&flags, &roles](Config& config) -> Result<void> {
+    TRY(keep_roles(roles, config));
+    if (config.server) TRY(override_server(flags, *config.server));
+    if (config.agent) TRY(override_agent(flags, *config.agent));
+    return {};
+  });
 }
 
 int run_roles(Context& context, const std::string& roles) {
