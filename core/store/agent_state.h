@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What an agent keeps of itself across restarts, in the table agent_state: its SVID, its trust bundle, the last time it
-// believed, and named blobs. Entries and workload SVIDs have tables of their own (agent_entries, agent_svids). Loop only.
+// believed, and named blobs. Entries and workload SVIDs have tables of their own (agent_entries, agent_svids). Loop
+// only.
 
 #include <optional>
 #include <string>
@@ -14,8 +15,8 @@
 namespace limpet {
 
 struct AgentSvid {
-  std::vector<Bytes> chain;   // DER, leaf first
-  std::string key_id;         // the key manager's name for the private key
+  std::vector<Bytes> chain;  // DER, leaf first
+  std::string key_id;        // the key manager's name for the private key
   bool reattestable = false;
   bool operator==(const AgentSvid&) const = default;
 };

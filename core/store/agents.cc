@@ -25,18 +25,35 @@ Result<AgentRecord> decode_agent(BytesView bytes) {
   ProtoReader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: agent.id = in.text(); break;
-      case 2: agent.attestation_type = in.text(); break;
-      case 3: agent.serial = in.text(); break;
-      case 4: agent.not_after = in.number(); break;
-      case 5: agent.new_serial = in.text(); break;
-      case 6: agent.new_not_after = in.number(); break;
+      case 1:
+        agent.id = in.text();
+        break;
+      case 2:
+        agent.attestation_type = in.text();
+        break;
+      case 3:
+        agent.serial = in.text();
+        break;
+      case 4:
+        agent.not_after = in.number();
+        break;
+      case 5:
+        agent.new_serial = in.text();
+        break;
+      case 6:
+        agent.new_not_after = in.number();
+        break;
       case 7:
         if (!read_selector(in.bytes(), agent.selectors)) return malformed_row("agent " + agent.id);
         break;
-      case 8: agent.can_reattest = in.flag(); break;
-      case 9: agent.agent_version = in.text(); break;
-      default: break;
+      case 8:
+        agent.can_reattest = in.flag();
+        break;
+      case 9:
+        agent.agent_version = in.text();
+        break;
+      default:
+        break;
     }
   }
   if (!in.ok()) return malformed_row("agent " + agent.id);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Attested agents in the store: rows by number, found by SPIFFE ID. Reading takes a snapshot; writing appends to a change
-// set that the caller commits. Loop thread only.
+// Attested agents in the store: rows by number, found by SPIFFE ID. Reading takes a snapshot; writing appends to a
+// change set that the caller commits. Loop thread only.
 
 #include <functional>
 #include <string>
@@ -14,11 +14,11 @@
 namespace limpet {
 
 struct AgentRecord {
-  std::string id;                // SPIFFE ID
+  std::string id;  // SPIFFE ID
   std::string attestation_type;
-  std::string serial;            // decimal serial number of the SVID in use; empty: banned
-  int64_t not_after = 0;         // Unix seconds
-  std::string new_serial;        // of a renewed SVID that was not used yet
+  std::string serial;      // decimal serial number of the SVID in use; empty: banned
+  int64_t not_after = 0;   // Unix seconds
+  std::string new_serial;  // of a renewed SVID that was not used yet
   int64_t new_not_after = 0;
   SelectorSet selectors;
   bool can_reattest = false;

@@ -33,12 +33,21 @@ bool read_jwt(BytesView bytes, std::vector<JwtAuthority>& out) {
 
 bool read_field(const ProtoReader& in, Bundle& bundle, std::string& trust_domain) {
   switch (in.field()) {
-    case 1: trust_domain = in.text(); break;
-    case 2: return read_x509(in.bytes(), bundle.x509_authorities);
-    case 3: return read_jwt(in.bytes(), bundle.jwt_authorities);
-    case 4: bundle.refresh_hint = in.number(); break;
-    case 5: bundle.sequence_number = static_cast<uint64_t>(in.number()); break;
-    default: break;
+    case 1:
+      trust_domain = in.text();
+      break;
+    case 2:
+      return read_x509(in.bytes(), bundle.x509_authorities);
+    case 3:
+      return read_jwt(in.bytes(), bundle.jwt_authorities);
+    case 4:
+      bundle.refresh_hint = in.number();
+      break;
+    case 5:
+      bundle.sequence_number = static_cast<uint64_t>(in.number());
+      break;
+    default:
+      break;
   }
   return true;
 }
@@ -88,7 +97,8 @@ Result<Bundle> find_bundle(const Snapshot& snapshot, const TrustDomain& trust_do
   return decode_bundle(*bytes);
 }
 
-Result<void> scan_bundles(const Snapshot& snapshot, std::string_view after, const std::function<bool(Bundle&&)>& visit) {
+Result<void> scan_bundles(const Snapshot& snapshot, std::string_view after,
+                          const std::function<bool(Bundle&&)>& visit) {
   Result<void> verdict;
   auto on_row = [&visit, &verdict](BytesView, BytesView value) {
     Result<Bundle> bundle = decode_bundle(value);

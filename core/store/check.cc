@@ -19,7 +19,7 @@ namespace limpet {
 
 namespace {
 
-constexpr rlim_t kCpuSeconds = 60;            // a loop among damaged pages ends here
+constexpr rlim_t kCpuSeconds = 60;               // a loop among damaged pages ends here
 constexpr rlim_t kBytesPerCpuSecond = 16 << 20;  // and a large sound file does not: it is read at ten times this rate
 
 Verdict damaged(std::string reason) { return {Verdict::Kind::damaged, 0, std::move(reason)}; }
@@ -35,7 +35,8 @@ Verdict walk_table(MDB_txn* txn, const Tables& tables, TableId table) {
   MDB_val key{}, value{};
   int rc = mdb_cursor_get(raw, &key, &value, MDB_FIRST);
   for (; rc == MDB_SUCCESS; rc = mdb_cursor_get(raw, &key, &value, MDB_NEXT)) {
-    if (++seen > stat.ms_entries) return damaged("table " + std::string(table_name(table)) + ": more rows than counted");
+    if (++seen > stat.ms_entries)
+      return damaged("table " + std::string(table_name(table)) + ": more rows than counted");
     if (!checksum_holds(static_cast<uint8_t>(table), to_view(key), to_view(value))) {
       return damaged("wrong checksum at " + key_text(table, to_view(key)));
     }
@@ -78,10 +79,10 @@ struct Report {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_DUMPABLE, 0);
   for (int sig : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGXCPU, SIGTERM}) (void)::signal(sig, SIG_DFL);
-  struct stat file {};
+  struct stat file{};
   (void)::stat(path.c_str(), &file);
   const rlim_t seconds = kCpuSeconds + static_cast<rlim_t>(file.st_size) / kBytesPerCpuSecond;
-  struct rlimit cpu {seconds, seconds};
+  struct rlimit cpu{seconds, seconds};
   (void)::setrlimit(RLIMIT_CPU, &cpu);
   if (int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC); null >= 0) (void)::dup2(null, 2);  // LMDB's assertions
   Verdict verdict = walk_pages(path);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The checksum that stands before every value in the data file: CRC-32C (RFC 3720) over table number, key and value, four
-// bytes, little-endian. It tells damage by the disk or the memory from a sound value; it is no protection against a forger.
-// Pure functions, any thread.
+// The checksum that stands before every value in the data file: CRC-32C (RFC 3720) over table number, key and value,
+// four bytes, little-endian. It tells damage by the disk or the memory from a sound value; it is no protection against
+// a forger. Pure functions, any thread.
 
 #include "base/bytes.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The protobuf wire format by hand, for the messages of proto/store.proto: rows are written tens of thousands a second and
-// may hold more than nanopb's 16-bit sizes allow. Default values are left out, unknown fields are skipped, so that fields
-// can be added. Values, any thread.
+// The protobuf wire format by hand, for the messages of proto/store.proto: rows are written tens of thousands a second
+// and may hold more than nanopb's 16-bit sizes allow. Default values are left out, unknown fields are skipped, so that
+// fields can be added. Values, any thread.
 
 #include <cstdint>
 #include <string>

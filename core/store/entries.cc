@@ -11,24 +11,59 @@ namespace {
 
 void read_field(const ProtoReader& in, Entry& entry, std::string& spiffe_id, std::string& parent_id) {
   switch (in.field()) {
-    case 1: entry.id = in.text(); break;
-    case 2: spiffe_id = in.text(); break;
-    case 3: parent_id = in.text(); break;
-    case 5: entry.x509_svid_ttl = static_cast<int32_t>(in.number()); break;
-    case 6: entry.jwt_svid_ttl = static_cast<int32_t>(in.number()); break;
-    case 7: entry.federates_with.push_back(in.text()); break;
-    case 8: entry.admin = in.flag(); break;
-    case 9: entry.downstream = in.flag(); break;
-    case 10: entry.expires_at = in.number(); break;
-    case 11: entry.dns_names.push_back(in.text()); break;
-    case 12: entry.revision_number = in.number(); break;
-    case 13: entry.store_svid = in.flag(); break;
-    case 14: entry.hint = in.text(); break;
-    case 15: entry.created_at = in.number(); break;
-    case 16: entry.has_additional_attributes = in.flag(); break;
-    case 17: entry.disable_x509_svid_prefetch = in.flag(); break;
-    case 18: entry.jwt_svid_include_jti = in.flag(); break;
-    default: break;
+    case 1:
+      entry.id = in.text();
+      break;
+    case 2:
+      spiffe_id = in.text();
+      break;
+    case 3:
+      parent_id = in.text();
+      break;
+    case 5:
+      entry.x509_svid_ttl = static_cast<int32_t>(in.number());
+      break;
+    case 6:
+      entry.jwt_svid_ttl = static_cast<int32_t>(in.number());
+      break;
+    case 7:
+      entry.federates_with.push_back(in.text());
+      break;
+    case 8:
+      entry.admin = in.flag();
+      break;
+    case 9:
+      entry.downstream = in.flag();
+      break;
+    case 10:
+      entry.expires_at = in.number();
+      break;
+    case 11:
+      entry.dns_names.push_back(in.text());
+      break;
+    case 12:
+      entry.revision_number = in.number();
+      break;
+    case 13:
+      entry.store_svid = in.flag();
+      break;
+    case 14:
+      entry.hint = in.text();
+      break;
+    case 15:
+      entry.created_at = in.number();
+      break;
+    case 16:
+      entry.has_additional_attributes = in.flag();
+      break;
+    case 17:
+      entry.disable_x509_svid_prefetch = in.flag();
+      break;
+    case 18:
+      entry.jwt_svid_include_jti = in.flag();
+      break;
+    default:
+      break;
   }
 }
 

@@ -36,8 +36,8 @@ class EntryTable {
 
   // The change set is ABORTED when the id or a similar entry exists by then. Returns the new row.
   uint64_t create(ChangeSet& changes, const Entry& entry);
-  // ABORTED when the row is no longer `old`, or the new SPIFFE ID, parent and selectors are taken. The id cannot change;
-  // the caller has set the new revision_number.
+  // ABORTED when the row is no longer `old`, or the new SPIFFE ID, parent and selectors are taken. The id cannot
+  // change; the caller has set the new revision_number.
   static void update(ChangeSet& changes, const EntryRow& old, const Entry& entry);
   // ABORTED when the row is no longer `old`.
   static void remove(ChangeSet& changes, const EntryRow& old);

@@ -13,8 +13,8 @@ namespace limpet {
 
 struct JoinToken {
   std::string token;
-  int64_t expires_at = 0;   // Unix seconds
-  std::string agent_id;     // the alias asked for with the token; empty: none
+  int64_t expires_at = 0;  // Unix seconds
+  std::string agent_id;    // the alias asked for with the token; empty: none
   bool operator==(const JoinToken&) const = default;
 };
 

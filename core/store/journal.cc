@@ -38,15 +38,32 @@ bool decode_ca(BytesView bytes, JournalX509Ca& ca) {
   ProtoReader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: ca.slot_id = in.text(); break;
-      case 2: ca.issued_at = in.number(); break;
-      case 3: ca.certificate = to_bytes(in.bytes()); break;
-      case 4: ca.upstream_chain.push_back(to_bytes(in.bytes())); break;
-      case 5: ca.status = static_cast<AuthorityStatus>(in.number()); break;
-      case 6: ca.authority_id = in.text(); break;
-      case 7: ca.not_after = in.number(); break;
-      case 8: ca.upstream_authority_id = in.text(); break;
-      default: break;
+      case 1:
+        ca.slot_id = in.text();
+        break;
+      case 2:
+        ca.issued_at = in.number();
+        break;
+      case 3:
+        ca.certificate = to_bytes(in.bytes());
+        break;
+      case 4:
+        ca.upstream_chain.push_back(to_bytes(in.bytes()));
+        break;
+      case 5:
+        ca.status = static_cast<AuthorityStatus>(in.number());
+        break;
+      case 6:
+        ca.authority_id = in.text();
+        break;
+      case 7:
+        ca.not_after = in.number();
+        break;
+      case 8:
+        ca.upstream_authority_id = in.text();
+        break;
+      default:
+        break;
     }
   }
   return in.ok();
@@ -56,14 +73,29 @@ bool decode_key(BytesView bytes, JournalJwtKey& key) {
   ProtoReader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: key.slot_id = in.text(); break;
-      case 2: key.issued_at = in.number(); break;
-      case 3: key.not_after = in.number(); break;
-      case 4: key.key_id = in.text(); break;
-      case 5: key.public_key = to_bytes(in.bytes()); break;
-      case 6: key.status = static_cast<AuthorityStatus>(in.number()); break;
-      case 7: key.authority_id = in.text(); break;
-      default: break;
+      case 1:
+        key.slot_id = in.text();
+        break;
+      case 2:
+        key.issued_at = in.number();
+        break;
+      case 3:
+        key.not_after = in.number();
+        break;
+      case 4:
+        key.key_id = in.text();
+        break;
+      case 5:
+        key.public_key = to_bytes(in.bytes());
+        break;
+      case 6:
+        key.status = static_cast<AuthorityStatus>(in.number());
+        break;
+      case 7:
+        key.authority_id = in.text();
+        break;
+      default:
+        break;
     }
   }
   return in.ok();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The CA's journal in the store: which authorities were prepared, activated and retired, and in which key slot. One record,
-// written whole. Loop thread only.
+// The CA's journal in the store: which authorities were prepared, activated and retired, and in which key slot. One
+// record, written whole. Loop thread only.
 
 #include <string>
 #include <vector>
@@ -14,13 +14,13 @@ namespace limpet {
 enum class AuthorityStatus : int32_t { unknown = 0, prepared = 2, active = 3, old = 4 };
 
 struct JournalX509Ca {
-  std::string slot_id;              // "A" or "B"
-  int64_t issued_at = 0;            // Unix seconds
+  std::string slot_id;    // "A" or "B"
+  int64_t issued_at = 0;  // Unix seconds
   int64_t not_after = 0;
-  Bytes certificate;                // DER
+  Bytes certificate;  // DER
   std::vector<Bytes> upstream_chain;
   AuthorityStatus status = AuthorityStatus::unknown;
-  std::string authority_id;         // hex of the subject key id
+  std::string authority_id;  // hex of the subject key id
   std::string upstream_authority_id;
   bool operator==(const JournalX509Ca&) const = default;
 };
@@ -29,7 +29,7 @@ struct JournalJwtKey {
   int64_t issued_at = 0;
   int64_t not_after = 0;
   std::string key_id;
-  Bytes public_key;                 // DER SubjectPublicKeyInfo
+  Bytes public_key;  // DER SubjectPublicKeyInfo
   AuthorityStatus status = AuthorityStatus::unknown;
   std::string authority_id;
   bool operator==(const JournalJwtKey&) const = default;

@@ -14,18 +14,30 @@ std::string_view table_name(TableId table) {
   if (table == kMetaTable) return "meta";
   if (table == kLogTable) return "log";
   switch (table) {
-    case TableId::entries: return "entries";
-    case TableId::entry_ids: return "entry_ids";
-    case TableId::entry_keys: return "entry_keys";
-    case TableId::agents: return "agents";
-    case TableId::agent_ids: return "agent_ids";
-    case TableId::join_tokens: return "join_tokens";
-    case TableId::bundles: return "bundles";
-    case TableId::ca_journal: return "ca_journal";
-    case TableId::counters: return "counters";
-    case TableId::agent_state: return "agent_state";
-    case TableId::agent_entries: return "agent_entries";
-    case TableId::agent_svids: return "agent_svids";
+    case TableId::entries:
+      return "entries";
+    case TableId::entry_ids:
+      return "entry_ids";
+    case TableId::entry_keys:
+      return "entry_keys";
+    case TableId::agents:
+      return "agents";
+    case TableId::agent_ids:
+      return "agent_ids";
+    case TableId::join_tokens:
+      return "join_tokens";
+    case TableId::bundles:
+      return "bundles";
+    case TableId::ca_journal:
+      return "ca_journal";
+    case TableId::counters:
+      return "counters";
+    case TableId::agent_state:
+      return "agent_state";
+    case TableId::agent_entries:
+      return "agent_entries";
+    case TableId::agent_svids:
+      return "agent_svids";
   }
   return "unknown";
 }
@@ -94,9 +106,9 @@ namespace {
 
 // LMDB says EIO for a write that was cut short, which is what the last free block looks like.
 bool looks_full(const std::string& path) {
-  struct statvfs fs {};
-  struct stat file {};
-  struct rlimit limit {};
+  struct statvfs fs{};
+  struct stat file{};
+  struct rlimit limit{};
   if (::stat(path.c_str(), &file) != 0) return false;
   if (::statvfs(path.c_str(), &fs) == 0 && fs.f_bavail < 64) return true;
   return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
@@ -112,7 +124,8 @@ Error lmdb_error(int rc, std::string_view action, const std::string& path) {
   switch (rc) {
     case MDB_MAP_FULL:
     case MDB_TXN_FULL:
-      return {Code::resource_exhausted, what + "the store has reached its largest size: delete entries or agents that are not needed"};
+      return {Code::resource_exhausted,
+              what + "the store has reached its largest size: delete entries or agents that are not needed"};
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
@@ -121,7 +134,8 @@ Error lmdb_error(int rc, std::string_view action, const std::string& path) {
     case EROFS:
     case EACCES:
     case EPERM:
-      return {Code::unavailable, what + reason + ": make the file, its directory and its file system writable for this user"};
+      return {Code::unavailable,
+              what + reason + ": make the file, its directory and its file system writable for this user"};
     case EIO:
       return {Code::unavailable, what + "input/output error: check the disk and the kernel's log"};
     case MDB_PANIC:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// LMDB's handles as owned objects, the tables of a store's data file, and LMDB's numbers as our errors. The file format in
-// one sentence: one named LMDB database per table, every value preceded by its checksum (store/checksum.h).
+// LMDB's handles as owned objects, the tables of a store's data file, and LMDB's numbers as our errors. The file format
+// in one sentence: one named LMDB database per table, every value preceded by its checksum (store/checksum.h).
 
 #include <lmdb.h>
 
@@ -27,28 +27,39 @@ struct CursorClose {
   void operator()(MDB_cursor* cursor) const { mdb_cursor_close(cursor); }
 };
 using EnvHandle = std::unique_ptr<MDB_env, EnvClose>;
-using TxnHandle = std::unique_ptr<MDB_txn, TxnAbort>;        // aborts unless release()d to mdb_txn_commit
+using TxnHandle = std::unique_ptr<MDB_txn, TxnAbort>;  // aborts unless release()d to mdb_txn_commit
 using CursorHandle = std::unique_ptr<MDB_cursor, CursorClose>;
 
 inline MDB_val to_val(BytesView view) { return {view.size(), const_cast<uint8_t*>(view.data())}; }
 inline BytesView to_view(const MDB_val& val) { return {static_cast<const uint8_t*>(val.mv_data), val.mv_size}; }
 
 inline constexpr uint32_t kSchema = 1;
-inline constexpr size_t kLongestKey = 511;     // LMDB's compile-time default
+inline constexpr size_t kLongestKey = 511;  // LMDB's compile-time default
 inline constexpr unsigned kMaxTables = 64;
 inline constexpr std::string_view kSchemaKey = "schema";      // meta -> u64 big-endian
 inline constexpr std::string_view kRevisionKey = "revision";  // meta -> u64 big-endian
 
 // The store's own tables stand below those of TableId.
 inline constexpr auto kMetaTable = static_cast<TableId>(0);
-inline constexpr auto kLogTable = static_cast<TableId>(1);   // revision (u64 big-endian) -> encoded changes
+inline constexpr auto kLogTable = static_cast<TableId>(1);  // revision (u64 big-endian) -> encoded changes
 inline constexpr std::array kTables = {
-    kMetaTable,           kLogTable,           TableId::entries,    TableId::entry_ids,   TableId::entry_keys,
-    TableId::agents,      TableId::agent_ids,  TableId::join_tokens, TableId::bundles,     TableId::ca_journal,
-    TableId::counters,    TableId::agent_state, TableId::agent_entries, TableId::agent_svids,
+    kMetaTable,
+    kLogTable,
+    TableId::entries,
+    TableId::entry_ids,
+    TableId::entry_keys,
+    TableId::agents,
+    TableId::agent_ids,
+    TableId::join_tokens,
+    TableId::bundles,
+    TableId::ca_journal,
+    TableId::counters,
+    TableId::agent_state,
+    TableId::agent_entries,
+    TableId::agent_svids,
 };
-std::string_view table_name(TableId table);   // "entries", for people
-std::string database_name(TableId table);     // "meta", "log", "t16": in the file
+std::string_view table_name(TableId table);  // "entries", for people
+std::string database_name(TableId table);    // "meta", "log", "t16": in the file
 
 class Tables {
  public:

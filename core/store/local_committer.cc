@@ -10,7 +10,8 @@ namespace limpet {
 
 namespace {
 
-constexpr size_t kPruneExtra = 16;  // old revisions dropped beyond those that a commit adds, until the log is short enough
+constexpr size_t kPruneExtra =
+    16;  // old revisions dropped beyond those that a commit adds, until the log is short enough
 
 Result<void> check_keys(const ChangeSet& set, const Tables& tables) {
   auto bad = [&tables](TableId table, const Bytes& key) {
@@ -18,7 +19,8 @@ Result<void> check_keys(const ChangeSet& set, const Tables& tables) {
   };
   for (const ChangeSet::Operation& op : set.operations()) {
     if (bad(op.table, op.key)) {
-      return fail(Code::invalid_argument, "write table " + std::string(table_name(op.table)) + ": a key has 1 to 511 bytes");
+      return fail(Code::invalid_argument,
+                  "write table " + std::string(table_name(op.table)) + ": a key has 1 to 511 bytes");
     }
   }
   return {};
@@ -39,7 +41,8 @@ Result<void> LocalCommitter::check(MDB_txn* txn, const ChangeSet& set) const {
     if (condition.kind == Precondition::Kind::absent) holds = !holds;
     if (condition.kind == Precondition::Kind::equals) holds = holds && std::ranges::equal(value, condition.value);
     if (!holds) {
-      return fail(Code::aborted, "precondition failed: table " + std::string(table_name(condition.table)) + " has changed");
+      return fail(Code::aborted,
+                  "precondition failed: table " + std::string(table_name(condition.table)) + " has changed");
     }
   }
   return {};

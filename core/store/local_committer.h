@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The default committer: one LMDB transaction, and one fsync, for a whole group of change sets. Owned by the store (or by
-// the committer that wraps it), used on the writer thread only.
+// The default committer: one LMDB transaction, and one fsync, for a whole group of change sets. Owned by the store (or
+// by the committer that wraps it), used on the writer thread only.
 
 #include <span>
 

@@ -24,19 +24,19 @@ constexpr uint32_t kMagic = 0xBEEFC0DE;
 constexpr uint32_t kDataVersion = 1;
 constexpr uint32_t kNextDataVersion = 2;  // LMDB 1.0
 constexpr Word kNoPage = ~Word{0};
-constexpr uint16_t kBranch = 1, kLeaf = 2, kOverflow = 4, kMeta = 8;      // page flags
-constexpr uint16_t kBigData = 1, kSubData = 2;                            // node flags
-constexpr size_t kDeepest = 30;                                           // LMDB's cursor stack has 32
+constexpr uint16_t kBranch = 1, kLeaf = 2, kOverflow = 4, kMeta = 8;  // page flags
+constexpr uint16_t kBigData = 1, kSubData = 2;                        // node flags
+constexpr size_t kDeepest = 30;                                       // LMDB's cursor stack has 32
 
 struct PageHead {
   Word number;
   uint16_t pad;
   uint16_t flags;
-  uint16_t lower;   // end of the offsets
-  uint16_t upper;   // start of the nodes; with lower, the page count of an overflow run
+  uint16_t lower;  // end of the offsets
+  uint16_t upper;  // start of the nodes; with lower, the page count of an overflow run
 };
 struct TreeHead {
-  uint32_t pad;     // of the first tree in a meta page: the page size
+  uint32_t pad;  // of the first tree in a meta page: the page size
   uint16_t flags;
   uint16_t depth;
   Word branch_pages, leaf_pages, overflow_pages, entries, root;
@@ -64,9 +64,9 @@ T load(BytesView bytes, size_t at) {
 struct Node {
   uint16_t flags = 0;
   BytesView key;
-  BytesView data;    // of a leaf: what stands in the page
-  Word size = 0;     // of a leaf: of the value, which may stand in overflow pages
-  Word child = 0;    // of a branch
+  BytesView data;  // of a leaf: what stands in the page
+  Word size = 0;   // of a leaf: of the value, which may stand in overflow pages
+  Word child = 0;  // of a branch
 };
 
 // Keys a subtree may hold: low <= key < high; no bound when empty.
@@ -84,7 +84,9 @@ class Walker {
     if (verdict_.kind == Verdict::Kind::sound) verdict_ = {Verdict::Kind::damaged, 0, std::move(reason)};
     return false;
   }
-  bool bad_page(Word number, std::string_view what) { return bad("page " + std::to_string(number) + ": " + std::string(what)); }
+  bool bad_page(Word number, std::string_view what) {
+    return bad("page " + std::to_string(number) + ": " + std::string(what));
+  }
   bool read_at(uint64_t offset, std::span<uint8_t> out);
   bool pick_meta(uint64_t file_size);
   bool read_meta(uint64_t offset, size_t page_size, Meta& meta);
@@ -107,7 +109,7 @@ class Walker {
   size_t page_size_ = 0;
   Meta meta_{};
   std::vector<bool> claimed_;
-  std::vector<Bytes> buffers_;   // one page per level of the tree being walked
+  std::vector<Bytes> buffers_;  // one page per level of the tree being walked
   Bytes overflow_;
   // the tree being walked
   enum class Tree : uint8_t { free, main, table } kind_ = Tree::free;
@@ -146,7 +148,8 @@ bool Walker::read_meta(uint64_t offset, size_t page_size, Meta& meta) {
   }
   if (meta.version != kDataVersion) return bad("unknown data version");
   const size_t size = meta.trees[0].pad;
-  if (size < 512 || size > 65536 || (size & (size - 1)) != 0 || (page_size != 0 && size != page_size)) return bad("wrong page size");
+  if (size < 512 || size > 65536 || (size & (size - 1)) != 0 || (page_size != 0 && size != page_size))
+    return bad("wrong page size");
   return true;
 }
 
@@ -158,7 +161,8 @@ bool Walker::pick_meta(uint64_t file_size) {
   if (second.transaction > meta_.transaction) meta_ = second;
   const uint64_t pages = file_size / page_size_;
   if (meta_.last_page < 1 || meta_.last_page >= pages) {
-    return bad("truncated: the file has " + std::to_string(pages) + " pages, the last one in use is " + std::to_string(meta_.last_page));
+    return bad("truncated: the file has " + std::to_string(pages) + " pages, the last one in use is " +
+               std::to_string(meta_.last_page));
   }
   claimed_.resize(meta_.last_page + 1);
   return true;
@@ -215,7 +219,8 @@ bool Walker::split(BytesView page, Word number, size_t count, bool branch, std::
       if constexpr (sizeof(Word) > 4) node.child |= Word{node.flags} << 32;
     } else {
       node.size = low | high << 16;
-      if (node.flags != 0 && node.flags != kBigData && node.flags != kSubData) return bad_page(number, "unknown node flags");
+      if (node.flags != 0 && node.flags != kBigData && node.flags != kSubData)
+        return bad_page(number, "unknown node flags");
       size += node.flags == kBigData ? sizeof(Word) : node.size;
     }
     if (at + size > page_size_ || key_size > kLongestKey) return bad_page(number, "node too large");
@@ -285,7 +290,8 @@ bool Walker::whole_value(const Node& node, Word number, BytesView& value) {
   }
   const Word first = load<Word>(node.data, 0);
   const Word pages = (kPageHead - 1 + node.size) / page_size_ + 1;
-  if (first > meta_.last_page || pages > meta_.last_page - first + 1) return bad_page(number, "value beyond the file's end");
+  if (first > meta_.last_page || pages > meta_.last_page - first + 1)
+    return bad_page(number, "value beyond the file's end");
   for (Word i = 0; i < pages; ++i) {
     if (!claim(first + i)) return false;
   }
@@ -293,7 +299,8 @@ bool Walker::whole_value(const Node& node, Word number, BytesView& value) {
   if (!read_at(uint64_t{first} * page_size_, overflow_)) return false;
   const auto head = load<PageHead>(overflow_, 0);
   const uint32_t said = load<uint32_t>(overflow_, sizeof(Word) + 4);
-  if (head.number != first || head.flags != kOverflow || said != pages) return bad_page(first, "is not the value it should be");
+  if (head.number != first || head.flags != kOverflow || said != pages)
+    return bad_page(first, "is not the value it should be");
   value = BytesView(overflow_).subspan(kPageHead, node.size);
   return true;
 }
@@ -303,9 +310,12 @@ bool Walker::on_leaf_node(const Node& node, Word number) {
   if ((node.flags == kSubData) != (kind_ == Tree::main)) return bad_page(number, "a table where none can be");
   if (!whole_value(node, number, value)) return false;
   switch (kind_) {
-    case Tree::free: return on_free_list(value, number);
-    case Tree::main: return on_table(node);
-    case Tree::table: return on_row(node, value);
+    case Tree::free:
+      return on_free_list(value, number);
+    case Tree::main:
+      return on_table(node);
+    case Tree::table:
+      return on_row(node, value);
   }
   return true;
 }
@@ -335,7 +345,8 @@ bool Walker::on_table(const Node& node) {
 
 bool Walker::on_row(const Node& node, BytesView value) {
   if (!known_table_) return true;
-  if (!checksum_holds(static_cast<uint8_t>(table_), node.key, value)) return bad("wrong checksum at " + key_text(table_, node.key));
+  if (!checksum_holds(static_cast<uint8_t>(table_), node.key, value))
+    return bad("wrong checksum at " + key_text(table_, node.key));
   if (table_ == kMetaTable && as_text(node.key) == kSchemaKey) {
     const uint64_t schema = decode_u64(value.subspan(kChecksumBytes));
     if (schema > kSchema) {
@@ -348,7 +359,7 @@ bool Walker::on_row(const Node& node, BytesView value) {
 }
 
 Verdict Walker::run() {
-  struct stat file {};
+  struct stat file{};
   if (::fstat(fd_, &file) != 0) return {Verdict::Kind::unreadable, 0, std::strerror(errno)};
   if (!pick_meta(static_cast<uint64_t>(file.st_size))) return verdict_;
   kind_ = Tree::main;

@@ -9,8 +9,8 @@
 
 namespace limpet {
 
-// Hands out growing row numbers from 1. A block of them is reserved in the counters table with the first row taken from it,
-// so that a row number is not used again after its row was deleted and the process restarted.
+// Hands out growing row numbers from 1. A block of them is reserved in the counters table with the first row taken from
+// it, so that a row number is not used again after its row was deleted and the process restarted.
 class RowAllocator {
  public:
   RowAllocator(const Snapshot& snapshot, TableId table, std::string_view name);

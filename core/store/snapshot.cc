@@ -56,7 +56,8 @@ uint64_t Snapshot::revision() const {
   return kept ? decode_u64(*kept) : 0;
 }
 
-Result<void> Snapshot::scan(TableId table, BytesView from, const std::function<bool(BytesView, BytesView)>& visit) const {
+Result<void> Snapshot::scan(TableId table, BytesView from,
+                            const std::function<bool(BytesView, BytesView)>& visit) const {
   if (impl_->txn == nullptr) return fail(impl_->failure);
   const Tables& tables = impl_->file.tables;
   MDB_cursor* raw = nullptr;
@@ -78,14 +79,16 @@ Result<void> Snapshot::scan(TableId table, BytesView from, const std::function<b
 uint64_t Snapshot::count(TableId table) const {
   MDB_stat stat{};
   const Tables& tables = impl_->file.tables;
-  if (impl_->txn == nullptr || !tables.has(table) || mdb_stat(impl_->txn, tables[table], &stat) != MDB_SUCCESS) return 0;
+  if (impl_->txn == nullptr || !tables.has(table) || mdb_stat(impl_->txn, tables[table], &stat) != MDB_SUCCESS)
+    return 0;
   return stat.ms_entries;
 }
 
 Bytes Snapshot::last_key(TableId table) const {
   const Tables& tables = impl_->file.tables;
   MDB_cursor* raw = nullptr;
-  if (impl_->txn == nullptr || !tables.has(table) || mdb_cursor_open(impl_->txn, tables[table], &raw) != MDB_SUCCESS) return {};
+  if (impl_->txn == nullptr || !tables.has(table) || mdb_cursor_open(impl_->txn, tables[table], &raw) != MDB_SUCCESS)
+    return {};
   CursorHandle cursor(raw);
   MDB_val key{}, value{};
   if (mdb_cursor_get(raw, &key, &value, MDB_LAST) != MDB_SUCCESS) return {};
@@ -106,7 +109,8 @@ Result<void> Snapshot::changes(uint64_t after,
     const uint64_t revision = decode_u64(key);
     auto changes = decode_changes(value);
     if (revision != expected) {
-      verdict = fail(Code::failed_precondition, "the change log begins after revision " + std::to_string(expected) + ": read everything anew");
+      verdict = fail(Code::failed_precondition,
+                     "the change log begins after revision " + std::to_string(expected) + ": read everything anew");
     } else if (!changes) {
       verdict = fail(Code::data_loss, "change log: malformed revision " + std::to_string(revision));
     }

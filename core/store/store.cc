@@ -66,8 +66,10 @@ void Store::Impl::commit(ChangeSet changes, Done<uint64_t> done) {
   if (closing || full) {
     lock.unlock();
     Error error = closing ? Error{Code::cancelled, "store: closing"}
-                          : Error{Code::resource_exhausted, "store: too many change sets are waiting for the disk: try again later"};
-    loop.post([answer = std::move(done), why = std::move(error)]() mutable { answer(std::unexpected(std::move(why))); });
+                          : Error{Code::resource_exhausted,
+                                  "store: too many change sets are waiting for the disk: try again later"};
+    loop.post(
+        [answer = std::move(done), why = std::move(error)]() mutable { answer(std::unexpected(std::move(why))); });
     return;
   }
   waiting_bytes += changes.bytes();
@@ -151,7 +153,8 @@ void Store::Impl::note_disk(const std::vector<Committer::Outcome>& group) {
   for (const Committer::Outcome& outcome : group) {
     if (outcome.revision) {
       read_only = false;
-    } else if (outcome.revision.error().code == Code::resource_exhausted || outcome.revision.error().code == Code::unavailable) {
+    } else if (outcome.revision.error().code == Code::resource_exhausted ||
+               outcome.revision.error().code == Code::unavailable) {
       read_only = true;
     }
   }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The ordered store on LMDB: named tables of bytes to bytes, one change log, one writer thread, lock-free snapshot reads.
+// The ordered store on LMDB: named tables of bytes to bytes, one change log, one writer thread, lock-free snapshot
+// reads.
 //
 // Glossary. Table: an ordered map. Change set: puts and deletes with preconditions, applied whole or not at all.
 // Revision: a commit's number, gap-free from 1. Change log: revision -> which keys of which tables changed.
 // Committer: the seam behind which a change set becomes durable (the local LMDB transaction by default).
 //
-// Reads happen on the loop against a snapshot and never block; no snapshot survives a return to the loop. commit() may be
-// called on the loop; its Done fires after the data is on disk. Whoever caches store content subscribes to the log.
+// Reads happen on the loop against a snapshot and never block; no snapshot survives a return to the loop. commit() may
+// be called on the loop; its Done fires after the data is on disk. Whoever caches store content subscribes to the log.
 
 #include <cstdint>
 #include <functional>
@@ -22,18 +23,18 @@ namespace limpet {
 
 // Tables have fixed numbers; they stand in the change log and never change meaning. 0-15 are the store's own.
 enum class TableId : uint8_t {
-  entries = 16,         // row number (u64 big-endian) -> StoredEntry
-  entry_ids = 17,       // entry id -> row number
-  entry_keys = 18,      // SHA-256(spiffe id, parent id, selectors) -> row number: finds a similar entry
-  agents = 19,          // row number -> StoredAgent
-  agent_ids = 20,       // SPIFFE ID -> row number
-  join_tokens = 21,     // token -> StoredJoinToken
-  bundles = 22,         // trust domain name -> StoredBundle
-  ca_journal = 23,      // "journal" -> StoredJournal
-  counters = 24,        // name -> u64 big-endian: next row numbers
-  agent_state = 32,     // the agent's own state: "svid", "bundle", "time", ...
-  agent_entries = 33,   // entry id -> entry as the server sent it
-  agent_svids = 34,     // entry id -> sealed SVID and key
+  entries = 16,        // row number (u64 big-endian) -> StoredEntry
+  entry_ids = 17,      // entry id -> row number
+  entry_keys = 18,     // SHA-256(spiffe id, parent id, selectors) -> row number: finds a similar entry
+  agents = 19,         // row number -> StoredAgent
+  agent_ids = 20,      // SPIFFE ID -> row number
+  join_tokens = 21,    // token -> StoredJoinToken
+  bundles = 22,        // trust domain name -> StoredBundle
+  ca_journal = 23,     // "journal" -> StoredJournal
+  counters = 24,       // name -> u64 big-endian: next row numbers
+  agent_state = 32,    // the agent's own state: "svid", "bundle", "time", ...
+  agent_entries = 33,  // entry id -> entry as the server sent it
+  agent_svids = 34,    // entry id -> sealed SVID and key
 };
 
 struct Change {
@@ -90,7 +91,8 @@ class Snapshot {
   [[nodiscard]] uint64_t count(TableId table) const;
   [[nodiscard]] Bytes last_key(TableId table) const;  // empty: the table is empty
   // The log after `after`, oldest first. FAILED_PRECONDITION when it was pruned that far: then read everything anew.
-  Result<void> changes(uint64_t after, const std::function<bool(uint64_t revision, const std::vector<Change>&)>& visit) const;
+  Result<void> changes(uint64_t after,
+                       const std::function<bool(uint64_t revision, const std::vector<Change>&)>& visit) const;
 
  private:
   friend class Store;
@@ -102,10 +104,10 @@ class Snapshot {
 class Committer;
 
 struct StoreOptions {
-  std::string path = {};                 // the data file, "<data_dir>/state.mdb"; "<path>-lock" and "<path>.owner" beside it
-  uint64_t map_bytes = 0;                // 0: 16 GiB on 64-bit (address space only), 1 GiB on 32-bit
-  uint64_t log_keep = 100'000;           // revisions kept in the change log
-  bool check_child = true;               // walk all tables in a throw-away child first
+  std::string path = {};        // the data file, "<data_dir>/state.mdb"; "<path>-lock" and "<path>.owner" beside it
+  uint64_t map_bytes = 0;       // 0: 16 GiB on 64-bit (address space only), 1 GiB on 32-bit
+  uint64_t log_keep = 100'000;  // revisions kept in the change log
+  bool check_child = true;      // walk all tables in a throw-away child first
   // Puts another committer before the local one, which it owns and commits through; empty: the local one alone.
   std::function<std::unique_ptr<Committer>(std::unique_ptr<Committer> local)> wrap_committer = {};
 };
@@ -121,7 +123,7 @@ class StoreObserver {
 class Committer {
  public:
   struct Outcome {
-    Result<uint64_t> revision = 0;   // ABORTED "precondition failed" names the table; RESOURCE_EXHAUSTED: disk full
+    Result<uint64_t> revision = 0;  // ABORTED "precondition failed" names the table; RESOURCE_EXHAUSTED: disk full
     std::vector<Change> changes;
   };
   virtual ~Committer() = default;
@@ -130,9 +132,9 @@ class Committer {
 
 class Store {
  public:
-  // Opens or creates. FAILED_PRECONDITION: written by a newer version (nothing is touched). UNAVAILABLE: path and reason.
-  // A damaged file is set aside as "<path>.damaged-<unix time>" and a new one begun; damage() then says what was lost.
-  // Blocks: call it before the loop runs, and before threads are started (the check forks).
+  // Opens or creates. FAILED_PRECONDITION: written by a newer version (nothing is touched). UNAVAILABLE: path and
+  // reason. A damaged file is set aside as "<path>.damaged-<unix time>" and a new one begun; damage() then says what
+  // was lost. Blocks: call it before the loop runs, and before threads are started (the check forks).
   static Result<std::unique_ptr<Store>> open(Loop& loop, StoreOptions options);
   ~Store();  // waits for the writer thread; change sets not yet committed get CANCELLED
   Store(const Store&) = delete;
@@ -140,8 +142,8 @@ class Store {
 
   [[nodiscard]] Snapshot read() const;
   // The revision, once durable. ABORTED: a precondition did not hold, nothing was written: read again and retry.
-  // RESOURCE_EXHAUSTED (disk or map full, too many change sets waiting) and UNAVAILABLE (read-only): nothing was written,
-  // reads go on. INVALID_ARGUMENT: a key that is empty or longer than 511 bytes.
+  // RESOURCE_EXHAUSTED (disk or map full, too many change sets waiting) and UNAVAILABLE (read-only): nothing was
+  // written, reads go on. INVALID_ARGUMENT: a key that is empty or longer than 511 bytes.
   void commit(ChangeSet changes, Done<uint64_t> done);
   void subscribe(StoreObserver& observer);
   void unsubscribe(StoreObserver& observer);

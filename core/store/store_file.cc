@@ -27,7 +27,8 @@ constexpr useconds_t kOwnerWaitUs = 20'000;
 
 // MDB_NOTLS: read transactions are pooled objects, not tied to threads.
 // MDB_NORDAHEAD: reads are scattered; pages nobody asked for would only add to what stays resident.
-// Not MDB_WRITEMAP: a stray write would reach the disk. Not MDB_NOMEMINIT: freed heap, keys among it, would reach the disk.
+// Not MDB_WRITEMAP: a stray write would reach the disk. Not MDB_NOMEMINIT: freed heap, keys among it, would reach the
+// disk.
 constexpr unsigned kEnvFlags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
 
 std::string directory_of(const std::string& path) {
@@ -43,7 +44,8 @@ void sync_directory(const std::string& path) {
   ::close(fd);
 }
 
-// LMDB maps its lock file and writes to it: a hole in it, on a full disk, would be a SIGBUS. So it gets its blocks first.
+// LMDB maps its lock file and writes to it: a hole in it, on a full disk, would be a SIGBUS. So it gets its blocks
+// first.
 Result<void> prepare_lock_file(const std::string& path) {
   const std::string lock = path + "-lock";
   int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -63,9 +65,12 @@ Result<std::string> set_aside(const std::string& path, const std::string& reason
   }
   sync_directory(path);
   return path + " was damaged (" + reason + ") and was set aside as " + aside +
-         "; a new, empty store was begun. Lost is what only that file held: on a server registration entries, attested agents, "
-         "join tokens, bundles of other trust domains and the CA journal; on an agent its cache, which fills again from the server. "
-         "To restore: stop limpet, copy a backup over " + path + ", start it again";
+         "; a new, empty store was begun. Lost is what only that file held: on a server registration entries, attested "
+         "agents, "
+         "join tokens, bundles of other trust domains and the CA journal; on an agent its cache, which fills again "
+         "from the server. "
+         "To restore: stop limpet, copy a backup over " +
+         path + ", start it again";
 }
 
 Result<EnvHandle> open_env(const StoreOptions& options, const std::string& path, unsigned flags) {
@@ -87,8 +92,9 @@ Result<EnvHandle> open_env(const StoreOptions& options, const std::string& path,
 }
 
 std::unexpected<Error> refuse_newer(const std::string& path, uint64_t schema) {
-  return fail(Code::failed_precondition, "open " + path + ": written by a newer version (schema " + std::to_string(schema) +
-                                             ", this version knows " + std::to_string(kSchema) +
+  return fail(Code::failed_precondition, "open " + path + ": written by a newer version (schema " +
+                                             std::to_string(schema) + ", this version knows " +
+                                             std::to_string(kSchema) +
                                              "): upgrade limpet, or restore a backup made by this version");
 }
 
@@ -139,7 +145,8 @@ Result<void> create_file(const StoreOptions& options) {
     return create_tables(env.get(), tables, fresh);
   };
   Result<void> made = make();
-  if (made && ::rename(fresh.c_str(), options.path.c_str()) != 0) made = fail(lmdb_error(errno, "create", options.path));
+  if (made && ::rename(fresh.c_str(), options.path.c_str()) != 0)
+    made = fail(lmdb_error(errno, "create", options.path));
   if (!made) ::unlink(fresh.c_str());
   if (made) sync_directory(options.path);
   return made;
@@ -148,12 +155,13 @@ Result<void> create_file(const StoreOptions& options) {
 // Is there a sound file? One that is damaged is set aside; then there is none.
 Result<bool> check_file(const StoreOptions& options, std::string& damage) {
   const std::string& path = options.path;
-  struct stat file {};
+  struct stat file{};
   if (::stat(path.c_str(), &file) != 0) {
     if (errno == ENOENT) return false;
     return fail(lmdb_error(errno, "open", path));
   }
-  if (!S_ISREG(file.st_mode)) return fail(Code::failed_precondition, "open " + path + ": not a file: remove it or set another data_dir");
+  if (!S_ISREG(file.st_mode))
+    return fail(Code::failed_precondition, "open " + path + ": not a file: remove it or set another data_dir");
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0) return fail(lmdb_error(errno, "open", path));
   if (file.st_size == 0) return false;
   Verdict verdict = check_store(path, options.check_child);
@@ -163,7 +171,8 @@ Result<bool> check_file(const StoreOptions& options, std::string& damage) {
     case Verdict::Kind::newer:
       return refuse_newer(path, verdict.schema);
     case Verdict::Kind::unreadable:
-      return fail(Code::unavailable, "read " + path + ": " + verdict.reason + ": check the disk and the file's permissions");
+      return fail(Code::unavailable,
+                  "read " + path + ": " + verdict.reason + ": check the disk and the file's permissions");
     case Verdict::Kind::damaged:
       break;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Opening the data file: who owns it, whether it is sound, its tables and its schema. Blocking; before any thread starts.
+// Opening the data file: who owns it, whether it is sound, its tables and its schema. Blocking; before any thread
+// starts.
 
 #include <string>
 
@@ -27,7 +28,7 @@ class OwnerLock {
 
 struct StoreFile {
   std::string path;
-  OwnerLock owner;   // before env: released last
+  OwnerLock owner;  // before env: released last
   EnvHandle env;
   Tables tables;
   std::string damage;  // empty: the file was sound

@@ -51,13 +51,13 @@ class FileSizeLimit {
   explicit FileSizeLimit(rlim_t bytes) {
     ::signal(SIGXFSZ, SIG_IGN);
     ::getrlimit(RLIMIT_FSIZE, &before_);
-    struct rlimit limit {bytes, before_.rlim_max};
+    struct rlimit limit{bytes, before_.rlim_max};
     ::setrlimit(RLIMIT_FSIZE, &limit);
   }
   ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
 
  private:
-  struct rlimit before_ {};
+  struct rlimit before_{};
 };
 
 // Takes all that is left of the file system.

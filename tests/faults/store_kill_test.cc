@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A child writes under load and reports each acknowledged revision through a pipe; it is killed at a random moment; then
-// the store is opened again. Operation n is revision n, so what must be there follows from the revision found: it is at
-// least the last one acknowledged, and the rows are exactly those of the operations up to it.
+// A child writes under load and reports each acknowledged revision through a pipe; it is killed at a random moment;
+// then the store is opened again. Operation n is revision n, so what must be there follows from the revision found: it
+// is at least the last one acknowledged, and the rows are exactly those of the operations up to it.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -21,8 +21,8 @@ namespace limpet {
 namespace {
 
 constexpr int kKills = 220;
-constexpr int kRoundsPerFile = 55;      // then a new file, so that its creation is killed too
-constexpr uint64_t kSlots = 400;        // operation n writes the row n % kSlots
+constexpr int kRoundsPerFile = 55;  // then a new file, so that its creation is killed too
+constexpr uint64_t kSlots = 400;    // operation n writes the row n % kSlots
 constexpr size_t kInFlight = 12;
 constexpr TableId kTable = TableId::agent_state;
 
@@ -140,7 +140,8 @@ Round run_and_kill(const std::string& path, int64_t after_us) {
 
 void check_rows(Rig& rig, uint64_t revision) {
   for (uint64_t slot = 0; slot < kSlots; ++slot) {
-    ASSERT_EQ(rig.get(kTable, slot_key(slot)), expected(slot, revision)) << "row " << slot << " at revision " << revision;
+    ASSERT_EQ(rig.get(kTable, slot_key(slot)), expected(slot, revision))
+        << "row " << slot << " at revision " << revision;
   }
 }
 
@@ -170,7 +171,8 @@ TEST(StoreKill, EveryAcknowledgedWriteIsThereAfterAKillAtAnyMoment) {
     // a third during opening, the rest while writing
     const int64_t after_us = i % 3 == 0 ? random() % 25'000 : 20'000 + random() % 120'000;
     Round round = run_and_kill(rig->dir.file(), after_us);
-    ASSERT_TRUE(WIFSIGNALED(round.status) && WTERMSIG(round.status) == SIGKILL) << "the writer failed: " << round.status;
+    ASSERT_TRUE(WIFSIGNALED(round.status) && WTERMSIG(round.status) == SIGKILL)
+        << "the writer failed: " << round.status;
     rig->open();
     ASSERT_TRUE(rig->store != nullptr);
     ASSERT_EQ(rig->store->damage(), "");
@@ -184,7 +186,8 @@ TEST(StoreKill, EveryAcknowledgedWriteIsThereAfterAKillAtAnyMoment) {
     rig->store.reset();
   }
   operations += last_revision;
-  std::printf("%d kills, %d of them under load, %llu revisions\n", kKills, under_load, static_cast<unsigned long long>(operations));
+  std::printf("%d kills, %d of them under load, %llu revisions\n", kKills, under_load,
+              static_cast<unsigned long long>(operations));
   EXPECT_GE(under_load, kKills / 3) << "too few kills met a writing store to say anything";
 }
 

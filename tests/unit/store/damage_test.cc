@@ -51,7 +51,8 @@ bool survives(Rig& rig) {
   for (TableId table : kTables) {
     EXPECT_TRUE(rig.store->read().scan(table, {}, [](BytesView, BytesView) { return true; }).has_value());
   }
-  for (int i = 0; i < 20; ++i) EXPECT_TRUE(rig.put(kTable, "key " + std::to_string(i * 7), std::string(300, 'n')).has_value());
+  for (int i = 0; i < 20; ++i)
+    EXPECT_TRUE(rig.put(kTable, "key " + std::to_string(i * 7), std::string(300, 'n')).has_value());
   const bool sound = rig.store->damage().empty();
   EXPECT_EQ(set_aside_files(rig.dir).size(), sound ? 0u : 1u);
   rig.store.reset();
@@ -125,7 +126,8 @@ TEST(Damage, ATruncatedFileIsSetAsideAtWhateverLength) {
   const std::string whole = read_file(source.dir.file());
   ASSERT_GT(whole.size(), 20u * 4096u);
   std::mt19937 random(11);
-  std::vector<size_t> lengths = {1, 15, 16, 100, 4095, 4096, 4097, 8191, 8192, 8193, 12288, whole.size() - 1, whole.size() - 4096};
+  std::vector<size_t> lengths = {
+      1, 15, 16, 100, 4095, 4096, 4097, 8191, 8192, 8193, 12288, whole.size() - 1, whole.size() - 4096};
   for (int i = 0; i < 20; ++i) lengths.push_back(random() % whole.size());
   for (size_t length : lengths) {
     SCOPED_TRACE(length);
@@ -168,8 +170,12 @@ TEST(Damage, AnOverwrittenPageNeverKillsTheProcess) {
     SCOPED_TRACE(page);
     std::string damaged = whole;
     switch (random() % 3) {
-      case 0: damaged.replace(page * 4096, 4096, 4096, '\0'); break;
-      case 1: damaged.replace(page * 4096, 4096, whole, (page + 1) % 20 * 4096, 4096); break;
+      case 0:
+        damaged.replace(page * 4096, 4096, 4096, '\0');
+        break;
+      case 1:
+        damaged.replace(page * 4096, 4096, whole, (page + 1) % 20 * 4096, 4096);
+        break;
       default:
         for (size_t i = 0; i < 4096; ++i) damaged[page * 4096 + i] = static_cast<char>(random());
     }
@@ -187,7 +193,8 @@ TEST(Damage, AValueThatRotsWhileTheStoreIsOpenIsDataLossAndOthersAreServed) {
   const std::string whole = read_file(rig.dir.file());
   int fd = ::open(rig.dir.file().c_str(), O_RDWR);
   ASSERT_GE(fd, 0);
-  for (size_t at = whole.find("a value to look for"); at != std::string::npos; at = whole.find("a value to look for", at + 1)) {
+  for (size_t at = whole.find("a value to look for"); at != std::string::npos;
+       at = whole.find("a value to look for", at + 1)) {
     ASSERT_EQ(::pwrite(fd, "A", 1, static_cast<off_t>(at)), 1);
   }
   ::close(fd);
@@ -196,7 +203,8 @@ TEST(Damage, AValueThatRotsWhileTheStoreIsOpenIsDataLossAndOthersAreServed) {
   EXPECT_EQ(rotten.error().code, Code::data_loss);
   EXPECT_THAT(rotten.error().message, HasSubstr(rig.dir.file()));
   EXPECT_EQ(rig.get(kTable, "b"), "sound");
-  EXPECT_EQ(rig.store->read().scan(kTable, {}, [](BytesView, BytesView) { return true; }).error().code, Code::data_loss);
+  EXPECT_EQ(rig.store->read().scan(kTable, {}, [](BytesView, BytesView) { return true; }).error().code,
+            Code::data_loss);
   rig.open();
   EXPECT_THAT(rig.store->damage(), HasSubstr("wrong checksum at agent_state"));
 }
