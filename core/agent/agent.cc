@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/agent.h"
+
+#include <set>
+#include <utility>
+
+#include "agent/agent_keeper.h"
+#include "agent/audience.h"
+#include "agent/state_writer.h"
+#include "agent/svid_renewer.h"
+#include "agent/syncer.h"
+#include "agent/trusted_clock.h"
+#include "agent/workload_api.h"
+#include "loop/uv_stream.h"
+#include "wire/grpc_client.h"
+#include "wire/grpc_server.h"
+#include "wire/health_service.h"
+
+namespace limpet::agent {
+
+namespace {
+
+constexpr int64_t kTimeSavedEveryS = 600;  // the known good time on disk may lag this much
+
+class ServerDialer final : public Dialer {
+ public:
+  ServerDialer(UvLoop& loop, const AgentConfig& config) : loop_(loop), host_(config.server_address), port_(config.server_port) {}
+  void dial(wire::TlsPolicy& policy, Done<std::unique_ptr<wire::Channel>> done) override {
+    wire::DialOptions options;
+    options.host = host_;
+    options.port = port_;
+    options.tls = &policy;
+    options.timeout_ms = kDialTimeoutMs;
+    options.keepalive_ms = 60'000;  // a link that died silently is noticed within 80 s
+    wire::dial(loop_, std::move(options), std::move(done));
+  }
+
+ private:
+  UvLoop& loop_;
+  std::string host_;
+  uint16_t port_;
+};
+
+}  // namespace
+
+struct Agent::Impl final : LinkClient, AgentKeeperClient, SvidRenewerClient, SyncerClient, WorkloadApiClient,
+                           wire::GrpcServerEvents {
+  Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
+
+  Result<void> start();
+  Result<Bundle> bootstrap_bundle(const TrustDomain& trust_domain) const;
+  Result<void> take_kept(const KeptState& kept, const TrustDomain& trust_domain);
+  void build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key);
+  Result<void> listen();
+
+  void on_link_up() override;
+  void on_identity() override;
+  void on_bundle(const Bundle& bundle) override;
+  void on_svids(const std::vector<std::string>& entry_ids) override;
+  void on_sign_refused(const Error& why) override { keeper->on_denied(why); }
+  void on_synced(SyncOutcome outcome) override;
+  void on_sync_failed(const Error& why) override { keeper->on_denied(why); }
+  void on_identity_wanted() override { renewer->poke(); }
+  [[nodiscard]] bool knows_entries() const override { return known; }
+  void on_connection_refused(const wire::Peer& peer, const Error& why) override;
+  std::set<std::string> take_entries(EntriesUpdate& update);
+  bool take_bundles(SyncOutcome& outcome);
+  void believe_time();
+
+  AgentParts parts;
+  AgentConfig config;
+  std::shared_ptr<TrustedClock> clock;  // shared with verifiers that handshakes on workers use
+  bool known = false;                   // which entries there are: from a sync, now or in an earlier run
+  bool synced_stored = false;
+  int64_t time_saved = 0;
+  IdentityCache cache;
+  std::unique_ptr<ServerTrust> trust;
+  std::unique_ptr<ServerDialer> dialer;
+  std::unique_ptr<StateWriter> writer;
+  std::unique_ptr<Audiences> audiences;
+  std::unique_ptr<Link> link;
+  std::unique_ptr<AgentKeeper> keeper;
+  std::unique_ptr<SvidRenewer> renewer;
+  std::unique_ptr<Syncer> syncer;
+  std::unique_ptr<WorkloadApi> workload_api;
+  std::unique_ptr<wire::HealthService> health_service;
+  std::unique_ptr<wire::GrpcServer> server;
+  std::unique_ptr<Listener> listener;
+};
+
+Agent::Agent(AgentParts parts, AgentConfig config) : impl_(std::make_unique<Impl>(std::move(parts), std::move(config))) {}
+Agent::~Agent() = default;
+Result<void> Agent::start() { return impl_->start(); }
+
+void Agent::stop(int64_t grace_ms, Done<void> done) {
+  impl_->listener.reset();
+  if (impl_->server != nullptr) impl_->server->stop(grace_ms, std::move(done));
+  else impl_->parts.loop.post([d = std::move(done)]() mutable { d({}); });
+}
+
+Result<void> Agent::Impl::start() {
+  TRY_ASSIGN_WITHIN("trust_domain", const TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
+  TRY_ASSIGN_WITHIN("workload_x509_svid_key_type", const KeyType key_type, parse_key_type(config.workload_x509_svid_key_type));
+  TRY_ASSIGN_WITHIN("data_dir", SecretBytes seal_key, load_seal_key(config.data_dir + "/seal.key"));
+  build(trust_domain, key_type, std::move(seal_key));
+  KeptState kept = writer->load();
+  TRY(take_kept(kept, trust_domain));
+  TRY(listen());
+  keeper->start(std::move(kept.svid));
+  renewer->poke();
+  return {};
+}
+
+void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key) {
+  clock = std::make_shared<TrustedClock>(parts.clock);
+  trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
+  dialer = std::make_unique<ServerDialer>(parts.loop, config);
+  writer = std::make_unique<StateWriter>(parts.loop, parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
+  audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
+  link = std::make_unique<Link>(parts.loop, *dialer, *trust, parts.health, parts.log, *this);
+  keeper = std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust, *link,
+                                                          parts.keys, parts.attestor, *writer, *this});
+  renewer = std::make_unique<SvidRenewer>(parts.loop, *clock, parts.log, *link, cache, key_type,
+                                          static_cast<size_t>(config.x509_svid_cache_max_size), *this);
+  syncer = std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
+  workload_api = std::make_unique<WorkloadApi>(WorkloadApiParts{parts.loop, parts.log, *audiences, parts.workload_attestors,
+                                                                *this, config.allow_unauthenticated_verifiers});
+}
+
+Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
+  return read_bundle_file(config.trust_bundle_path, config.trust_bundle_format, trust_domain);
+}
+
+// A bundle in the store always wins over the one to start with.
+Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& trust_domain) {
+  for (const std::string& lost : kept.lost) parts.log.error("Part of the agent's stored state cannot be read", {{"what", lost}});
+  if (kept.bundle && kept.bundle->trust_domain != trust_domain)
+    return fail(Code::failed_precondition, "data_dir " + config.data_dir + " holds the state of trust domain \"" +
+                kept.bundle->trust_domain.name() + "\", the configuration says \"" + trust_domain.name() + "\": use another data_dir");
+  clock->set_floor(kept.time);
+  if (clock->implausible())
+    parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
+  else parts.health.report("clock", HealthState::ok);
+  known = synced_stored = kept.synced;
+  if (kept.bundle) {
+    trust->set_bundle(*kept.bundle);
+  } else if (!config.trust_bundle_path.empty()) {
+    TRY_ASSIGN(const Bundle bundle, bootstrap_bundle(trust_domain));
+    trust->set_bundle(bundle);
+  } else if (!config.insecure_bootstrap) {
+    return fail(Code::failed_precondition, "no trust bundle yet: set trust_bundle_path, or insecure_bootstrap for a first try");
+  }
+  return {};
+}
+
+Result<void> Agent::Impl::listen() {
+  server = std::make_unique<wire::GrpcServer>(parts.loop, wire::GrpcServerOptions{}, this);
+  const auto ask = [this](std::string_view service) {
+    if (!service.empty() && service != WorkloadApi::kName) return wire::ServingStatus::service_unknown;
+    return parts.health.serving() ? wire::ServingStatus::serving : wire::ServingStatus::not_serving;
+  };
+  health_service = std::make_unique<wire::HealthService>(ask, std::vector<std::string>{WorkloadApi::kName});
+  server->add(WorkloadApi::kName, *workload_api);
+  server->add(wire::kHealthServiceName, *health_service);
+  TRY_ASSIGN_WITHIN("socket_path", listener, listen_unix(parts.loop, config.socket_path, 0777, *server));
+  parts.log.info("Serving the Workload API", {{"address", config.socket_path}, {"network", "unix"}});
+  return {};
+}
+
+// ---- what the parts have to say to each other ----
+void Agent::Impl::on_identity() {
+  link->refresh();
+  health_service->changed();
+}
+
+void Agent::Impl::on_link_up() {
+  syncer->now();
+  renewer->kick();
+}
+
+void Agent::Impl::on_bundle(const Bundle& bundle) {
+  if (cache.put_bundle(bundle)) audiences->refresh();
+}
+
+void Agent::Impl::on_svids(const std::vector<std::string>& entry_ids) {
+  writer->save_svids(entry_ids);
+  audiences->refresh();
+}
+
+void Agent::Impl::on_synced(SyncOutcome outcome) {
+  keeper->on_accepted();
+  std::set<std::string> changed = take_entries(outcome.entries);
+  if (!changed.empty()) writer->save_entries(std::move(changed));
+  if (take_bundles(outcome)) writer->save_bundles();
+  known = true;
+  if (!std::exchange(synced_stored, true)) writer->save_synced();
+  believe_time();
+  audiences->refresh();
+  renewer->poke();
+  health_service->changed();
+}
+
+// Returns the ids that changed, came or went.
+std::set<std::string> Agent::Impl::take_entries(EntriesUpdate& update) {
+  std::set<std::string> changed;
+  for (Entry& entry : update.entries) {
+    const std::string id = entry.id;
+    if (cache.put_entry(std::move(entry))) changed.insert(id);
+  }
+  std::vector<std::string> gone;
+  for (const auto& [id, identity] : cache.identities())
+    if (!update.present.contains(id)) gone.push_back(id);
+  for (const std::string& id : gone) {
+    cache.remove_entry(id);
+    changed.insert(id);
+  }
+  return changed;
+}
+
+bool Agent::Impl::take_bundles(SyncOutcome& outcome) {
+  std::set<std::string> kept = {outcome.bundle.trust_domain.name()};
+  trust->set_bundle(outcome.bundle);
+  bool changed = cache.put_bundle(std::move(outcome.bundle));
+  for (Bundle& bundle : outcome.federated) {
+    kept.insert(bundle.trust_domain.name());
+    changed |= cache.put_bundle(std::move(bundle));
+  }
+  std::vector<std::string> gone;
+  for (const auto& [name, bundle] : cache.bundles())
+    if (!kept.contains(name)) gone.push_back(name);
+  for (const std::string& name : gone) changed |= cache.remove_bundle(name);
+  return changed;
+}
+
+// The server's certificate was valid by our clock: what the clock says is not in the future.
+void Agent::Impl::believe_time() {
+  const int64_t now = clock->now();
+  clock->set_floor(now);
+  if (clock->implausible())
+    parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
+  else parts.health.report("clock", HealthState::ok);
+  if (now - time_saved < kTimeSavedEveryS) return;
+  time_saved = now;
+  writer->save_time(now);
+}
+
+void Agent::Impl::on_connection_refused(const wire::Peer& peer, const Error& why) {
+  parts.log.warn("A Workload API connection was refused",
+                 {{"pid", peer.credentials ? std::to_string(peer.credentials->pid) : "unknown"}, {"error", why.text()}});
+}
+
+}  // namespace limpet::agent

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/agent_keeper.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/phase.h"
+
+namespace limpet::agent {
+
+namespace {
+constexpr int64_t kBannedRetryMs = 600'000;  // only an operator changes it; ask six times an hour
+constexpr int64_t kLongestTimerMs = 3'600'000;  // the wall clock may jump: look at it at least hourly
+}  // namespace
+
+AgentKeeper::AgentKeeper(AgentKeeperParts parts) : parts_(parts), timer_(parts.loop) {}
+
+void AgentKeeper::start(std::optional<AgentSvid> stored) {
+  if (stored) {
+    auto facts = facts_of(stored->chain);
+    if (facts) {
+      svid_ = std::move(stored);
+      facts_ = std::move(*facts);
+      id_ = facts_->id.text();
+    } else {
+      parts_.log.warn("The stored agent SVID cannot be read, attesting anew", {{"error", facts.error().text()}});
+    }
+  }
+  tell_health({});
+  if (!svid_) return attest();
+  listing_ = true;
+  parts_.keys.list(listed_.then<&AgentKeeper::on_keys>(this));
+}
+
+// The SVID is of use only with its key.
+void AgentKeeper::on_keys(Result<std::vector<ManagedKey>> keys) {
+  listing_ = false;
+  if (!keys) {
+    listing_ = true;  // try the list again, not an attestation: the key may well be there
+    parts_.log.error("The key manager cannot list its keys, trying again", {{"error", keys.error().text()}});
+    tell_health("key manager: " + keys.error().message);
+    timer_.start<&AgentKeeper::on_timer>(backoff_.pause(), this);
+    return;
+  }
+  for (const ManagedKey& key : *keys) {
+    if (key.id != svid_->key_id || !(key.key == facts_->key)) continue;
+    backoff_.reset();
+    return use(key);
+  }
+  parts_.log.warn("The key of the stored agent SVID is gone, attesting anew", {{"key", svid_->key_id}});
+  must_attest_ = true;
+  attest();
+}
+
+void AgentKeeper::on_denied(const Error& why) {
+  const Denial denial = denial_of(why);
+  if (denial == Denial::none) return;
+  if (attest_ != nullptr || renew_ != nullptr || saving_) {
+    must_attest_ = must_attest_ || denial == Denial::reattest;
+    return;
+  }
+  if (denial == Denial::banned) return banned_ ? void() : retry(why);
+  if (std::exchange(must_attest_, true)) return;  // an attempt is under way, or planned
+  parts_.log.warn("The server wants this agent to attest anew", {{"reason", why.message}});
+  attest();
+}
+
+void AgentKeeper::on_accepted() {
+  if (std::exchange(banned_, false)) tell_health({});
+}
+
+void AgentKeeper::on_timer() {
+  if (listing_) return parts_.keys.list(listed_.then<&AgentKeeper::on_keys>(this));
+  if (attest_ != nullptr || renew_ != nullptr || saving_) return;
+  if (!svid_ || must_attest_ || expired()) return attest();
+  if (parts_.clock.now_ms() < renewal_time_ms(id_, facts_->not_before, facts_->not_after)) return plan_renewal();
+  if (svid_->reattestable) return attest();
+  renew();
+}
+
+void AgentKeeper::attest() {
+  timer_.stop();
+  attest_ = std::make_unique<AttestFlow>(parts_.loop, parts_.clock, parts_.dialer, parts_.trust, parts_.keys, parts_.attestor);
+  attest_->start(next_key(), obtained_.then<&AgentKeeper::on_obtained>(this));
+}
+
+void AgentKeeper::renew() {
+  timer_.stop();
+  renew_ = std::make_unique<RenewFlow>(parts_.loop, parts_.clock, parts_.link, parts_.trust, parts_.keys);
+  renew_->start(next_key(), obtained_.then<&AgentKeeper::on_obtained>(this));
+}
+
+void AgentKeeper::on_obtained(Result<NewIdentity> identity) {
+  attest_.reset();
+  renew_.reset();
+  if (!identity) return retry(identity.error());
+  pending_ = std::move(*identity);
+  if (pending_.bundle.trust_domain.empty()) pending_.svid.reattestable = svid_ && svid_->reattestable;
+  saving_ = true;
+  parts_.saver.save_identity(pending_.svid, pending_.bundle, saved_.then<&AgentKeeper::on_saved>(this));
+}
+
+// A full disk must not stop a new SVID from being used: then it lives until the restart.
+void AgentKeeper::on_saved(Result<void> saved) {
+  saving_ = false;
+  if (!saved) parts_.log.error("The new agent SVID could not be stored, it is used all the same", {{"error", saved.error().text()}});
+  auto facts = facts_of(pending_.svid.chain);
+  if (!facts) return retry(facts.error());
+  svid_ = std::move(pending_.svid);
+  facts_ = std::move(*facts);
+  id_ = facts_->id.text();
+  must_attest_ = banned_ = false;
+  backoff_.reset();
+  parts_.log.info("The agent has a new SVID", {{"spiffe_id", id_}, {"expires_at", TimeText(facts_->not_after).rfc3339()}});
+  if (!pending_.bundle.trust_domain.empty()) {
+    parts_.trust.set_bundle(pending_.bundle);
+    parts_.client.on_bundle(pending_.bundle);
+  }
+  use(pending_.key);
+}
+
+void AgentKeeper::use(const ManagedKey& key) {
+  parts_.trust.set_credential(std::make_shared<Credential>(svid_->chain, key, parts_.keys.blocking_signer(key)));
+  tell_health({});
+  plan_renewal();
+  parts_.client.on_identity();
+}
+
+void AgentKeeper::plan_renewal() {
+  const int64_t due = renewal_time_ms(id_, facts_->not_before, facts_->not_after) - parts_.clock.now_ms();
+  timer_.start<&AgentKeeper::on_timer>(std::clamp<int64_t>(due, 0, kLongestTimerMs), this);
+}
+
+void AgentKeeper::retry(const Error& why) {
+  const Denial denial = denial_of(why);
+  if (denial == Denial::reattest) must_attest_ = true;
+  banned_ = denial == Denial::banned;
+  const int64_t pause = denial == Denial::banned ? spread(kBannedRetryMs, 10) : backoff_.pause();
+  parts_.log.warn(svid_ ? "The agent's SVID could not be renewed, trying again" : "Node attestation failed, trying again",
+                  {{"error", why.text()}, {"retry_in", std::to_string(pause / 1000) + "s"}});
+  tell_health(denial == Denial::banned ? "banned by the server: an operator must delete the ban (`agent evict`)" : why.text());
+  timer_.start<&AgentKeeper::on_timer>(pause, this);
+}
+
+void AgentKeeper::tell_health(const std::string& trouble) {
+  if (!svid_ && trouble.empty()) return parts_.health.report("svid", HealthState::starting, "not attested yet");
+  if (!svid_) return parts_.health.report("svid", HealthState::starting, trouble);
+  if (expired()) return parts_.health.report("svid", HealthState::degraded, "the agent's SVID has expired. " + trouble);
+  if (trouble.empty()) return parts_.health.report("svid", HealthState::ok);
+  parts_.health.report("svid", HealthState::degraded, trouble);
+}
+
+bool AgentKeeper::expired() const { return facts_ && parts_.clock.now() + 1 >= facts_->not_after; }
+
+std::string AgentKeeper::next_key() const { return svid_ ? other_key(svid_->key_id) : kKeyA; }
+
+}  // namespace limpet::agent

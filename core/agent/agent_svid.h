@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The agent's own SVID as the flows that obtain one hand it over, and the check that it is what was asked for. Values.
+
+#include "plugin/key_manager.h"
+#include "spiffe/bundle.h"
+#include "store/agent_state.h"
+
+namespace limpet::agent {
+
+struct NewIdentity {
+  AgentSvid svid;
+  ManagedKey key;
+  Bundle bundle;  // what the server's own bundle was at that time; empty trust domain: unchanged
+};
+
+// What one needs to know of a chain to use it.
+struct SvidFacts {
+  SpiffeId id;
+  PublicKey key;
+  int64_t not_before = 0;
+  int64_t not_after = 0;
+};
+// Parses the leaf; no signature is checked. INVALID_ARGUMENT.
+Result<SvidFacts> facts_of(const std::vector<Bytes>& chain);
+
+// Is this chain an agent's SVID, for this key, under this bundle? Burns CPU: worker. UNAUTHENTICATED.
+Result<void> check_agent_svid(const std::vector<Bytes>& chain, const PublicKey& key, const Bundle& bundle, int64_t now);
+
+}  // namespace limpet::agent

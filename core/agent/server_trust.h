@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Whom the agent believes to be the server, and whom it shows itself as. One object for the agent's whole life: the two
+// TLS policies it lends outlive every dial. Loop thread only; what it hands to handshakes are immutable snapshots.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "crypto/ecdsa.h"
+#include "plugin/key_manager.h"
+#include "spiffe/bundle.h"
+#include "wire/tls.h"
+
+namespace limpet::agent {
+
+// The agent's SVID with the way to its private key. Shared by ServerTrust and by each handshake that shows it.
+class Credential {
+ public:
+  Credential(std::vector<Bytes> chain, const ManagedKey& key, std::shared_ptr<const BlockingSigner> signer);
+  [[nodiscard]] const wire::TlsIdentity& tls() const { return tls_; }
+
+ private:
+  wire::TlsIdentity tls_;
+  RemoteKey remote_;  // the key's signatures come from its key manager while this lives
+};
+
+class ServerTrust {
+ public:
+  // Without a bundle and with `insecure` set, whoever names itself the server is believed, once.
+  // The clock is shared with handshakes that may still run on a worker when this is gone.
+  ServerTrust(std::shared_ptr<const Clock> clock, TrustDomain trust_domain, bool insecure);
+
+  void set_bundle(const Bundle& bundle);
+  [[nodiscard]] bool has_bundle() const { return bundle_.has_value(); }
+  [[nodiscard]] const std::optional<Bundle>& bundle() const { return bundle_; }
+  [[nodiscard]] const TrustDomain& trust_domain() const { return trust_domain_; }
+  void set_credential(std::shared_ptr<const Credential> credential) { credential_ = std::move(credential); }
+  [[nodiscard]] const std::shared_ptr<const Credential>& credential() const { return credential_; }
+
+  // For attestation: no client certificate.
+  wire::TlsPolicy& anonymous() { return anonymous_; }
+  // For everything else: shows the agent's SVID.
+  wire::TlsPolicy& authenticated() { return authenticated_; }
+
+ private:
+  class Policy final : public wire::TlsPolicy {
+   public:
+    Policy(ServerTrust& trust, bool show) : trust_(trust), show_(show) {}
+    std::shared_ptr<const wire::TlsIdentity> identity() override;
+    std::shared_ptr<const wire::PeerVerifier> verifier() override { return trust_.verifier_; }
+
+   private:
+    ServerTrust& trust_;
+    bool show_;
+  };
+
+  std::shared_ptr<const Clock> clock_;
+  TrustDomain trust_domain_;
+  std::optional<Bundle> bundle_;
+  std::shared_ptr<const wire::PeerVerifier> verifier_;  // shared with handshakes in flight
+  std::shared_ptr<const Credential> credential_;
+  Policy anonymous_{*this, false};
+  Policy authenticated_{*this, true};
+};
+
+// The roots of a bundle as verify_chain() wants them; certificates that do not parse are left out.
+BundleSet bundle_set(const Bundle& bundle);
+
+// The bundle of a file, "pem" or "spiffe". NOT_FOUND, INVALID_ARGUMENT; the text names the file.
+Result<Bundle> read_bundle_file(const std::string& path, const std::string& format, const TrustDomain& trust_domain);
+
+}  // namespace limpet::agent

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The agent's memory on disk: what it can serve, its own SVID, its bundles, and the last time it trusted. Reads all of it at
+// start; afterwards writes what changed, one change set at a time. When the disk fails, serving goes on from memory, health
+// says so, and what could not be written is written again with the next change. Owned by the Agent; loop thread only.
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/agent_keeper.h"
+#include "agent/identity_cache.h"
+#include "report/health.h"
+#include "report/log.h"
+#include "store/store.h"
+
+namespace limpet::agent {
+
+// The key that wraps the workloads' keys on disk: 32 bytes in `path`, made once, mode 0600. UNAVAILABLE names the file.
+Result<SecretBytes> load_seal_key(const std::string& path);
+
+struct KeptState {
+  std::optional<AgentSvid> svid;
+  std::optional<Bundle> bundle;
+  int64_t time = 0;         // Unix seconds, the last known good time
+  bool synced = false;      // entries were stored by a sync that succeeded
+  std::vector<std::string> lost;  // what could not be read, for the log
+};
+
+class StateWriter final : public IdentitySaver {
+ public:
+  StateWriter(Loop& loop, Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
+              SecretBytes seal_key);
+  // Fills the cache. An SVID that does not unseal is left out, it will be signed again.
+  KeptState load();
+
+  void save_identity(const AgentSvid& svid, const Bundle& bundle, Done<void> done) override;
+  // The cache changed for these entry ids (put, removed, new SVID).
+  void save_entries(std::set<std::string> ids);
+  void save_svids(const std::vector<std::string>& ids);
+  void save_bundles();
+  void save_time(int64_t unix_seconds);
+  void save_synced();
+
+ private:
+  void load_entries(const Snapshot& snapshot, KeptState& kept);
+  void load_svids(const Snapshot& snapshot, KeptState& kept);
+  void load_bundles(const Snapshot& snapshot, KeptState& kept);
+  void write();
+  void on_written(Result<uint64_t> revision);
+  void on_identity_written(Result<uint64_t> revision);
+  void put_svid(ChangeSet& changes, const std::string& id, const Identity* identity) const;
+  void put_bundles(ChangeSet& changes) const;
+  void tell_health(const Error* trouble);
+
+  Loop& loop_;
+  Store& store_;
+  Logger& log_;
+  Health& health_;
+  IdentityCache& cache_;
+  TrustDomain trust_domain_;
+  SecretBytes seal_key_;
+  std::set<std::string> entries_;  // ids to write
+  std::set<std::string> svids_;
+  bool bundles_ = false;
+  bool synced_ = false;
+  int64_t time_ = 0;
+  std::set<std::string> writing_entries_;  // in the change set in flight
+  std::set<std::string> writing_svids_;
+  bool broken_ = false;
+  Done<void> identity_done_;
+  Pending<uint64_t> written_;
+  Pending<uint64_t> identity_written_;
+};
+
+}  // namespace limpet::agent

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/workload_attest.h"
+
+#include <poll.h>
+
+#include <utility>
+
+#include "wire/peer_info.h"
+
+namespace limpet::agent {
+
+namespace {
+
+// Whether the process that connected still lives: then its pid meant the same process the whole time.
+bool still_there(const wire::Peer& peer) {
+  if (peer.pidfd >= 0) {
+    pollfd ended = {peer.pidfd, POLLIN, 0};
+    return ::poll(&ended, 1, 0) == 0;
+  }
+  if (!peer.credentials) return false;
+  return peer.process_start != 0 && wire::process_start_time(peer.credentials->pid) == peer.process_start;
+}
+
+}  // namespace
+
+class WorkloadAttest::Asked {
+ public:
+  Asked(WorkloadAttest& owner, WorkloadAttestor& attestor) : owner_(owner), attestor_(attestor) {}
+  void start(const WorkloadReference& workload) { attestor_.attest(workload, answer_.then<&Asked::on_answer>(this)); }
+  [[nodiscard]] const std::string& name() const { return attestor_.name(); }
+  [[nodiscard]] bool waiting() const { return answer_.armed(); }
+
+ private:
+  void on_answer(Result<std::vector<std::string>> values) { owner_.on_answer(*this, std::move(values)); }
+  WorkloadAttest& owner_;
+  WorkloadAttestor& attestor_;
+  Pending<std::vector<std::string>> answer_;
+};
+
+WorkloadAttest::WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors)
+    : loop_(loop), log_(log), attestors_(attestors), deadline_(loop) {}
+WorkloadAttest::~WorkloadAttest() = default;
+
+void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {
+  peer_ = &peer;
+  done_ = std::move(done);
+  if (!peer.credentials || attestors_.empty()) {
+    deadline_.start<&WorkloadAttest::end>(0, this);
+    return;
+  }
+  deadline_.start<&WorkloadAttest::on_deadline>(kDeadlineMs, this);
+  WorkloadReference workload;
+  workload.pid = peer.credentials->pid;
+  workload.pidfd = peer.pidfd;
+  workload.uid = peer.credentials->uid;
+  workload.gid = peer.credentials->gid;
+  waiting_ = attestors_.size();
+  for (WorkloadAttestor* attestor : attestors_) {
+    asked_.push_back(std::make_unique<Asked>(*this, *attestor));
+    asked_.back()->start(workload);
+  }
+}
+
+void WorkloadAttest::on_answer(Asked& asked, Result<std::vector<std::string>> values) {
+  if (!values)
+    log_.warn("A workload attestor failed", {{"attestor", asked.name()},
+                                             {"pid", std::to_string(peer_->credentials->pid)}, {"error", values.error().text()}});
+  else
+    for (std::string& value : *values) selectors_.push_back({asked.name(), std::move(value)});
+  if (--waiting_ == 0) end();
+}
+
+void WorkloadAttest::on_deadline() {
+  for (const auto& asked : asked_)
+    if (asked->waiting()) log_.warn("A workload attestor did not answer within 10 s", {{"attestor", asked->name()}});
+  end();
+}
+
+void WorkloadAttest::end() {
+  Done<SelectorSet> done = std::move(done_);  // its call may destroy this
+  if (!still_there(*peer_)) return done(fail(Code::unavailable, "workload attestation failed"));
+  done(make_selector_set(std::move(selectors_)));
+}
+
+}  // namespace limpet::agent

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Finds out who a workload is: asks every workload attestor at once about the process at the other end of the connection, and
+// makes sure afterwards that it is still that process. One that fails or takes too long leaves its selectors out, no more.
+// A member of the flow that answers the workload; loop thread only.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loop/loop.h"
+#include "plugin/attestor.h"
+#include "report/log.h"
+#include "spiffe/entry.h"
+#include "wire/grpc.h"
+
+namespace limpet::agent {
+
+class WorkloadAttest {
+ public:
+  static constexpr int64_t kDeadlineMs = 10'000;
+
+  WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors);
+  ~WorkloadAttest();
+  // UNAVAILABLE "workload attestation failed": the process is gone, or is another one by now.
+  void start(const wire::Peer& peer, Done<SelectorSet> done);
+
+ private:
+  class Asked;
+  void on_answer(Asked& asked, Result<std::vector<std::string>> values);
+  void on_deadline();
+  void end();
+
+  Loop& loop_;
+  Logger& log_;
+  const std::vector<WorkloadAttestor*>& attestors_;
+  const wire::Peer* peer_ = nullptr;  // the call's; outlives the flow
+  std::vector<std::unique_ptr<Asked>> asked_;
+  size_t waiting_ = 0;
+  std::vector<Selector> selectors_;
+  Done<SelectorSet> done_;
+  Timer deadline_;
+};
+
+}  // namespace limpet::agent

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/workload_messages.h"
+
+#include <set>
+
+#include "proto/workload.pb.h"
+#include "wire/message.h"
+
+namespace limpet::agent {
+
+namespace {
+
+// The foreign bundles these identities may see, by name.
+std::vector<const CachedBundle*> federated(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                                           std::string_view own) {
+  std::set<std::string_view> names;
+  for (const Identity* identity : identities)
+    for (const std::string& name : identity->entry.federates_with)
+      if (name != own) names.insert(name);
+  std::vector<const CachedBundle*> found;
+  for (const std::string_view name : names)
+    if (const CachedBundle* bundle = cache.bundle(name)) found.push_back(bundle);
+  return found;
+}
+
+void fill(X509SVID& out, const Identity& identity, BytesView roots) {
+  wire::set_string(out.spiffe_id, identity.entry.spiffe_id.text());
+  wire::set_bytes(out.x509_svid, identity.svid->chain);
+  wire::set_bytes(out.x509_svid_key, identity.svid->key.view());
+  wire::set_bytes(out.bundle, roots);
+  wire::set_string(out.hint, identity.entry.hint);
+}
+
+}  // namespace
+
+Result<Bytes> encode_svids(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                           std::string_view trust_domain, int64_t now) {
+  std::vector<Identity*> ready;
+  for (Identity* identity : identities)
+    if (identity->svid != nullptr && identity->svid->not_after > now) ready.push_back(identity);
+  const CachedBundle* own = cache.bundle(trust_domain);
+  wire::Message<X509SVIDResponse> message;
+  message.mark_secret();
+  X509SVID* svids = wire::set_array(message->svids, message->svids_count, ready.size());
+  for (size_t i = 0; i < message->svids_count; i++) fill(svids[i], *ready[i], own == nullptr ? BytesView() : own->roots);
+  const auto foreign = federated(ready, cache, trust_domain);
+  auto* bundles = wire::set_array(message->federated_bundles, message->federated_bundles_count, foreign.size());
+  for (size_t i = 0; i < message->federated_bundles_count; i++) {
+    wire::set_string(bundles[i].key, foreign[i]->bundle.trust_domain.id());
+    wire::set_bytes(bundles[i].value, foreign[i]->roots);
+  }
+  return message.encode();
+}
+
+Result<Bytes> encode_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                             std::string_view trust_domain) {
+  auto bundles = federated(identities, cache, trust_domain);
+  if (const CachedBundle* own = cache.bundle(trust_domain)) bundles.insert(bundles.begin(), own);
+  wire::Message<X509BundlesResponse> message;
+  auto* out = wire::set_array(message->bundles, message->bundles_count, bundles.size());
+  for (size_t i = 0; i < message->bundles_count; i++) {
+    wire::set_string(out[i].key, bundles[i]->bundle.trust_domain.id());
+    wire::set_bytes(out[i].value, bundles[i]->roots);
+  }
+  return message.encode();
+}
+
+}  // namespace limpet::agent

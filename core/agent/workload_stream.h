@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One FetchX509SVID or FetchX509Bundles call: header, attestation, the first answer, then one message per change until the
+// workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300 bytes while it waits.
+
+#include <memory>
+
+#include "agent/workload_api.h"
+
+namespace limpet::agent {
+
+class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
+ public:
+  enum class Kind : uint8_t { svids, bundles };
+  WorkloadStream(const WorkloadApiParts& parts, wire::ServerCall& call, Kind kind);
+  ~WorkloadStream() override;
+  void start() override;
+  void on_view_changed() override;
+
+ private:
+  void on_attested(Result<SelectorSet> selectors);
+  void on_waited();
+  void look();
+  void look_for_svids();
+  void wait_or(bool enough, Code code, const char* message);
+  void send(const Bytes& message, bool secret);
+  void on_sent(Result<void> sent);
+  void finish(Error error);
+
+  const WorkloadApiParts& parts_;
+  wire::ServerCall& call_;
+  Kind kind_;
+  bool sending_ = false;
+  bool changed_ = false;   // while sending
+  bool ended_ = false;
+  bool answered_ = false;
+  int64_t began_ = 0;
+  uint64_t last_hash_ = 0;  // of the bundles sent last
+  Audience* audience_ = nullptr;
+  std::unique_ptr<WorkloadAttest> attest_;
+  Pending<SelectorSet> attested_;
+  Pending<void> sent_;
+  Timer wait_;
+};
+
+}  // namespace limpet::agent
