@@ -154,10 +154,9 @@ TEST_P(DiskKeys, AFullDiskRefusesNewKeysAndKeepsTheOldOnes) {
 TEST_P(DiskKeys, ADirectoryThatBecomesUnwritableRefusesNewKeys) {
   ASSERT_EQ(open(config()), "ok");
   const bool root = ::geteuid() == 0;  // root writes everywhere: be nobody meanwhile
-  if (root) ASSERT_EQ(::seteuid(65'534), 0);
-  if (!root) ASSERT_EQ(::chmod(directory.c_str(), 0500), 0);
+  ASSERT_EQ(root ? ::seteuid(65'534) : ::chmod(directory.c_str(), 0500), 0);
   const auto refused = generate("k");
-  if (root) ASSERT_EQ(::seteuid(0), 0);
+  ASSERT_EQ(root ? ::seteuid(0) : 0, 0);
   ::chmod(directory.c_str(), 0700);
   EXPECT_EQ(outcome(refused), "Unavailable: keymanager(disk): key file " + path() + " cannot be saved, the keys on disk are as before: " +
                                   path() + ".new: Permission denied");
