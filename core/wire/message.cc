@@ -114,18 +114,6 @@ Result<void> decode_into(const pb_msgdesc_t* type, void* message, BytesView byte
   return fail(Code::invalid_argument, std::string("malformed message: ") + PB_GET_ERROR(&stream));
 }
 
-Result<Bytes> encode_from(const pb_msgdesc_t* type, const void* message) {
-  size_t size = 0;
-  if (!pb_get_encoded_size(&size, type, message)) return fail(Code::internal, "message cannot be encoded");
-  Bytes out(size);
-  pb_ostream_t stream = pb_ostream_from_buffer(out.data(), out.size());
-  if (!pb_encode(&stream, type, message)) {
-    return fail(Code::internal, std::string("message cannot be encoded: ") + PB_GET_ERROR(&stream));
-  }
-  out.resize(stream.bytes_written);
-  return out;
-}
-
 void release(const pb_msgdesc_t* type, void* message, bool wipe_secrets) {
   pb_field_iter_t field;
   if (!pb_field_iter_begin(&field, type, message)) return;
