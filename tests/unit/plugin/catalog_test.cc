@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plugin/catalog.h"
 
+#include <errno.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -156,19 +158,37 @@ TEST_F(CatalogTest, ABuiltInPluginPassesTheSameChecks) {
   EXPECT_TRUE(outcome(waiter).starts_with("FailedPrecondition: plugin odd refused")) << outcome(waiter);
 }
 
-TEST_F(CatalogTest, ASharedObjectGivesAnAttestorThatWorks) {
-  PluginConfig mock = table("WorkloadAttestor", "mock");
-  mock.path = LIMPET_MOCKS "/mock_good.so";
-  std::ifstream file(mock.path, std::ios::binary);
+PluginConfig shared_object(std::string name, std::string path) {
+  PluginConfig config = table("WorkloadAttestor", std::move(name));
+  config.path = std::move(path);
+  std::ifstream file(config.path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), {});
-  mock.sha256 = hex_encode(sha256(as_bytes(text)));
-  ASSERT_EQ(start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, mock}), "ok");
-  ASSERT_EQ(catalog->workload_attestors().size(), 1u);
+  config.sha256 = hex_encode(sha256(as_bytes(text)));
+  return config;
+}
+
+TEST_F(CatalogTest, SharedObjectsGiveAttestorsThatWork) {
+  ASSERT_EQ(start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, shared_object("mock", LIMPET_MOCKS "/mock_good.so"),
+                                      shared_object("comm", LIMPET_MOCKS "/comm_attestor.so")}),
+            "ok");
+  const std::string self = ::program_invocation_short_name;
+  const std::string expected[] = {"pid:" + std::to_string(::getpid()), "name:" + self.substr(0, 15)};
+  ASSERT_EQ(catalog->workload_attestors().size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    Waiter<std::vector<std::string>> waiter;
+    catalog->workload_attestors()[i]->attest({::getpid(), -1, 0, 0}, waiter.arm());
+    loop.run_ready();
+    ASSERT_EQ(outcome(waiter), "ok");
+    EXPECT_EQ(**waiter.result, std::vector<std::string>{expected[i]});
+  }
+}
+
+TEST_F(CatalogTest, TheExamplePluginSaysWhenAProcessIsGone) {
+  ASSERT_EQ(start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, shared_object("comm", LIMPET_MOCKS "/comm_attestor.so")}), "ok");
   Waiter<std::vector<std::string>> waiter;
-  catalog->workload_attestors()[0]->attest({42, -1, 0, 0}, waiter.arm());
+  catalog->workload_attestors()[0]->attest({0, -1, 0, 0}, waiter.arm());
   loop.run_ready();
-  ASSERT_EQ(outcome(waiter), "ok");
-  EXPECT_EQ(**waiter.result, std::vector<std::string>{"pid:42"});
+  EXPECT_EQ(outcome(waiter), "NotFound: workloadattestor(comm): the process cannot be read");
 }
 
 TEST(Catalog, MayBeDestroyedAtEachStepOfItsStart) {
