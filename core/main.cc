@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program: takes its name's part (limpet, spire-server, spire-agent), and for `run` builds every object of the roles and
+// runs the loop. The only place that knows all.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/errno_text.h"
+#include "cli/command.h"
+#include "config/config.h"
+#include "loop/uv_loop.h"
+#include "plugin/catalog.h"
+#include "report/health.h"
+#include "report/log.h"
+#include "store/store.h"
+#ifdef LIMPET_SERVER
+#include "server/server.h"
+#endif
+#ifdef LIMPET_AGENT
+#include "agent/agent.h"
+#endif
+
+namespace limpet {
+namespace {
+
+Result<std::unique_ptr<Logger>> open_logger(const LogConfig& config, const Clock& clock) {
+  Logger::Options options;
+  TRY_ASSIGN(options.level, parse_log_level(config.level));
+  options.json = config.format == "json";
+  options.file = config.file;
+  return Logger::open(options, clock);
+}
+
+// Each missing directory of the path, for its owner only: keys lie there.
+Result<void> make_directories(const std::string& path) {
+  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) {
+      return fail(Code::unavailable, "data_dir " + path + ": cannot make " + part + ": " + errno_text(errno));
+    }
+    if (end == std::string::npos) return {};
+  }
+}
+
+// The agent's `join_token` and `join_token_file` are SPIRE's keys; the attestor plugin gets them as its own data.
+std::vector<PluginConfig> with_join_token(std::vector<PluginConfig> plugins, const AgentConfig& agent) {
+  const bool by_value = !agent.join_token.empty();
+  if (!by_value && agent.join_token_file.empty()) return plugins;
+  const auto quoted = [](const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+    return out + "\"";
+  };
+  const std::string data = by_value ? "{\"token\":" + quoted(agent.join_token) + "}"
+                                    : "{\"token_file\":" + quoted(agent.join_token_file) + "}";
+  bool attestor = false;
+  for (PluginConfig& plugin : plugins) {
+    if (plugin.type != "NodeAttestor" || plugin.role == "server" || !plugin.enabled) continue;
+    attestor = true;
+    if (plugin.name == "join_token" && plugin.data_json == "{}") plugin.data_json = data;
+  }
+  if (!attestor) {
+    PluginConfig plugin;
+    plugin.type = "NodeAttestor";
+    plugin.name = "join_token";
+    plugin.role = "agent";
+    plugin.data_json = data;
+    plugins.push_back(std::move(plugin));
+  }
+  return plugins;
+}
+
+Catalog::Options catalog_options(PluginRole role) {
+  Catalog::Options options;
+  options.role = role;
+  if (role == PluginRole::server) options.provided = {"join_token"};  // the store owns the tokens
+  return options;
+}
+
+// What both roles are to the daemon.
+class Role {
+ public:
+  virtual ~Role() = default;
+  virtual void start(Done<void> done) = 0;
+  virtual void stop(Done<void> done) = 0;
+  virtual Logger& logger() = 0;
+};
+
+// Opens what stands on disk, starts the plugins, then the role proper.
+template <class Config_, class Proper>
+class RoleOf : public Role {
+ public:
+  RoleOf(UvLoop& loop, const Clock& clock, std::unique_ptr<Logger> logger, Config_ config,
+         std::vector<PluginConfig> plugins, PluginRole role)
+      : loop_(loop), clock_(clock), logger_(std::move(logger)), config_(std::move(config)), plugins_(std::move(plugins)),
+        catalog_({loop, *logger_, config_.trust_domain}, catalog_options(role), built_in_plugins()) {}
+
+  void start(Done<void> done) override {
+    done_ = std::move(done);
+    if (auto opened = open_store(); !opened) return fail_later(std::move(opened).error());
+    catalog_.start(plugins_, plugins_started_.template then<&RoleOf::on_plugins>(this));
+  }
+  void stop(Done<void> done) override {
+    if (proper_ == nullptr) return loop_.post([d = std::move(done)]() mutable { d({}); });
+    proper_->stop(std::move(done));
+  }
+  Logger& logger() override { return *logger_; }
+
+ protected:
+  virtual const char* store_name() const = 0;
+  virtual std::unique_ptr<Proper> build() = 0;
+
+  UvLoop& loop_;
+  const Clock& clock_;
+  std::unique_ptr<Logger> logger_;
+  Health health_;
+  Config_ config_;
+  std::vector<PluginConfig> plugins_;
+  std::unique_ptr<Store> store_;
+  Catalog catalog_;
+  std::unique_ptr<Proper> proper_;
+
+ private:
+  Result<void> open_store() {
+    TRY(make_directories(config_.data_dir));
+    TRY_ASSIGN(store_, Store::open(loop_, {.path = config_.data_dir + "/" + store_name()}));
+    if (!store_->damage().empty()) {
+      logger_->error("State was damaged", {{"error", store_->damage()}});
+      health_.report("store", HealthState::degraded, store_->damage());
+    }
+    return {};
+  }
+  void fail_later(Error error) {
+    loop_.post([this, e = std::move(error)]() mutable { done_(std::unexpected(std::move(e))); });
+  }
+  void on_plugins(Result<void> started) {
+    if (!started) return done_(std::move(started));
+    proper_ = build();
+    proper_->start(std::move(done_));
+  }
+
+  Pending<void> plugins_started_;
+  Done<void> done_;
+};
+
+#ifdef LIMPET_SERVER
+class ServerRole final : public RoleOf<ServerConfig, server::Server> {
+ public:
+  ServerRole(UvLoop& loop, const Clock& clock, std::unique_ptr<Logger> logger, const Config& config)
+      : RoleOf(loop, clock, std::move(logger), *config.server, config.plugins, PluginRole::server) {}
+
+ private:
+  const char* store_name() const override { return "server.mdb"; }
+  std::unique_ptr<server::Server> build() override {
+    server::ServerParts parts{clock_, *logger_, health_, *store_, *catalog_.key_manager(), {}};
+    for (const PluginConfig& plugin : plugins_) {
+      if (plugin.type != "NodeAttestor" || plugin.role == "agent") continue;
+      if (auto* attestor = catalog_.node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);
+    }
+    return std::make_unique<server::Server>(loop_, parts, config_);
+  }
+};
+#endif
+
+#ifdef LIMPET_AGENT
+class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
+ public:
+  AgentRole(UvLoop& loop, const Clock& clock, std::unique_ptr<Logger> logger, const Config& config)
+      : RoleOf(loop, clock, std::move(logger), *config.agent, with_join_token(config.plugins, *config.agent),
+               PluginRole::agent) {}
+
+ private:
+  const char* store_name() const override { return "agent.mdb"; }
+  std::unique_ptr<agent::Agent> build() override {
+    agent::AgentParts parts{clock_, *logger_, health_, *store_, *catalog_.key_manager(), *catalog_.node_attestor_agent(),
+                            catalog_.workload_attestors()};
+    return std::make_unique<agent::Agent>(loop_, parts, config_);
+  }
+};
+#endif
+
+// Starts the roles one after the other (an agent beside a server finds it there), waits for a signal, stops them.
+class Daemon {
+ public:
+  Result<void> build(const Config& config) {
+    if (config.server) TRY(add_server(config));
+    if (config.agent) TRY(add_agent(config));
+    for (const int signal : {SIGINT, SIGTERM}) TRY(loop_.on_signal(signal, [this] { stop(); }));
+    return loop_.on_signal(SIGUSR2, [this] { reopen_logs(); });
+  }
+  int run() {
+    loop_.post([this] { start_next(); });
+    loop_.run();
+    return exit_code_;
+  }
+
+ private:
+  Result<void> add_server(const Config& config) {
+#ifdef LIMPET_SERVER
+    TRY_ASSIGN(auto logger, open_logger(config.server->log, clock_));
+    roles_.push_back(std::make_unique<ServerRole>(loop_, clock_, std::move(logger), config));
+    return {};
+#else
+    return fail(Code::unimplemented, "this binary was built without the server role");
+#endif
+  }
+  Result<void> add_agent(const Config& config) {
+#ifdef LIMPET_AGENT
+    TRY_ASSIGN(auto logger, open_logger(config.agent->log, clock_));
+    roles_.push_back(std::make_unique<AgentRole>(loop_, clock_, std::move(logger), config));
+    return {};
+#else
+    return fail(Code::unimplemented, "this binary was built without the agent role");
+#endif
+  }
+  void start_next() {
+    if (stopping_ || started_ == roles_.size()) return;
+    roles_[started_]->start(start_.then<&Daemon::on_started>(this));
+  }
+  void on_started(Result<void> started) {
+    if (!started) {
+      roles_[started_]->logger().error("Fatal run error", {{"error", started.error().message}});
+      exit_code_ = 1;
+      return stop();
+    }
+    ++started_;
+    start_next();
+  }
+  void stop() {
+    if (stopping_) return loop_.stop();  // asked twice: at once
+    stopping_ = true;
+    start_.drop();
+    stop_next();
+  }
+  void stop_next() {
+    if (stopped_ == roles_.size()) return loop_.stop();
+    // the agent first: it needs the server, not the reverse
+    roles_[roles_.size() - 1 - stopped_]->stop(stop_.then<&Daemon::on_stopped>(this));
+  }
+  void on_stopped(Result<void>) {
+    ++stopped_;
+    stop_next();
+  }
+  void reopen_logs() {
+    for (const auto& role : roles_) {
+      if (const auto reopened = role->logger().reopen(); !reopened) {
+        role->logger().error("Log file cannot be opened anew", {{"error", reopened.error().message}});
+      }
+    }
+  }
+
+  UvLoop loop_;
+  SystemClock clock_;
+  std::vector<std::unique_ptr<Role>> roles_;
+  Pending<void> start_;
+  Pending<void> stop_;
+  size_t started_ = 0;
+  size_t stopped_ = 0;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+int run(const Config& config) {
+  Daemon daemon;
+  if (const auto built = daemon.build(config); !built) {
+    std::fprintf(stderr, "Error: %s\n", built.error().message.c_str());
+    return 1;
+  }
+  return daemon.run();
+}
+
+// A dry run of every plugin of one role.
+class Check {
+ public:
+  Result<void> plugins(const std::vector<PluginConfig>& plugins, const std::string& trust_domain, PluginRole role) {
+    Catalog catalog({loop_, Logger::none(), trust_domain}, catalog_options(role), built_in_plugins());
+    catalog.validate(plugins, checked_.then<&Check::on_checked>(this));
+    loop_.run();
+    return result_;
+  }
+
+ private:
+  void on_checked(Result<void> result) {
+    result_ = std::move(result);
+    loop_.stop();
+  }
+  UvLoop loop_;
+  Pending<void> checked_;
+  Result<void> result_;
+};
+
+Result<void> check(const Config& config) {
+  if (config.server) TRY(Check().plugins(config.plugins, config.server->trust_domain, PluginRole::server));
+  if (config.agent) {
+    TRY(Check().plugins(with_join_token(config.plugins, *config.agent), config.agent->trust_domain, PluginRole::agent));
+  }
+  return {};
+}
+
+unsigned program_of(std::string_view path) {
+  const auto name = path.substr(path.rfind('/') + 1);
+  if (name == "spire-server") return cli::kServer;
+  if (name == "spire-agent") return cli::kAgent;
+  return cli::kLimpet;
+}
+
+}  // namespace
+}  // namespace limpet
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  const limpet::cli::Runner runner{limpet::run, limpet::check};
+  return limpet::cli::dispatch(limpet::program_of(argv[0]), {argv + 1, argv + argc}, runner);
+}
