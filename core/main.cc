@@ -37,6 +37,9 @@ Result<std::unique_ptr<Logger>> open_logger(const LogConfig& config, const Clock
   return Logger::open(options, clock);
 }
 
+// How long calls in flight may take once a signal came.
+constexpr int64_t kStopMs = 10'000;
+
 // Each missing directory of the path, for its owner only: keys lie there.
 Result<void> make_directories(const std::string& path) {
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
@@ -111,13 +114,15 @@ class RoleOf : public Role {
   }
   void stop(Done<void> done) override {
     if (proper_ == nullptr) return loop_.post([d = std::move(done)]() mutable { d({}); });
-    proper_->stop(std::move(done));
+    end(std::move(done));
   }
   Logger& logger() override { return *logger_; }
 
  protected:
   virtual const char* store_name() const = 0;
   virtual std::unique_ptr<Proper> build() = 0;
+  virtual void begin(Done<void> done) = 0;
+  virtual void end(Done<void> done) = 0;
 
   UvLoop& loop_;
   const Clock& clock_;
@@ -145,7 +150,7 @@ class RoleOf : public Role {
   void on_plugins(Result<void> started) {
     if (!started) return done_(std::move(started));
     proper_ = build();
-    proper_->start(std::move(done_));
+    begin(std::move(done_));
   }
 
   Pending<void> plugins_started_;
@@ -168,6 +173,8 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
     }
     return std::make_unique<server::Server>(loop_, parts, config_);
   }
+  void begin(Done<void> done) override { proper_->start(std::move(done)); }
+  void end(Done<void> done) override { proper_->stop(std::move(done)); }
 };
 #endif
 
@@ -181,10 +188,16 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
  private:
   const char* store_name() const override { return "agent.mdb"; }
   std::unique_ptr<agent::Agent> build() override {
-    agent::AgentParts parts{clock_, *logger_, health_, *store_, *catalog_.key_manager(), *catalog_.node_attestor_agent(),
-                            catalog_.workload_attestors()};
-    return std::make_unique<agent::Agent>(loop_, parts, config_);
+    agent::AgentParts parts{loop_,   clock_,
+                            *logger_, health_,
+                            *store_, *catalog_.key_manager(),
+                            *catalog_.node_attestor_agent(), catalog_.workload_attestors()};
+    return std::make_unique<agent::Agent>(std::move(parts), config_);
   }
+  void begin(Done<void> done) override {
+    loop_.post([result = proper_->start(), d = std::move(done)]() mutable { d(std::move(result)); });
+  }
+  void end(Done<void> done) override { proper_->stop(kStopMs, std::move(done)); }
 };
 #endif
 
