@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading: TOML into the typed structs by the table of keys. toml++ stands in this file only, because it is heavy.
+// Reading: TOML into the typed structs by the table of keys. toml++ stands in this file only, because it is
+// heavy; for that reason the file is longer than most.
 #include "config/config.h"
 
 #include <sys/stat.h>
@@ -26,28 +27,41 @@ std::string quoted(std::string_view text) { return "\"" + std::string(text) + "\
 
 std::string_view type_text(toml::node_type type) {
   switch (type) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a floating-point number";
-    case toml::node_type::boolean: return "a boolean";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a floating-point number";
+    case toml::node_type::boolean:
+      return "a boolean";
     case toml::node_type::date:
     case toml::node_type::time:
-    case toml::node_type::date_time: return "a date or time";
-    case toml::node_type::none: break;
+    case toml::node_type::date_time:
+      return "a date or time";
+    case toml::node_type::none:
+      break;
   }
   return "nothing";
 }
 
 std::string_view expected_text(ValueKind kind) {
   switch (kind) {
-    case ValueKind::text: return "a string";
-    case ValueKind::boolean: return "a boolean";
+    case ValueKind::text:
+      return "a string";
+    case ValueKind::boolean:
+      return "a boolean";
     case ValueKind::port:
-    case ValueKind::integer: return "an integer";
-    case ValueKind::seconds: return "a duration such as \"90s\"";
-    case ValueKind::list: return "an array of strings";
+    case ValueKind::integer:
+      return "an integer";
+    case ValueKind::seconds:
+      return "a duration such as \"90s\"";
+    case ValueKind::list:
+      return "an array of strings";
   }
   return "";
 }
@@ -154,8 +168,8 @@ class Reader {
 
  private:
   void wrong_type(const toml::node& node, std::string_view name, std::string_view expected) {
-    problems_.add(place_of(node.source()),
-                  quoted(name) + " is " + std::string(type_text(node.type())) + ", " + std::string(expected) + " is expected");
+    problems_.add(place_of(node.source()), quoted(name) + " is " + std::string(type_text(node.type())) + ", " +
+                                               std::string(expected) + " is expected");
   }
 
   void unknown(const toml::key& key, const std::string& where, std::span<const std::string_view> known,
@@ -170,7 +184,8 @@ class Reader {
     problems_.add(place_of(key.source()), what);
   }
 
-  void role(const toml::node& node, const toml::key& key, const std::string& name, std::span<const Key> keys, void* config) {
+  void role(const toml::node& node, const toml::key& key, const std::string& name, std::span<const Key> keys,
+            void* config) {
     places_[name] = place_of(key.source());
     const toml::table* table = node.as_table();
     if (table == nullptr) return wrong_type(node, name, "a table");
@@ -233,12 +248,24 @@ class Reader {
     void* member = key.at(config);
     bool right_type = true;
     switch (key.kind) {
-      case ValueKind::text: right_type = text(node, key, *static_cast<std::string*>(member)); break;
-      case ValueKind::boolean: right_type = boolean(node, *static_cast<bool*>(member)); break;
-      case ValueKind::port: right_type = port(node, key, *static_cast<uint16_t*>(member)); break;
-      case ValueKind::integer: right_type = integer(node, key, *static_cast<int64_t*>(member)); break;
-      case ValueKind::seconds: right_type = seconds(node, key, *static_cast<int64_t*>(member)); break;
-      case ValueKind::list: right_type = list(node, key, *static_cast<std::vector<std::string>*>(member)); break;
+      case ValueKind::text:
+        right_type = text(node, key, *static_cast<std::string*>(member));
+        break;
+      case ValueKind::boolean:
+        right_type = boolean(node, *static_cast<bool*>(member));
+        break;
+      case ValueKind::port:
+        right_type = port(node, key, *static_cast<uint16_t*>(member));
+        break;
+      case ValueKind::integer:
+        right_type = integer(node, key, *static_cast<int64_t*>(member));
+        break;
+      case ValueKind::seconds:
+        right_type = seconds(node, key, *static_cast<int64_t*>(member));
+        break;
+      case ValueKind::list:
+        right_type = list(node, key, *static_cast<std::vector<std::string>*>(member));
+        break;
     }
     if (!right_type) wrong_type(node, key.name, expected_text(key.kind));
   }
@@ -250,7 +277,8 @@ class Reader {
     if (out.find('\0') != std::string::npos) problems_.add(place_of(node.source()), quoted(key.name) + " holds a NUL");
     if (!is_choice(key.choices, out)) {
       std::string choices(key.choices.substr(0, key.choices.find("|PANIC")));
-      for (size_t at = choices.find('|'); at != std::string::npos; at = choices.find('|', at + 2)) choices.replace(at, 1, ", ");
+      for (size_t at = choices.find('|'); at != std::string::npos; at = choices.find('|', at + 2))
+        choices.replace(at, 1, ", ");
       problems_.add(place_of(node.source()), quoted(key.name) + " is " + quoted(out) + "; known are " + choices);
     }
     return true;
@@ -380,7 +408,7 @@ Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) 
   const auto unreadable = [&path](const char* why) {
     return fail(Code::not_found, "cannot read the configuration file " + path + ": " + why);
   };
-  struct stat info{};
+  struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return unreadable(std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return unreadable("it is a folder");
   std::ifstream in(path, std::ios::binary);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The configuration as typed structs. One TOML file, one [server] and one [agent] table with SPIRE's key names, [[plugin]]
-// tables. All keys stand in one table (config/keys.cc) from which reading, checking, defaults and `validate`'s effective
-// configuration come. Unknown keys, wrong types and values out of range are errors with line, column and the nearest known
-// name. Durations are Go's ("1h30m", "90s"). Plain values.
+// The configuration as typed structs. One TOML file, one [server] and one [agent] table with SPIRE's key names,
+// [[plugin]] tables. All keys stand in one table (config/keys.cc) from which reading, checking, defaults and
+// `validate`'s effective configuration come. Unknown keys, wrong types and values out of range are errors with line,
+// column and the nearest known name. Durations are Go's ("1h30m", "90s"). Plain values.
 
 #include <cstdint>
 #include <functional>
@@ -36,13 +36,14 @@ struct ServerConfig {
   std::string trust_domain;  // required
   std::string data_dir;      // required
   std::string ca_key_type = "ec-p256";
-  std::vector<std::string> ca_subject_country = {"US"};      // ca_subject = { country = [...], organization = [...], common_name = "" }
+  // ca_subject = { country = [...], organization = [...], common_name = "" }
+  std::vector<std::string> ca_subject_country = {"US"};
   std::vector<std::string> ca_subject_organization = {"SPIFFE"};
   std::string ca_subject_common_name;
   int64_t ca_ttl_s = 24 * 3600;
   int64_t default_x509_svid_ttl_s = 3600;
   int64_t default_jwt_svid_ttl_s = 300;
-  int64_t agent_ttl_s = 0;   // 0: default_x509_svid_ttl
+  int64_t agent_ttl_s = 0;  // 0: default_x509_svid_ttl
   std::vector<std::string> admin_ids;
   bool audit_log_enabled = false;
   bool ratelimit_attestation = true;  // ratelimit = { attestation = true, signing = true }
@@ -66,21 +67,21 @@ struct AgentConfig {
   std::string join_token_file;
   std::string workload_x509_svid_key_type = "ec-p256";
   int64_t x509_svid_cache_max_size = 1000;
-  int64_t sync_interval_s = 5;              // experimental = { sync_interval = "5s" }
+  int64_t sync_interval_s = 5;  // experimental = { sync_interval = "5s" }
   bool allow_unauthenticated_verifiers = false;
   LogConfig log;
   HealthChecksConfig health_checks;
 };
 
 struct PluginConfig {
-  std::string type;   // "KeyManager", "NodeAttestor", "WorkloadAttestor", "UpstreamAuthority"
-  std::string name;   // "disk", "join_token", "unix"
-  std::string role;   // "server", "agent" or empty: every role that has this type
-  std::string path;   // of a shared object; empty: built in
-  std::string sha256; // lower-case hex; required with path
+  std::string type;    // "KeyManager", "NodeAttestor", "WorkloadAttestor", "UpstreamAuthority"
+  std::string name;    // "disk", "join_token", "unix"
+  std::string role;    // "server", "agent" or empty: every role that has this type
+  std::string path;    // of a shared object; empty: built in
+  std::string sha256;  // lower-case hex; required with path
   bool enabled = true;
   std::string data_json = "{}";  // the table `data`, as JSON text for the plugin
-  int line = 0;       // for messages
+  int line = 0;                  // for messages
 };
 
 struct Config {
@@ -91,8 +92,8 @@ struct Config {
 
 // Applied to what the file says before it is judged: a command line's flags may supply what the file leaves out.
 using ConfigAdjust = std::function<Result<void>(Config& config)>;
-// INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?", one line for
-// each mistake in the file.
+// INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?", one line
+// for each mistake in the file.
 Result<Config> parse_config(std::string_view toml, std::string_view path, const ConfigAdjust& adjust = {});
 // NOT_FOUND with the path; else as parse_config.
 Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust = {});

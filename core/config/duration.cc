@@ -14,7 +14,7 @@ struct Unit {
   double ns;
 };
 // Longer names first: "ms" must not be read as "m".
-constexpr std::array kUnits{Unit{"ns", 1},  Unit{"us", 1e3}, Unit{"\xc2\xb5s", 1e3}, Unit{"\xce\xbcs", 1e3},
+constexpr std::array kUnits{Unit{"ns", 1},   Unit{"us", 1e3}, Unit{"\xc2\xb5s", 1e3}, Unit{"\xce\xbcs", 1e3},
                             Unit{"ms", 1e6}, Unit{"s", 1e9},  Unit{"m", 6e10},        Unit{"h", 3.6e12}};
 constexpr double kLongestNs = 9.2e18;  // 292 years, as in Go
 
@@ -55,7 +55,8 @@ const Unit* take_unit(std::string_view& text) {
 
 Result<double> parse_ns(std::string_view text) {
   const auto bad = [text] {
-    return fail(Code::invalid_argument, "\"" + std::string(text) + "\" is not a duration; write for example \"90s\" or \"1h30m\"");
+    return fail(Code::invalid_argument,
+                "\"" + std::string(text) + "\" is not a duration; write for example \"90s\" or \"1h30m\"");
   };
   if (text == "0") return 0.0;
   std::string_view rest = text;

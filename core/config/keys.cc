@@ -8,25 +8,28 @@
 namespace limpet {
 namespace {
 
-constexpr std::string_view kLogLevels = "panic|fatal|error|warn|warning|info|debug|trace|"
-                                        "PANIC|FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE";
+constexpr std::string_view kLogLevels =
+    "panic|fatal|error|warn|warning|info|debug|trace|"
+    "PANIC|FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE";
 constexpr std::string_view kCaKeyTypes = "ec-p256|ec-p384|rsa-2048|rsa-4096";
 constexpr std::string_view kWorkloadKeyTypes = "ec-p256|ec-p384|rsa-2048";
 constexpr int64_t kYear = 366 * 24 * 3600;
 constexpr int64_t kPortMax = 65'535;
 
+// clang-format off: one row a key
 #define AT(S, path) [](void* config) -> void* { return &static_cast<S*>(config)->path; }
 
 // The keys that every role has.
-#define COMMON_KEYS(S)                                                                              \
-  {"", "log_level", ValueKind::text, AT(S, log.level), kLogLevels},                                 \
-  {"", "log_format", ValueKind::text, AT(S, log.format), "text|json"},                              \
-  {"", "log_file", ValueKind::text, AT(S, log.file)},                                               \
-  {"health_checks", "listener_enabled", ValueKind::boolean, AT(S, health_checks.listener_enabled)}, \
-  {"health_checks", "bind_address", ValueKind::text, AT(S, health_checks.bind_address)},            \
-  {"health_checks", "bind_port", ValueKind::port, AT(S, health_checks.bind_port), {}, false, 1, kPortMax}, \
-  {"health_checks", "live_path", ValueKind::text, AT(S, health_checks.live_path)},                  \
-  {"health_checks", "ready_path", ValueKind::text, AT(S, health_checks.ready_path)}
+#define COMMON_KEYS(S)                                                                                         \
+  {"", "log_level", ValueKind::text, AT(S, log.level), kLogLevels},                                            \
+      {"", "log_format", ValueKind::text, AT(S, log.format), "text|json"},                                     \
+      {"", "log_file", ValueKind::text, AT(S, log.file)},                                                      \
+      {"health_checks", "listener_enabled", ValueKind::boolean, AT(S, health_checks.listener_enabled)},        \
+      {"health_checks", "bind_address", ValueKind::text, AT(S, health_checks.bind_address)},                   \
+      {"health_checks", "bind_port", ValueKind::port, AT(S, health_checks.bind_port), {}, false, 1, kPortMax}, \
+      {"health_checks", "live_path", ValueKind::text, AT(S, health_checks.live_path)}, {                       \
+    "health_checks", "ready_path", ValueKind::text, AT(S, health_checks.ready_path)                            \
+  }
 
 constexpr Key kServer[] = {
     {"", "bind_address", ValueKind::text, AT(ServerConfig, bind_address)},
@@ -62,21 +65,39 @@ constexpr Key kAgent[] = {
     {"", "insecure_bootstrap", ValueKind::boolean, AT(AgentConfig, insecure_bootstrap)},
     {"", "join_token", ValueKind::text, AT(AgentConfig, join_token)},
     {"", "join_token_file", ValueKind::text, AT(AgentConfig, join_token_file)},
-    {"", "workload_x509_svid_key_type", ValueKind::text, AT(AgentConfig, workload_x509_svid_key_type), kWorkloadKeyTypes},
-    {"", "x509_svid_cache_max_size", ValueKind::integer, AT(AgentConfig, x509_svid_cache_max_size), {}, false, 1, 1'000'000},
+    {"", "workload_x509_svid_key_type", ValueKind::text, AT(AgentConfig, workload_x509_svid_key_type),
+     kWorkloadKeyTypes},
+    {"",
+     "x509_svid_cache_max_size",
+     ValueKind::integer,
+     AT(AgentConfig, x509_svid_cache_max_size),
+     {},
+     false,
+     1,
+     1'000'000},
     {"", "allow_unauthenticated_verifiers", ValueKind::boolean, AT(AgentConfig, allow_unauthenticated_verifiers)},
-    {"experimental", "sync_interval", ValueKind::seconds, AT(AgentConfig, sync_interval_s), {}, false, 1, 7 * 24 * 3600},
+    {"experimental",
+     "sync_interval",
+     ValueKind::seconds,
+     AT(AgentConfig, sync_interval_s),
+     {},
+     false,
+     1,
+     7 * 24 * 3600},
     COMMON_KEYS(AgentConfig),
 };
 
 constexpr Key kPlugin[] = {
-    {"", "type", ValueKind::text, AT(PluginConfig, type), "KeyManager|NodeAttestor|WorkloadAttestor|UpstreamAuthority", true},
+    {"", "type", ValueKind::text, AT(PluginConfig, type), "KeyManager|NodeAttestor|WorkloadAttestor|UpstreamAuthority",
+     true},
     {"", "name", ValueKind::text, AT(PluginConfig, name), {}, true},
     {"", "role", ValueKind::text, AT(PluginConfig, role), "server|agent"},
     {"", "path", ValueKind::text, AT(PluginConfig, path)},
     {"", "sha256", ValueKind::text, AT(PluginConfig, sha256)},
     {"", "enabled", ValueKind::boolean, AT(PluginConfig, enabled)},
 };
+
+// clang-format on
 
 // Levenshtein's, with one row of memory.
 size_t edit_distance(std::string_view a, std::string_view b) {

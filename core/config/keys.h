@@ -21,14 +21,14 @@ namespace limpet {
 enum class ValueKind { text, boolean, port, integer, seconds, list };
 
 struct Key {
-  std::string_view table;      // within the role: "" or "ratelimit"
-  std::string_view name;       // "bind_port"
+  std::string_view table;  // within the role: "" or "ratelimit"
+  std::string_view name;   // "bind_port"
   ValueKind kind;
-  void* (*at)(void* config);   // the member, of a ServerConfig, AgentConfig or PluginConfig
+  void* (*at)(void* config);      // the member, of a ServerConfig, AgentConfig or PluginConfig
   std::string_view choices = {};  // of a text: "pem|spiffe"; empty: anything
   bool required = false;
-  int64_t min = 0;             // of an integer, a port or seconds
-  int64_t max = 0;             // 0: what the member holds
+  int64_t min = 0;  // of an integer, a port or seconds
+  int64_t max = 0;  // 0: what the member holds
 };
 
 std::span<const Key> server_keys();

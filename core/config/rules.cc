@@ -25,7 +25,8 @@ class Rules {
       }
     }
     for (const std::string& country : c.ca_subject_country) {
-      if (country.size() != 2) at("server.ca_subject.country", "\"country\" has \"" + country + "\"; two letters are expected");
+      if (country.size() != 2)
+        at("server.ca_subject.country", "\"country\" has \"" + country + "\"; two letters are expected");
     }
     health("server", c.health_checks);
   }
@@ -49,7 +50,8 @@ class Rules {
       const std::string table = "plugin." + std::to_string(i);
       require(table, "[[plugin]]", plugin_keys(), &p);
       if (!p.path.empty()) shared_object(table, p);
-      if (p.path.empty() && !p.sha256.empty()) at(table + ".sha256", "\"sha256\" needs \"path\": a built-in plugin has no file");
+      if (p.path.empty() && !p.sha256.empty())
+        at(table + ".sha256", "\"sha256\" needs \"path\": a built-in plugin has no file");
       for (const char* role : {"server", "agent"}) {
         if (!p.enabled || (!p.role.empty() && p.role != role)) continue;
         if (seen.insert(p.type + " " + p.name + " " + role).second) continue;
@@ -93,7 +95,8 @@ class Rules {
     const std::string full = table + "." + key;
     if (path.empty()) at(full, "\"" + key + "\" is empty");
     if (path.size() > kMost) {
-      at(full, "\"" + key + "\" is longer than " + std::to_string(kMost) + " bytes, which is the most a socket's path can have");
+      at(full, "\"" + key + "\" is longer than " + std::to_string(kMost) +
+                   " bytes, which is the most a socket's path can have");
     }
   }
 
@@ -120,10 +123,12 @@ class Rules {
   void health(const std::string& table, const HealthChecksConfig& c) {
     for (const auto& [key, path] : {std::pair{"live_path", &c.live_path}, std::pair{"ready_path", &c.ready_path}}) {
       if (!path->starts_with('/')) {
-        at(table + ".health_checks." + key, "\"" + std::string(key) + "\" is \"" + *path + "\": it must start with \"/\"");
+        at(table + ".health_checks." + key,
+           "\"" + std::string(key) + "\" is \"" + *path + "\": it must start with \"/\"");
       }
     }
-    if (c.live_path == c.ready_path) at(table + ".health_checks.ready_path", "\"live_path\" and \"ready_path\" are the same");
+    if (c.live_path == c.ready_path)
+      at(table + ".health_checks.ready_path", "\"live_path\" and \"ready_path\" are the same");
   }
 
   void shared_object(const std::string& table, const PluginConfig& p) {
@@ -132,7 +137,8 @@ class Rules {
       at(table + ".path", "\"sha256\" is required with \"path\"; sha256sum " + p.path + " prints it");
       return;
     }
-    const bool hex = std::ranges::all_of(p.sha256, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+    const bool hex =
+        std::ranges::all_of(p.sha256, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
     if (p.sha256.size() != 64 || !hex) at(table + ".sha256", "\"sha256\" must be 64 lower-case hexadecimal digits");
   }
 

@@ -30,8 +30,9 @@ std::string quoted(std::string_view text) {
 }
 
 std::string key_text(std::string_view key) {
-  const bool bare = !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
-                                        std::string_view::npos;
+  const bool bare =
+      !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+                          std::string_view::npos;
   return bare ? std::string(key) : quoted(key);
 }
 
@@ -53,12 +54,18 @@ std::string list(const std::vector<std::string>& items) {
 std::string value(const Key& key, void* config) {
   void* member = key.at(config);
   switch (key.kind) {
-    case ValueKind::text: return quoted(*static_cast<std::string*>(member));
-    case ValueKind::boolean: return *static_cast<bool*>(member) ? "true" : "false";
-    case ValueKind::port: return std::to_string(*static_cast<uint16_t*>(member));
-    case ValueKind::integer: return std::to_string(*static_cast<int64_t*>(member));
-    case ValueKind::seconds: return duration(*static_cast<int64_t*>(member));
-    case ValueKind::list: return list(*static_cast<std::vector<std::string>*>(member));
+    case ValueKind::text:
+      return quoted(*static_cast<std::string*>(member));
+    case ValueKind::boolean:
+      return *static_cast<bool*>(member) ? "true" : "false";
+    case ValueKind::port:
+      return std::to_string(*static_cast<uint16_t*>(member));
+    case ValueKind::integer:
+      return std::to_string(*static_cast<int64_t*>(member));
+    case ValueKind::seconds:
+      return duration(*static_cast<int64_t*>(member));
+    case ValueKind::list:
+      return list(*static_cast<std::vector<std::string>*>(member));
   }
   return {};
 }

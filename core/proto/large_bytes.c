@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool limpet_large_bytes_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field);
+bool limpet_large_bytes_field(pb_istream_t* in, pb_ostream_t* out, const pb_field_t* field);
 
-limpet_large_bytes *limpet_large_bytes_new(const uint8_t *data, size_t size) {
-  limpet_large_bytes *made;
+limpet_large_bytes* limpet_large_bytes_new(const uint8_t* data, size_t size) {
+  limpet_large_bytes* made;
   if (size > SIZE_MAX - sizeof *made) return NULL;
-  made = (limpet_large_bytes *)malloc(sizeof *made + size);
+  made = (limpet_large_bytes*)malloc(sizeof *made + size);
   if (made == NULL) return NULL;
   made->size = size;
   made->next = NULL;
@@ -20,9 +20,9 @@ limpet_large_bytes *limpet_large_bytes_new(const uint8_t *data, size_t size) {
   return made;
 }
 
-static bool read_field(pb_istream_t *in, limpet_large_bytes **slot) {
-  limpet_decode_state *state = (limpet_decode_state *)in->state;
-  limpet_large_bytes *made;
+static bool read_field(pb_istream_t* in, limpet_large_bytes** slot) {
+  limpet_decode_state* state = (limpet_decode_state*)in->state;
+  limpet_large_bytes* made;
   if (*slot != NULL) PB_RETURN_ERROR(in, "field occurs twice");
   made = limpet_large_bytes_new(NULL, in->bytes_left);
   if (made == NULL) PB_RETURN_ERROR(in, "out of memory");
@@ -34,8 +34,8 @@ static bool read_field(pb_istream_t *in, limpet_large_bytes **slot) {
 
 /* nanopb calls this for every field of a message that has a large one: with an input stream to read, or an output
  * stream to write the field with its tag (null: leave it out). */
-bool limpet_large_bytes_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field) {
-  limpet_large_bytes **slot = (limpet_large_bytes **)field->pData;
+bool limpet_large_bytes_field(pb_istream_t* in, pb_ostream_t* out, const pb_field_t* field) {
+  limpet_large_bytes** slot = (limpet_large_bytes**)field->pData;
   if (in != NULL) return read_field(in, slot);
   if (out == NULL || *slot == NULL) return true;
   return pb_encode_tag_for_field(out, field) && pb_encode_string(out, (*slot)->bytes, (*slot)->size);

@@ -14,17 +14,18 @@ extern "C" {
 
 typedef struct limpet_large_bytes {
   size_t size;
-  struct limpet_large_bytes *next; /* during a decode only: everything it allocated */
+  struct limpet_large_bytes* next; /* during a decode only: everything it allocated */
   uint8_t bytes[1];
 } limpet_large_bytes;
 
 /* Null when memory is out. */
-limpet_large_bytes *limpet_large_bytes_new(const uint8_t *data, size_t size);
+limpet_large_bytes* limpet_large_bytes_new(const uint8_t* data, size_t size);
 
-/* The state of the input stream every decode uses, so that a decode that fails midway can free what nanopb cannot see. */
+/* The state of the input stream every decode uses, so that a decode that fails midway can free what nanopb cannot see.
+ */
 typedef struct limpet_decode_state {
-  const uint8_t *at;
-  limpet_large_bytes *allocated;
+  const uint8_t* at;
+  limpet_large_bytes* allocated;
 } limpet_decode_state;
 
 #ifdef __cplusplus

@@ -18,10 +18,14 @@ HealthState Health::worst() const {
   // A part that has failed outweighs one that starts, which outweighs one that is degraded: only the last still serves.
   const auto weight = [](HealthState state) {
     switch (state) {
-      case HealthState::ok: return 0;
-      case HealthState::degraded: return 1;
-      case HealthState::starting: return 2;
-      case HealthState::failed: return 3;
+      case HealthState::ok:
+        return 0;
+      case HealthState::degraded:
+        return 1;
+      case HealthState::starting:
+        return 2;
+      case HealthState::failed:
+        return 3;
     }
     return 3;
   };

@@ -17,8 +17,7 @@ namespace limpet {
 namespace {
 
 // By number; "warning" is how SPIRE's logs and commands spell it.
-constexpr std::array<std::string_view, 8> kNames{"",        "panic", "fatal", "error",
-                                                 "warning", "info",  "debug", "trace"};
+constexpr std::array<std::string_view, 8> kNames{"", "panic", "fatal", "error", "warning", "info", "debug", "trace"};
 
 bool is_plain(std::string_view text) {
   for (const char c : text) {
@@ -128,8 +127,8 @@ Result<LogLevel> parse_log_level(std::string_view name) {
   for (size_t i = 1; i < kNames.size(); ++i) {
     if (lower == kNames[i]) return static_cast<LogLevel>(i);
   }
-  return fail(Code::invalid_argument, "\"" + std::string(name) +
-                                          "\" is not a log level; use panic, fatal, error, warn, info, debug or trace");
+  return fail(Code::invalid_argument,
+              "\"" + std::string(name) + "\" is not a log level; use panic, fatal, error, warn, info, debug or trace");
 }
 
 std::string_view log_level_name(LogLevel level) {

@@ -13,7 +13,15 @@
 
 namespace limpet {
 
-enum class LogLevel : int { panic = 1, fatal = 2, error = 3, warn = 4, info = 5, debug = 6, trace = 7 };  // SPIRE's numbers
+enum class LogLevel : int {
+  panic = 1,
+  fatal = 2,
+  error = 3,
+  warn = 4,
+  info = 5,
+  debug = 6,
+  trace = 7
+};                                                        // SPIRE's numbers
 Result<LogLevel> parse_log_level(std::string_view name);  // any case: "INFO", "warn"; INVALID_ARGUMENT
 std::string_view log_level_name(LogLevel level);          // "info"; warn is "warning", as SPIRE prints it
 

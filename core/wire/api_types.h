@@ -33,21 +33,23 @@ std::vector<Bytes> read_list(pb_bytes_array_t* const* list, pb_size_t count);
 void write_list(pb_bytes_array_t**& out, pb_size_t& out_count, const std::vector<Bytes>& list);
 
 // ---- masks ----
-// A null mask means every field. `has` and `mask` as they stand in a request: mask_of(req->has_output_mask, req->output_mask).
+// A null mask means every field. `has` and `mask` as they stand in a request: mask_of(req->has_output_mask,
+// req->output_mask).
 template <class Mask>
 const Mask* mask_of(bool has, const Mask& mask) {
   return has ? &mask : nullptr;
 }
 
 // ---- entries ----
-// IDs and names are parsed, an absent ID stays empty; check_entry() judges the rest, selectors included. With a mask only
-// the named fields are read (an update).
-// INVALID_ARGUMENT "invalid spiffe ID: ...": what follows "failed to convert entry: ".
+// IDs and names are parsed, an absent ID stays empty; check_entry() judges the rest, selectors included. With a mask
+// only the named fields are read (an update). INVALID_ARGUMENT "invalid spiffe ID: ...": what follows "failed to
+// convert entry: ".
 Result<Entry> read_entry(const spire_api_types_Entry& entry, const spire_api_types_EntryMask* mask = nullptr);
 void write_entry(spire_api_types_Entry& out, const Entry& entry, const spire_api_types_EntryMask* mask = nullptr);
 
 // ---- bundles ----
-// INVALID_ARGUMENT "invalid trust domain: ...", "unable to parse X.509 authority: ...", "unable to parse JWT authority: ...".
+// INVALID_ARGUMENT "invalid trust domain: ...", "unable to parse X.509 authority: ...", "unable to parse JWT authority:
+// ...".
 Result<Bundle> read_bundle(const spire_api_types_Bundle& bundle, const spire_api_types_BundleMask* mask = nullptr);
 Result<std::vector<X509Authority>> read_x509_authorities(const spire_api_types_X509Certificate* list, pb_size_t count);
 Result<JwtAuthority> read_jwt_authority(const spire_api_types_JWTKey& key);

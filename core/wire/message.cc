@@ -20,8 +20,8 @@ bool read_from_memory(pb_istream_t* stream, pb_byte_t* buffer, size_t count) {
 void* element(void* array, size_t index, size_t size) { return static_cast<uint8_t*>(array) + index * size; }
 
 limpet_large_bytes** large_slot(const pb_field_iter_t& field) {
-  const bool large = PB_ATYPE(field.type) == PB_ATYPE_CALLBACK &&
-                     field.descriptor->field_callback == limpet_large_bytes_field;
+  const bool large =
+      PB_ATYPE(field.type) == PB_ATYPE_CALLBACK && field.descriptor->field_callback == limpet_large_bytes_field;
   return large ? static_cast<limpet_large_bytes**>(field.pData) : nullptr;
 }
 

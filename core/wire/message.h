@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Message<T> owns a nanopb struct T and everything its pointers hold; released (and, for messages that carry keys, zeroed)
-// in the destructor. decode() scans the bytes first: depth, items, total memory, UTF-8 of every string, no NUL inside one.
-// Generated structs: strings are `char*`, bytes `pb_bytes_array_t*`, repeated fields pointer plus `_count`, sub-messages in
-// place with `has_x`, scalars in place. Bytes that may exceed 65,535 (attestation payloads, challenges, bundles; named in
-// core/proto/*.options) are `limpet_large_bytes*`, with the same set_bytes() and view(). All pointers come from malloc.
-// Any thread, one at a time.
+// Message<T> owns a nanopb struct T and everything its pointers hold; released (and, for messages that carry keys,
+// zeroed) in the destructor. decode() scans the bytes first: depth, items, total memory, UTF-8 of every string, no NUL
+// inside one. Generated structs: strings are `char*`, bytes `pb_bytes_array_t*`, repeated fields pointer plus `_count`,
+// sub-messages in place with `has_x`, scalars in place. Bytes that may exceed 65,535 (attestation payloads, challenges,
+// bundles; named in core/proto/*.options) are `limpet_large_bytes*`, with the same set_bytes() and view(). All pointers
+// come from malloc. Any thread, one at a time.
 
 #include <pb.h>
 #include <pb_decode.h>
@@ -34,8 +34,8 @@ struct ScanLimits {
   size_t memory = limits::kMessageMemory;  // bytes once decoded
 };
 
-// Walks the wire bytes by the descriptor, without recursion. INVALID_ARGUMENT (malformed; a sub-message or a large field
-// that occurs twice counts as that) or RESOURCE_EXHAUSTED (a bound, named).
+// Walks the wire bytes by the descriptor, without recursion. INVALID_ARGUMENT (malformed; a sub-message or a large
+// field that occurs twice counts as that) or RESOURCE_EXHAUSTED (a bound, named).
 Result<void> scan_message(const pb_msgdesc_t* type, BytesView bytes, const ScanLimits& bounds);
 
 // `message` is zeroed memory of the type; after an error it owns nothing.
@@ -90,7 +90,9 @@ void set_bytes(pb_bytes_array_t*& field, BytesView bytes);  // at most 65,535: l
 void set_bytes(limpet_large_bytes*& field, BytesView bytes);
 // For a member of a oneof, whose presence says something even when it is empty: never null afterwards.
 void set_present(limpet_large_bytes*& field, BytesView bytes);
-inline std::string_view view(const char* field) { return field == nullptr ? std::string_view() : std::string_view(field); }
+inline std::string_view view(const char* field) {
+  return field == nullptr ? std::string_view() : std::string_view(field);
+}
 inline BytesView view(const pb_bytes_array_t* field) {
   return field == nullptr ? BytesView() : BytesView(field->bytes, field->size);
 }

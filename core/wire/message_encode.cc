@@ -36,21 +36,27 @@ int64_t read_signed(const void* data, size_t size) {
 // What stands on the wire for an integer of the field's type; fixed-width ones are their own bits.
 uint64_t wire_integer(const pb_field_iter_t& field, const void* data) {
   switch (PB_LTYPE(field.type)) {
-    case PB_LTYPE_BOOL: return *static_cast<const uint8_t*>(data) != 0 ? 1 : 0;
-    case PB_LTYPE_VARINT: return static_cast<uint64_t>(read_signed(data, field.data_size));
+    case PB_LTYPE_BOOL:
+      return *static_cast<const uint8_t*>(data) != 0 ? 1 : 0;
+    case PB_LTYPE_VARINT:
+      return static_cast<uint64_t>(read_signed(data, field.data_size));
     case PB_LTYPE_SVARINT: {
       const int64_t value = read_signed(data, field.data_size);
       return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
     }
-    default: return read_unsigned(data, field.data_size);
+    default:
+      return read_unsigned(data, field.data_size);
   }
 }
 
 uint32_t wire_type(pb_type_t type) {
   switch (PB_LTYPE(type)) {
-    case PB_LTYPE_FIXED32: return PB_WT_32BIT;
-    case PB_LTYPE_FIXED64: return PB_WT_64BIT;
-    default: return PB_LTYPE(type) <= PB_LTYPE_LAST_PACKABLE ? PB_WT_VARINT : PB_WT_STRING;
+    case PB_LTYPE_FIXED32:
+      return PB_WT_32BIT;
+    case PB_LTYPE_FIXED64:
+      return PB_WT_64BIT;
+    default:
+      return PB_LTYPE(type) <= PB_LTYPE_LAST_PACKABLE ? PB_WT_VARINT : PB_WT_STRING;
   }
 }
 
@@ -145,7 +151,8 @@ class Pass {
         if (PB_ATYPE(field.type) == PB_ATYPE_POINTER) return true;
         if (field.pSize != nullptr) return *static_cast<const bool*>(field.pSize);
         return !is_scalar(field) || wire_integer(field, field.pData) != 0;
-      default: return true;
+      default:
+        return true;
     }
   }
 
@@ -218,7 +225,8 @@ Result<Bytes> encode_from(const pb_msgdesc_t* type, const void* message) {
   Pass measuring(counter);
   measuring.message(type, message);
   if (measuring.unknown() != 0) {
-    return fail(Code::internal, "field " + std::to_string(measuring.unknown()) + " is of a kind that cannot be encoded");
+    return fail(Code::internal,
+                "field " + std::to_string(measuring.unknown()) + " is of a kind that cannot be encoded");
   }
   Bytes out(counter.size());
   Writer writer(out.data(), counter.take_sizes());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scanner that walks a message before nanopb decodes it. nanopb has no bound on depth or memory; everything it would
-// do to these bytes is priced here first, with an explicit stack of at most kFrames frames.
+// The scanner that walks a message before nanopb decodes it. nanopb has no bound on depth or memory; everything it
+// would do to these bytes is priced here first, with an explicit stack of at most kFrames frames.
 #include <pb_common.h>
 
 #include <array>
@@ -12,8 +12,8 @@
 namespace limpet::wire {
 namespace {
 
-constexpr size_t kFrames = 64;             // more than any ScanLimits::depth in use
-constexpr size_t kAllocation = 16;         // what malloc adds to each block
+constexpr size_t kFrames = 64;      // more than any ScanLimits::depth in use
+constexpr size_t kAllocation = 16;  // what malloc adds to each block
 constexpr uint32_t kLargestField = (1u << 29) - 1;
 constexpr size_t kBytesArrayMax = 65'535;  // pb_bytes_array_t counts in 16 bits
 
@@ -91,7 +91,8 @@ class Scanner {
 
   Result<void> push(const pb_msgdesc_t* type, size_t length) {
     if (depth_ >= kFrames || depth_ >= static_cast<size_t>(bounds_.depth)) {
-      return fail(Code::resource_exhausted, "message is nested deeper than " + std::to_string(bounds_.depth) + " levels");
+      return fail(Code::resource_exhausted,
+                  "message is nested deeper than " + std::to_string(bounds_.depth) + " levels");
     }
     Frame& frame = frames_[depth_++];
     frame.end = in_.at + length;
@@ -127,7 +128,8 @@ class Scanner {
         in_.at += size;
         return {};
       }
-      default: return malformed_in(tag, "groups are not supported");
+      default:
+        return malformed_in(tag, "groups are not supported");
     }
     in_.at = in.at;
     return {};
@@ -151,9 +153,12 @@ class Scanner {
 
   static uint32_t scalar_wire_type(pb_type_t type) {
     switch (PB_LTYPE(type)) {
-      case PB_LTYPE_FIXED32: return PB_WT_32BIT;
-      case PB_LTYPE_FIXED64: return PB_WT_64BIT;
-      default: return PB_WT_VARINT;
+      case PB_LTYPE_FIXED32:
+        return PB_WT_32BIT;
+      case PB_LTYPE_FIXED64:
+        return PB_WT_64BIT;
+      default:
+        return PB_WT_VARINT;
     }
   }
 
@@ -168,7 +173,8 @@ class Scanner {
     TRY_ASSIGN(const size_t size, length(frame, tag));
     Cursor in{in_.at, in_.at + size};
     while (in.at != in.end) {
-      const bool good = expected == PB_WT_VARINT ? read_varint(in).has_value() : skip(in, expected == PB_WT_32BIT ? 4 : 8);
+      const bool good =
+          expected == PB_WT_VARINT ? read_varint(in).has_value() : skip(in, expected == PB_WT_32BIT ? 4 : 8);
       if (!good) return malformed_in(tag, "bad packed array");
       TRY(spend(1, frame.iter.data_size));
     }
@@ -199,8 +205,8 @@ class Scanner {
       if (text.find('\0') != std::string_view::npos) return malformed_in(tag, "NUL inside a string");
       if (!is_utf8(text)) return malformed_in(tag, "string is not valid UTF-8");
     } else if (!callback && size > kBytesArrayMax) {
-      return fail(Code::resource_exhausted, "field " + std::to_string(tag) + " has more than " +
-                                                std::to_string(kBytesArrayMax) + " bytes");
+      return fail(Code::resource_exhausted,
+                  "field " + std::to_string(tag) + " has more than " + std::to_string(kBytesArrayMax) + " bytes");
     }
     in_.at += size;
     return {};

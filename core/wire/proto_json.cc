@@ -96,7 +96,8 @@ class Printer {
     bool first = true;
     for (size_t i = 0; names != nullptr && i < names->count; ++i) {
       pb_field_iter_t field;
-      const bool found = pb_field_iter_begin_const(&field, type, message) && pb_field_iter_find(&field, names->fields[i].tag);
+      const bool found =
+          pb_field_iter_begin_const(&field, type, message) && pb_field_iter_find(&field, names->fields[i].tag);
       if (!found || absent(field)) continue;
       key(first, names->fields[i].name);
       this->field(field, names->fields[i]);
@@ -141,18 +142,41 @@ class Printer {
 
   void value(const pb_field_iter_t& field, const FieldName& name, const void* data) {
     switch (name.kind) {
-      case Kind::boolean: out_ += read<bool>(data) ? "true" : "false"; break;
-      case Kind::int32: out_ += std::to_string(read<int32_t>(data)); break;
-      case Kind::uint32: out_ += std::to_string(read<uint32_t>(data)); break;
-      case Kind::int64: append_string(out_, std::to_string(read<int64_t>(data))); break;
-      case Kind::uint64: append_string(out_, std::to_string(read<uint64_t>(data))); break;
-      case Kind::single: append_real(out_, static_cast<double>(read<float>(data))); break;
-      case Kind::real: append_real(out_, read<double>(data)); break;
-      case Kind::string: append_string(out_, view(static_cast<const char*>(data))); break;
-      case Kind::bytes: bytes(field, data); break;
-      case Kind::enumeration: enumeration(name.values, data); break;
-      case Kind::message: message(field.submsg_desc, data); break;
-      case Kind::map: break;  // always repeated
+      case Kind::boolean:
+        out_ += read<bool>(data) ? "true" : "false";
+        break;
+      case Kind::int32:
+        out_ += std::to_string(read<int32_t>(data));
+        break;
+      case Kind::uint32:
+        out_ += std::to_string(read<uint32_t>(data));
+        break;
+      case Kind::int64:
+        append_string(out_, std::to_string(read<int64_t>(data)));
+        break;
+      case Kind::uint64:
+        append_string(out_, std::to_string(read<uint64_t>(data)));
+        break;
+      case Kind::single:
+        append_real(out_, static_cast<double>(read<float>(data)));
+        break;
+      case Kind::real:
+        append_real(out_, read<double>(data));
+        break;
+      case Kind::string:
+        append_string(out_, view(static_cast<const char*>(data)));
+        break;
+      case Kind::bytes:
+        bytes(field, data);
+        break;
+      case Kind::enumeration:
+        enumeration(name.values, data);
+        break;
+      case Kind::message:
+        message(field.submsg_desc, data);
+        break;
+      case Kind::map:
+        break;  // always repeated
     }
   }
 
@@ -226,10 +250,18 @@ class Printer {
 
   void any_value(const google_protobuf_Value& value) {
     switch (value.which_kind) {
-      case google_protobuf_Value_number_value_tag: append_real(out_, value.kind.number_value); break;
-      case google_protobuf_Value_string_value_tag: append_string(out_, view(value.kind.string_value)); break;
-      case google_protobuf_Value_bool_value_tag: out_ += value.kind.bool_value ? "true" : "false"; break;
-      case google_protobuf_Value_struct_value_tag: structure(value.kind.struct_value); break;
+      case google_protobuf_Value_number_value_tag:
+        append_real(out_, value.kind.number_value);
+        break;
+      case google_protobuf_Value_string_value_tag:
+        append_string(out_, view(value.kind.string_value));
+        break;
+      case google_protobuf_Value_bool_value_tag:
+        out_ += value.kind.bool_value ? "true" : "false";
+        break;
+      case google_protobuf_Value_struct_value_tag:
+        structure(value.kind.struct_value);
+        break;
       case google_protobuf_Value_list_value_tag: {
         const auto& list = value.kind.list_value;
         out_ += '[';
@@ -240,7 +272,8 @@ class Printer {
         out_ += ']';
         break;
       }
-      default: out_ += "null";
+      default:
+        out_ += "null";
     }
   }
 

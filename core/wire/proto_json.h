@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Any message as JSON, the way SPIRE's commands print one with `-output json`: compact, the .proto's field names, keys
-// sorted, 64-bit integers as text, bytes in base64, enums by name, maps as objects; every scalar, list and map is present,
-// an absent sub-message and an unset oneof are left out. google.protobuf's Struct, Value, BoolValue and StringValue are
-// printed as the JSON they stand for. The field names come from a table made at build time (core/proto/json_names.py).
-// Pure functions, any thread.
+// sorted, 64-bit integers as text, bytes in base64, enums by name, maps as objects; every scalar, list and map is
+// present, an absent sub-message and an unset oneof are left out. google.protobuf's Struct, Value, BoolValue and
+// StringValue are printed as the JSON they stand for. The field names come from a table made at build time
+// (core/proto/json_names.py). Pure functions, any thread.
 
 #include <string>
 

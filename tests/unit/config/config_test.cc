@@ -36,26 +36,32 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
       // unknown keys
       {server("bind_prot = 1\n"), "c.toml:4:1: unknown key \"bind_prot\" in [server], did you mean \"bind_port\"?"},
       {server("completely_other = 1\n"), "c.toml:4:1: unknown key \"completely_other\" in [server]"},
-      {server("live_path = \"/l\"\n"), "c.toml:4:1: unknown key \"live_path\" in [server], it belongs to [server.health_checks]"},
+      {server("live_path = \"/l\"\n"),
+       "c.toml:4:1: unknown key \"live_path\" in [server], it belongs to [server.health_checks]"},
       {server("[server.ratelimit]\nsining = true\n"),
        "c.toml:5:1: unknown key \"sining\" in [server.ratelimit], did you mean \"signing\"?"},
       {server("[server.experimental]\nbind_port = 1\n"),
        "c.toml:5:1: unknown key \"bind_port\" in [server.experimental], it belongs to [server]"},
-      {agent("sync_interval = \"5s\"\n"), "c.toml:6:1: unknown key \"sync_interval\" in [agent], it belongs to [agent.experimental]"},
+      {agent("sync_interval = \"5s\"\n"),
+       "c.toml:6:1: unknown key \"sync_interval\" in [agent], it belongs to [agent.experimental]"},
       {plugin("pathh = \"/x\"\n"), "c.toml:7:1: unknown key \"pathh\" in [[plugin]], did you mean \"path\"?"},
       {plugin("dta = {}\n"), "c.toml:7:1: unknown key \"dta\" in [[plugin]], did you mean \"data\"?"},
       // wrong types
       {server("bind_port = \"8081\"\n"), "c.toml:4:13: \"bind_port\" is a string, an integer is expected"},
       {server("bind_address = 5\n"), "c.toml:4:16: \"bind_address\" is an integer, a string is expected"},
-      {server("audit_log_enabled = \"yes\"\n"), "c.toml:4:21: \"audit_log_enabled\" is a string, a boolean is expected"},
+      {server("audit_log_enabled = \"yes\"\n"),
+       "c.toml:4:21: \"audit_log_enabled\" is a string, a boolean is expected"},
       {server("ca_ttl = 3600\n"), "c.toml:4:10: \"ca_ttl\" is an integer, a duration such as \"90s\" is expected"},
       {server("admin_ids = \"x\"\n"), "c.toml:4:13: \"admin_ids\" is a string, an array of strings is expected"},
-      {server("admin_ids = [\"spiffe://a/b\", 3]\n"), "c.toml:4:30: \"admin_ids[1]\" is an integer, a string is expected"},
+      {server("admin_ids = [\"spiffe://a/b\", 3]\n"),
+       "c.toml:4:30: \"admin_ids[1]\" is an integer, a string is expected"},
       {server("ratelimit = true\n"), "c.toml:4:13: \"ratelimit\" is a boolean, a table is expected"},
       {server("bind_port = 80.5\n"), "c.toml:4:13: \"bind_port\" is a floating-point number, an integer is expected"},
-      {server("data_dir2 = 2026-01-01\n"), "c.toml:4:1: unknown key \"data_dir2\" in [server], did you mean \"data_dir\"?"},
+      {server("data_dir2 = 2026-01-01\n"),
+       "c.toml:4:1: unknown key \"data_dir2\" in [server], did you mean \"data_dir\"?"},
       {plugin("data = 3\n"), "c.toml:7:8: \"data\" is an integer, a table is expected"},
-      {plugin("data = { when = 2026-01-01 }\n"), "c.toml:7:17: dates, times, infinities and NaN cannot be handed to a plugin"},
+      {plugin("data = { when = 2026-01-01 }\n"),
+       "c.toml:7:17: dates, times, infinities and NaN cannot be handed to a plugin"},
       {plugin("data = { n = inf }\n"), "c.toml:7:14: dates, times, infinities and NaN cannot be handed to a plugin"},
       {server("[plugin]\ntype = \"x\"\n"), "c.toml:4:2: \"plugin\" must be written as [[plugin]]"},
       // ranges and choices
@@ -68,8 +74,10 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
        "c.toml:4:15: \"ca_key_type\" is \"ec-p521\"; known are ec-p256, ec-p384, rsa-2048, rsa-4096"},
       {server("log_level = \"loud\"\n"), "c.toml:4:13: \"log_level\" is \"loud\"; known are panic, fatal, error, warn"},
       {agent("x509_svid_cache_max_size = 0\n"), "c.toml:6:28: \"x509_svid_cache_max_size\" is 0; it must be from 1 to"},
-      {agent("trust_bundle_format = \"der\"\n"), "c.toml:6:23: \"trust_bundle_format\" is \"der\"; known are pem, spiffe"},
-      {server("[[plugin]]\ntype = \"Datastore\"\nname = \"x\"\n"), "c.toml:5:8: \"type\" is \"Datastore\"; known are KeyManager"},
+      {agent("trust_bundle_format = \"der\"\n"),
+       "c.toml:6:23: \"trust_bundle_format\" is \"der\"; known are pem, spiffe"},
+      {server("[[plugin]]\ntype = \"Datastore\"\nname = \"x\"\n"),
+       "c.toml:5:8: \"type\" is \"Datastore\"; known are KeyManager"},
       {plugin("role = \"both\"\n"), "c.toml:7:8: \"role\" is \"both\"; known are server, agent"},
       // required keys
       {"[server]\ndata_dir = \"/d\"\n", "c.toml:1:2: \"trust_domain\" is required in [server]"},
@@ -78,12 +86,17 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
        "c.toml:1:2: \"server_port\" is required in [agent]"},
       {server("[[plugin]]\ntype = \"KeyManager\"\n"), "c.toml:4:1: \"name\" is required in [[plugin]]"},
       // rules over several keys, and grammar
-      {"[server]\ntrust_domain = \"Example Org\"\ndata_dir = \"/d\"\n", "c.toml:2:1: \"trust_domain\" is \"Example Org\": "},
+      {"[server]\ntrust_domain = \"Example Org\"\ndata_dir = \"/d\"\n",
+       "c.toml:2:1: \"trust_domain\" is \"Example Org\": "},
       {server("admin_ids = [\"not an id\"]\n"), "c.toml:4:1: \"not an id\" in \"admin_ids\" is not a SPIFFE ID: "},
-      {server("ca_subject = { country = [\"Utopia\"] }\n"), "c.toml:4:16: \"country\" has \"Utopia\"; two letters are expected"},
-      {server("socket_path = \"/" + std::string(120, 'x') + "\"\n"), "c.toml:4:1: \"socket_path\" is longer than 107 bytes"},
-      {server("health_checks = { live_path = \"live\" }\n"), "c.toml:4:19: \"live_path\" is \"live\": it must start with \"/\""},
-      {server("health_checks = { live_path = \"/x\", ready_path = \"/x\" }\n"), "\"live_path\" and \"ready_path\" are the same"},
+      {server("ca_subject = { country = [\"Utopia\"] }\n"),
+       "c.toml:4:16: \"country\" has \"Utopia\"; two letters are expected"},
+      {server("socket_path = \"/" + std::string(120, 'x') + "\"\n"),
+       "c.toml:4:1: \"socket_path\" is longer than 107 bytes"},
+      {server("health_checks = { live_path = \"live\" }\n"),
+       "c.toml:4:19: \"live_path\" is \"live\": it must start with \"/\""},
+      {server("health_checks = { live_path = \"/x\", ready_path = \"/x\" }\n"),
+       "\"live_path\" and \"ready_path\" are the same"},
       {agent("insecure_bootstrap = true\n"),
        "c.toml:6:1: \"trust_bundle_path\" and \"insecure_bootstrap\" exclude each other: keep one"},
       {"[agent]\nserver_address = \"s\"\nserver_port = 1\ntrust_domain = \"a\"\n",
@@ -93,8 +106,10 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
       {agent("socket_path = \"/run/a/api.sock\"\nadmin_socket_path = \"/run/a/admin.sock\"\n"),
        "c.toml:7:1: \"admin_socket_path\" lies below the folder of \"socket_path\" (/run/a/)"},
       {plugin("path = \"/x.so\"\n"), "c.toml:7:1: \"sha256\" is required with \"path\"; sha256sum /x.so prints it"},
-      {plugin("path = \"x.so\"\nsha256 = " + std::string(kSha) + "\n"), "c.toml:7:1: \"path\" is \"x.so\": an absolute path"},
-      {plugin("path = \"/x.so\"\nsha256 = \"ABC\"\n"), "c.toml:8:1: \"sha256\" must be 64 lower-case hexadecimal digits"},
+      {plugin("path = \"x.so\"\nsha256 = " + std::string(kSha) + "\n"),
+       "c.toml:7:1: \"path\" is \"x.so\": an absolute path"},
+      {plugin("path = \"/x.so\"\nsha256 = \"ABC\"\n"),
+       "c.toml:8:1: \"sha256\" must be 64 lower-case hexadecimal digits"},
       {plugin("sha256 = " + std::string(kSha) + "\n"), "c.toml:7:1: \"sha256\" needs \"path\""},
       {plugin("[[plugin]]\ntype = \"KeyManager\"\nname = \"disk\"\nrole = \"agent\"\n"),
        "c.toml:7:1: plugin KeyManager \"disk\" is configured twice for the role agent"},
@@ -175,7 +190,8 @@ experimental = { sync_interval = "1m" }
                                    "c.toml");
   ASSERT_TRUE(config) << config.error().message;
   const ServerConfig& s = *config->server;
-  EXPECT_EQ(s.bind_address + s.socket_path + s.data_dir + s.ca_key_type + s.ca_subject_common_name, "::1/s/drsa-2048cn");
+  EXPECT_EQ(s.bind_address + s.socket_path + s.data_dir + s.ca_key_type + s.ca_subject_common_name,
+            "::1/s/drsa-2048cn");
   EXPECT_EQ(s.bind_port, 1);
   EXPECT_EQ(s.ca_subject_country, (std::vector<std::string>{"NZ", "DE"}));
   EXPECT_TRUE(s.ca_subject_organization.empty());
@@ -200,7 +216,8 @@ experimental = { sync_interval = "1m" }
 
 TEST(Config, APluginsTableReachesItAsJson) {
   const auto config = parse_config(
-      plugin("data = { text = \"a\\\"b\\n\", n = -3, r = 0.5, on = true, list = [1, \"x\"], in = { k = \"v\" } }\n"), "c.toml");
+      plugin("data = { text = \"a\\\"b\\n\", n = -3, r = 0.5, on = true, list = [1, \"x\"], in = { k = \"v\" } }\n"),
+      "c.toml");
   ASSERT_TRUE(config) << config.error().message;
   ASSERT_EQ(config->plugins.size(), 1u);
   const PluginConfig& p = config->plugins[0];
@@ -226,9 +243,10 @@ TEST(Config, ACommandLineMaySupplyWhatTheFileLeavesOut) {
 }
 
 TEST(Config, TheEffectiveConfigurationReadsBackAsItself) {
-  const std::string toml = server("health_checks.bind_port = 99\n") +
-                           "[[plugin]]\ntype = \"KeyManager\"\nname = \"disk\"\ndata = { \"odd key\" = [1, { a = \"x\" }] }\n" +
-                           kAgent + "join_token_file = \"/t\"\n";
+  const std::string toml =
+      server("health_checks.bind_port = 99\n") +
+      "[[plugin]]\ntype = \"KeyManager\"\nname = \"disk\"\ndata = { \"odd key\" = [1, { a = \"x\" }] }\n" + kAgent +
+      "join_token_file = \"/t\"\n";
   const auto config = parse_config(toml, "c.toml");
   ASSERT_TRUE(config) << config.error().message;
   const std::string printed = config_to_toml(*config);
@@ -266,7 +284,8 @@ TEST(Config, AMissingFileIsNamed) {
   const auto config = load_config("/nonexistent/x.toml");
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().code, Code::not_found);
-  EXPECT_EQ(config.error().message, "cannot read the configuration file /nonexistent/x.toml: No such file or directory");
+  EXPECT_EQ(config.error().message,
+            "cannot read the configuration file /nonexistent/x.toml: No such file or directory");
   EXPECT_FALSE(load_config("/"));
 }
 

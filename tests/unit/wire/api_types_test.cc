@@ -189,8 +189,13 @@ TEST(WireTypes, SvidsAndAgentsComeBack) {
   EXPECT_EQ(back->expires_at, 99);
 
   Message<spire_api_types_Agent> agent;
-  AgentRecord record{.id = id("spiffe://example.org/spire/agent/x"), .attestation_type = "join_token",
-                     .serial_number = "12", .expires_at = 5, .selectors = {{"a", "b"}}, .banned = true, .version = "1"};
+  AgentRecord record{.id = id("spiffe://example.org/spire/agent/x"),
+                     .attestation_type = "join_token",
+                     .serial_number = "12",
+                     .expires_at = 5,
+                     .selectors = {{"a", "b"}},
+                     .banned = true,
+                     .version = "1"};
   spire_api_types_AgentMask mask = {};
   mask.banned = true;
   write_agent(*agent, record, &mask);

@@ -48,15 +48,26 @@ Bytes filled(const pb_msgdesc_t* type, int depth, int choice, size_t large = 70'
       switch (PB_LTYPE(f.type)) {
         case PB_LTYPE_BOOL:
         case PB_LTYPE_VARINT:
-        case PB_LTYPE_UVARINT: key(out, f.tag, PB_WT_VARINT), varint(out, 1); break;
-        case PB_LTYPE_FIXED32: key(out, f.tag, PB_WT_32BIT), append(out, Bytes{1, 2, 3, 4}); break;
-        case PB_LTYPE_FIXED64: key(out, f.tag, PB_WT_64BIT), append(out, Bytes{1, 2, 3, 4, 5, 6, 7, 8}); break;
+        case PB_LTYPE_UVARINT:
+          key(out, f.tag, PB_WT_VARINT), varint(out, 1);
+          break;
+        case PB_LTYPE_FIXED32:
+          key(out, f.tag, PB_WT_32BIT), append(out, Bytes{1, 2, 3, 4});
+          break;
+        case PB_LTYPE_FIXED64:
+          key(out, f.tag, PB_WT_64BIT), append(out, Bytes{1, 2, 3, 4, 5, 6, 7, 8});
+          break;
         case PB_LTYPE_SUBMESSAGE:
           if (depth > 0) delimited(out, f.tag, filled(f.submsg_desc, depth - 1, choice, large));
           break;
-        case PB_LTYPE_STRING: delimited(out, f.tag, as_bytes("t\xc3\xa4xt")); break;
-        case PB_LTYPE_BYTES: delimited(out, f.tag, Bytes{0, 255, 0}); break;
-        default: ADD_FAILURE() << "unexpected field type " << int{f.type};
+        case PB_LTYPE_STRING:
+          delimited(out, f.tag, as_bytes("t\xc3\xa4xt"));
+          break;
+        case PB_LTYPE_BYTES:
+          delimited(out, f.tag, Bytes{0, 255, 0});
+          break;
+        default:
+          ADD_FAILURE() << "unexpected field type " << int{f.type};
       }
     }
   } while (pb_field_iter_next(&f));
@@ -103,7 +114,9 @@ TEST(Message, EveryTypeSurvivesBeingCutAtEveryByte) {
     for (size_t size = 0; size < std::min<size_t>(whole.size(), 400); ++size) {
       const Bytes cut(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));  // its own heap block, for ASan
       const auto back = t.again(cut);
-      if (!back) { EXPECT_EQ(back.error().code, Code::invalid_argument) << t.name; }
+      if (!back) {
+        EXPECT_EQ(back.error().code, Code::invalid_argument) << t.name;
+      }
     }
   }
 }
@@ -149,7 +162,9 @@ TEST(Message, HostileBytesAreRefusedWithTheReason) {
       {"an enum that does not fit", level, {0x08, 0xff, 0xff, 0xff, 0xff, 0x7f}, "integer too large"},
       {"a length beyond the end", entry, {0x0a, 0x05, 'a'}, "field 1: length beyond the end"},
       {"a length of 2^63", entry, Bytes{0x0a} + Bytes(9, 0xff) + Bytes{0x01}, "field 1: length beyond the end"},
-      {"a child longer than its parent", entry, {0x12, 0x02, 0x0a, 0x05, 'a', 'b', 'c', 'd', 'e'},
+      {"a child longer than its parent",
+       entry,
+       {0x12, 0x02, 0x0a, 0x05, 'a', 'b', 'c', 'd', 'e'},
        "field 1: length beyond the end"},
       {"a child cut in a varint", entry, {0x12, 0x01, 0x80, 0x01}, "bad field key"},
       {"invalid UTF-8", entry, field(1, "a\xff"), "field 1: string is not valid UTF-8"},
@@ -171,7 +186,8 @@ TEST(Message, HostileBytesAreRefusedWithTheReason) {
   }
 }
 
-// The scan admits it, nanopb refuses it after it has read large fields: they must be freed. ASan's leak check is the judge.
+// The scan admits it, nanopb refuses it after it has read large fields: they must be freed. ASan's leak check is the
+// judge.
 TEST(Message, ADecodeThatFailsLateLeaksNothing) {
   // A DiscoveryRequest whose error details hold large values, in an array and behind sub-messages in place, followed by
   // a node whose version number does not fit into 32 bits.
@@ -188,14 +204,16 @@ TEST(Message, ADecodeThatFailsLateLeaksNothing) {
 }
 
 TEST(Message, AHundredThousandNestedLevelsAreRefusedWithoutRecursion) {
-  // A Value that holds a ListValue that holds a Value ...: built from the outside in, with lengths that shrink by the size of each header.
+  // A Value that holds a ListValue that holds a Value ...: built from the outside in, with lengths that shrink by the
+  // size of each header.
   const size_t levels = 100'000;
   Bytes nested;
   size_t left = levels * 6;
   for (size_t level = 0; level < levels; ++level) {
     key(nested, level % 2 == 0 ? 6 : 1, PB_WT_STRING);
     left -= 6;
-    for (int i = 0; i < 4; ++i) nested.push_back(static_cast<uint8_t>((left >> (7 * i)) | 0x80));  // padded to five bytes
+    for (int i = 0; i < 4; ++i)
+      nested.push_back(static_cast<uint8_t>((left >> (7 * i)) | 0x80));  // padded to five bytes
     nested.push_back(0);
   }
   ASSERT_EQ(nested.size(), levels * 6);

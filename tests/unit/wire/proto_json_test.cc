@@ -31,14 +31,16 @@ TEST(ProtoJson, AnEntryIsPrintedAsSpireDoes) {
   auto* selector = set_array(entry.selectors, entry.selectors_count, 1);
   set_string(selector->type, "unix");
   set_string(selector->value, "uid:1001");
-  EXPECT_EQ(to_json(response),
-            R"({"results":[{"entry":{"admin":false,"created_at":"1795312835","dns_names":[],"downstream":false,)"
-            R"("expires_at":"0","federates_with":[],"hint":"","id":"b2c667ab-256e-4c8f-acb8-10b65507cc73",)"
-            R"("jwt_svid_ttl":0,"parent_id":{"path":"/host","trust_domain":"example.org"},"revision_number":"0",)"
-            R"("selectors":[{"type":"unix","value":"uid:1001"}],"spiffe_id":{"path":"/db","trust_domain":"example.org"},)"
-            R"("store_svid":false,"x509_svid_ttl":0},"status":{"code":0,"message":"OK"}}]})");
+  EXPECT_EQ(
+      to_json(response),
+      R"({"results":[{"entry":{"admin":false,"created_at":"1795312835","dns_names":[],"downstream":false,)"
+      R"("expires_at":"0","federates_with":[],"hint":"","id":"b2c667ab-256e-4c8f-acb8-10b65507cc73",)"
+      R"("jwt_svid_ttl":0,"parent_id":{"path":"/host","trust_domain":"example.org"},"revision_number":"0",)"
+      R"("selectors":[{"type":"unix","value":"uid:1001"}],"spiffe_id":{"path":"/db","trust_domain":"example.org"},)"
+      R"("store_svid":false,"x509_svid_ttl":0},"status":{"code":0,"message":"OK"}}]})");
   entry.has_additional_attributes = true;
-  EXPECT_EQ(to_json(entry.additional_attributes), R"({"disable_x509_svid_prefetch":false,"jwt_svid_include_jti":false})");
+  EXPECT_EQ(to_json(entry.additional_attributes),
+            R"({"disable_x509_svid_prefetch":false,"jwt_svid_include_jti":false})");
 }
 
 TEST(ProtoJson, AJoinTokenAndCountsAreCompact) {
@@ -69,8 +71,9 @@ TEST(ProtoJson, AbsentSubMessagesAreLeftOut) {
   state->has_active = true;
   set_string(state->active.authority_id, "306a51fa");
   state->active.expires_at = 1795399229;
-  EXPECT_EQ(to_json(state),
-            R"({"active":{"authority_id":"306a51fa","expires_at":"1795399229","upstream_authority_subject_key_id":""}})");
+  EXPECT_EQ(
+      to_json(state),
+      R"({"active":{"authority_id":"306a51fa","expires_at":"1795399229","upstream_authority_subject_key_id":""}})");
 }
 
 TEST(ProtoJson, MapsAreObjectsSortedByKeyAndBytesAreBase64) {
@@ -100,7 +103,8 @@ TEST(ProtoJson, EnumsArePrintedByName) {
 TEST(ProtoJson, StringsAreEscapedAsGoEscapesThem) {
   Message<spire_api_types_JoinToken> token;
   set_string(token->value, "a\"\\\n\t\x01<&>\xe2\x80\xa8\xc3\xa9");
-  EXPECT_EQ(to_json(token), "{\"expires_at\":\"0\",\"value\":\"a\\\"\\\\\\n\\t\\u0001\\u003c\\u0026\\u003e\\u2028\xc3\xa9\"}");
+  EXPECT_EQ(to_json(token),
+            "{\"expires_at\":\"0\",\"value\":\"a\\\"\\\\\\n\\t\\u0001\\u003c\\u0026\\u003e\\u2028\xc3\xa9\"}");
 }
 
 TEST(ProtoJson, ClaimsAreTheJsonTheyStandFor) {
@@ -121,7 +125,8 @@ TEST(ProtoJson, ClaimsAreTheJsonTheyStandFor) {
   list.values[0].kind.bool_value = true;
   field[2].value.which_kind = google_protobuf_Value_number_value_tag;
   field[2].value.kind.number_value = 1795313434;
-  EXPECT_EQ(to_json(response), R"({"claims":{"aud":[true],"exp":1795313434,"no":null,"sub":"spiffe://a/b"},"spiffe_id":""})");
+  EXPECT_EQ(to_json(response),
+            R"({"claims":{"aud":[true],"exp":1795313434,"no":null,"sub":"spiffe://a/b"},"spiffe_id":""})");
 }
 
 }  // namespace
