@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "base/secret.h"
 #include "loop/uv_internal.h"
 
 namespace limpet {
@@ -19,6 +20,7 @@ Error stream_error(const char* doing, int status) {
 
 // One uv_write: lives until its callback, which libuv calls in any case.
 struct WriteRequest {
+  ~WriteRequest() { wipe(bytes); }  // may have carried keys
   uv_write_t request{};
   Bytes bytes;
   Done<void> done;
@@ -144,7 +146,10 @@ void UvStream::write(Bytes bytes, Done<void> done) {
     if (written < 0) return later(std::move(done), fail(stream_error("write", written)));
   }
   const auto taken = static_cast<size_t>(written);
-  if (taken == bytes.size() && (taken != 0 || queued() == 0)) return later(std::move(done), {});
+  if (taken == bytes.size() && (taken != 0 || queued() == 0)) {
+    wipe(bytes);
+    return later(std::move(done), {});
+  }
 
   auto request = std::make_unique<WriteRequest>();
   request->bytes = std::move(bytes);

@@ -15,6 +15,16 @@ uint32_t read_length(const uint8_t* prefix) {
   return uint32_t{prefix[1]} << 24 | uint32_t{prefix[2]} << 16 | uint32_t{prefix[3]} << 8 | prefix[4];
 }
 
+// Room for `more` bytes without leaving a copy of what is there in freed memory.
+void grow_wiping(Bytes& out, size_t more) {
+  if (out.capacity() - out.size() >= more) return;
+  Bytes larger;
+  larger.reserve(std::max(out.capacity() * 2, out.size() + more));
+  append(larger, out);
+  std::swap(out, larger);
+  wipe(larger);
+}
+
 }  // namespace
 
 Result<std::optional<Bytes>> FrameReader::next() {
@@ -58,11 +68,15 @@ Outbox::~Outbox() {
 
 void Outbox::push(Bytes message, bool secret) {
   bytes_ += kFramePrefix + message.size();
+  secrets_ += secret ? 1 : 0;
   items_.push_back({std::move(message), secret});
 }
 
 void Outbox::drop_front() {
-  if (items_.front().secret) wipe(items_.front().message);
+  if (items_.front().secret) {
+    wipe(items_.front().message);
+    --secrets_;
+  }
   items_.pop_front();
   position_ = 0;
   if (items_.empty()) items_.shrink_to_fit();
@@ -70,6 +84,7 @@ void Outbox::drop_front() {
 
 void Outbox::take(size_t count, Bytes& out) {
   bytes_ -= count;
+  if (secrets_ > 0) grow_wiping(out, count);
   while (count > 0) {
     const Bytes& message = items_.front().message;
     const auto size = static_cast<uint32_t>(message.size());

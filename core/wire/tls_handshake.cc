@@ -79,9 +79,11 @@ class Handshake final : public TlsHandshake, private StreamReader {
     if (failure_) return on_failed();
     stream_->pause();
     ended_ = true;
-    end_error_ = error ? std::move(*error) : Error{Code::unavailable, "EOF"};
-    if (core_ && !waiting_) give_up(end_error_);  // else the step in flight may still tell why
+    end_error_ = std::move(error);
+    if (core_ && !waiting_) give_up(end_reason());  // else the step in flight may still tell why
   }
+
+  [[nodiscard]] Error end_reason() const { return end_error_ ? *end_error_ : Error{Code::unavailable, "EOF"}; }
 
   // ---- the steps ----
   void want_step() {
@@ -107,14 +109,16 @@ class Handshake final : public TlsHandshake, private StreamReader {
     if (!result) return give_up(std::move(result).error());
     if (*result) return succeed();
     if (!inbox_.empty()) return want_step();
-    if (ended_) give_up(end_error_);
+    if (ended_) give_up(end_reason());
   }
   void succeed() {
     timer_.stop();
     stream_->pause();
     append(core_->in, inbox_);
     auto chain = std::move(core_->chain);
-    TlsConnected connected{std::make_unique<TlsStream>(loop_, std::move(stream_), std::move(core_)), std::move(chain)};
+    auto secured = std::make_unique<TlsStream>(loop_, std::move(stream_), std::move(core_));
+    if (ended_) secured->ended_before(std::move(end_error_));
+    TlsConnected connected{std::move(secured), std::move(chain)};
     Done<TlsConnected> done = std::move(done_);
     done(std::move(connected));
   }
@@ -146,7 +150,7 @@ class Handshake final : public TlsHandshake, private StreamReader {
   Pending<std::unique_ptr<Step>> step_;
   Bytes inbox_;                    // what arrives meanwhile
   std::optional<Error> failure_;
-  Error end_error_;
+  std::optional<Error> end_error_;  // none: the peer closed
   bool waiting_ = false;
   bool in_pool_ = false;
   bool ended_ = false;

@@ -3,6 +3,8 @@
 
 #include <array>
 
+#include "base/secret.h"
+
 namespace limpet::wire {
 
 TlsStream::TlsStream(Loop& loop, std::unique_ptr<Stream> inner, std::unique_ptr<TlsCore> core)
@@ -12,10 +14,15 @@ TlsStream::~TlsStream() {
   if (gone_ != nullptr) *gone_ = true;
 }
 
+void TlsStream::ended_before(std::optional<Error> error) {
+  inner_ended_ = true;
+  inner_error_ = std::move(error);
+}
+
 void TlsStream::read(StreamReader& reader) {
   reader_ = &reader;
   pump_timer_.start<&TlsStream::pump>(0, this);
-  if (!ended_) inner_->read(*this);
+  if (!ended_ && !inner_ended_) inner_->read(*this);
 }
 
 void TlsStream::pause() {
@@ -53,11 +60,14 @@ void TlsStream::pump() {
     if (gone) return;
   }
   gone_ = nullptr;
+  if (inner_ended_ && reader_ != nullptr) end(std::move(inner_error_));
 }
 
 void TlsStream::write(Bytes bytes, Done<void> done) {
   // A failure here shows as a failure to read as well; the peer's half of the connection is gone either way.
-  if (auto sealed = core_->write(bytes); !sealed) return inner_->shutdown(std::move(done));
+  auto sealed = core_->write(bytes);
+  wipe(bytes);
+  if (!sealed) return inner_->shutdown(std::move(done));
   flush(std::move(done));
 }
 

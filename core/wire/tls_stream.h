@@ -12,6 +12,8 @@ class TlsStream final : public Stream, private StreamReader {
  public:
   TlsStream(Loop& loop, std::unique_ptr<Stream> inner, std::unique_ptr<TlsCore> core);
   ~TlsStream() override;
+  // The inner stream ended while the handshake still owned it: said after what it left behind was read.
+  void ended_before(std::optional<Error> error);
 
   void read(StreamReader& reader) override;
   void pause() override;
@@ -34,6 +36,8 @@ class TlsStream final : public Stream, private StreamReader {
   Timer pump_timer_;                // what came with the last handshake message
   bool* gone_ = nullptr;
   bool ended_ = false;
+  bool inner_ended_ = false;
+  std::optional<Error> inner_error_;
   std::unique_ptr<Stream> inner_;   // last: stops calling us first
 };
 
