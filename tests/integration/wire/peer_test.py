@@ -307,6 +307,114 @@ class Frames(UnixCase):
         self.server.wait_for("live=0")
 
 
+class OurClient(unittest.TestCase):
+    """Our client against servers of others."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.folder.name, "s.sock")
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def call(self, method, text="", timeout=0):
+        done = subprocess.run([PEER, "call-unix", self.path, method, text, str(timeout)], capture_output=True, timeout=30)
+        self.assertEqual(done.stderr, b"")
+        return done.stdout.decode().removeprefix("peer chain 0\n")
+
+    def test_grpcio_serves_our_client(self):
+        class Handler(grpc.GenericRpcHandler):
+            def service(self, details):
+                def unary(request, context):
+                    if request == b"fail":
+                        context.set_trailing_metadata([("grpc-status-details-bin", b"\x08\x07")])
+                        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no \u00e9 here")
+                    if request == b"sleep":
+                        time.sleep(2)
+                    return (details.invocation_metadata and dict(details.invocation_metadata)["user-agent"].encode()
+                            if request == b"agent" else request)
+                if details.method.endswith("Unary"):
+                    return grpc.unary_unary_rpc_method_handler(unary)
+                if details.method.endswith("Stream"):
+                    return grpc.unary_stream_rpc_method_handler(lambda request, context: (request for _ in range(300)))
+                return None
+        server = grpc.server(__import__("concurrent.futures").futures.ThreadPoolExecutor(4), handlers=[Handler()])
+        server.add_insecure_port("unix://" + self.path)
+        server.start()
+        self.assertEqual(self.call("/a.B/Unary", "hi"), "message hi\nOK\n")
+        self.assertTrue(self.call("/a.B/Unary", "agent").startswith("message limpet/"))
+        self.assertEqual(self.call("/a.B/Unary", "x" * 100_000), "message " + "x" * 100_000 + "\nOK\n")
+        self.assertEqual(self.call("/a.B/Unary", "fail"), "PermissionDenied: no \u00e9 here details=2\n")
+        self.assertTrue(self.call("/a.B/Unary", "sleep", 300).startswith("DeadlineExceeded: "))  # whoever is first
+        self.assertEqual(self.call("/a.B/Stream", "y" * 5000), ("message " + "y" * 5000 + "\n") * 300 + "OK\n")
+        self.assertEqual(self.call("/a.B/Nothing", ""), "Unimplemented: Method not found! details=0\n")
+        server.stop(0)
+
+    def raw(self, *answers):
+        """What our client says of a server that sends these bytes once it saw the request, then closes."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+
+        def serve():
+            connection, _ = listener.accept()
+            connection.settimeout(5)
+            connection.sendall(frame(SETTINGS, 0, 0))
+            seen = b""
+            while b"text!" not in seen:
+                seen += connection.recv(65536)
+            for answer in answers:
+                connection.sendall(answer)
+            time.sleep(0.2)
+            connection.close()
+        thread = __import__("threading").Thread(target=serve)
+        thread.start()
+        try:
+            return self.call("/a.B/Unary", "text!")
+        finally:
+            thread.join()
+            listener.close()
+            os.unlink(self.path)
+
+    def test_what_a_strange_server_does_is_told_in_grpc_gos_words(self):
+        ok = [(":status", "200"), ("content-type", "application/grpc")]
+
+        def headers(fields, flags=4):
+            return frame(HEADERS, flags, 1, Encoder().encode(fields))
+        message = frame(DATA, 0, 1, b"\0\0\0\0\2hi")
+        cases = [
+            ((headers(ok), message, headers([("grpc-status", "0")], 5)), "message hi\nOK\n"),
+            ((headers(ok), message), "message hi\nUnavailable: error reading from server: EOF details=0\n"),
+            ((), "Unavailable: error reading from server: EOF details=0\n"),
+            ((headers(ok), message, frame(DATA, 1, 1)),
+             "message hi\nInternal: server closed the stream without sending trailers details=0\n"),
+            ((headers(ok), frame(DATA, 0, 1, b"\0\0\0\0\5h"), headers([("grpc-status", "0")], 5)),
+             "Internal: unexpected EOF details=0\n"),
+            ((headers(ok), frame(DATA, 0, 1, b"\1\0\0\0\1h")),
+             "Internal: grpc: compressed flag set with identity or empty encoding details=0\n"),
+            ((headers([(":status", "404"), ("content-type", "text/html")], 5),),
+             'Unimplemented: unexpected HTTP status code received from server: 404; transport: received unexpected '
+             'content-type "text/html" details=0\n'),
+            ((headers(ok + [("grpc-status", "7"), ("grpc-message", "n%C3%A9%"), ("grpc-status-details-bin", "AQI")], 5),),
+             "PermissionDenied: n\u00e9% details=2\n"),
+            ((headers(ok + [("grpc-status", "999")], 5),), "Unknown:  details=0\n"),
+            ((frame(RST, 0, 1, struct.pack(">I", 7)),),
+             "Unavailable: stream terminated by RST_STREAM with error code: REFUSED_STREAM details=0\n"),
+            ((frame(RST, 0, 1, struct.pack(">I", 8)),),
+             "Canceled: stream terminated by RST_STREAM with error code: CANCEL details=0\n"),
+            ((frame(GOAWAY, 0, 0, struct.pack(">II", 0, 0)),),
+             "Unavailable: the stream is rejected because server is draining the connection details=0\n"),
+            ((frame(GOAWAY, 0, 0, struct.pack(">II", 2**31 - 1, 0)), headers(ok), message, headers([("grpc-status", "0")], 5)),
+             "message hi\nOK\n"),
+        ]
+        for answers, expected in cases:
+            self.assertEqual(self.raw(*answers), expected)
+        for answers in ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), (frame(DATA, 0, 1, b"x" * 20),), (headers(ok), headers(ok), message),
+                        (frame(HEADERS, 4, 1, b"\xff\xff\xff\xff\xff\xff"),), (b"\xff" * 1000,),
+                        (headers(ok + [("x", "y" * 20000)]), message, headers([("grpc-status", "0")], 5))):
+            self.assertRegex(self.raw(*answers), "Unavailable: |Internal: ")
+
+
 class Openssl(unittest.TestCase):
     def s_client(self, server, *arguments):
         done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", *arguments],
