@@ -15,6 +15,8 @@
 namespace limpet::wire {
 namespace {
 
+constexpr int64_t kFairHandshakeMs = 5'000;
+
 // "/pkg.Service/Method" -> "pkg.Service" and "Method"; empty service: malformed.
 std::pair<std::string_view, std::string_view> split_method(std::string_view path) {
   const size_t slash = path.rfind('/');
@@ -33,6 +35,7 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
     std::unique_ptr<TlsHandshake> handshake;
     Pending<TlsConnected> connected;
     std::unique_ptr<ServerConnection> connection;
+    int64_t accepted_ms = 0;
     bool over = false;
 
     explicit Slot(Impl& owner) : server(owner) {}
@@ -93,6 +96,7 @@ void GrpcServer::Impl::accept(std::unique_ptr<Stream> stream) {
   auto slot = std::make_unique<Slot>(*this);
   slot->peer = describe_peer(*stream);
   slot->peer.connection = next_number++;
+  slot->accepted_ms = loop.now_ms();
   slot->key = peer_key(slot->peer);
   if (stopping) return;
   if (!make_room(slot->key)) {
@@ -117,13 +121,17 @@ bool GrpcServer::Impl::make_room(const std::string& key) {
 
 bool GrpcServer::Impl::shed_idle(const std::string* key) {
   Slot* longest = nullptr;
+  int64_t since = 0;
   for (auto& [number, slot] : slots) {
-    if (!slot->connection || slot->connection->calls() > 0 || (key != nullptr && slot->key != *key)) continue;
-    if (longest == nullptr || slot->connection->idle_since_ms() < longest->connection->idle_since_ms()) {
-      longest = slot.get();
-    }
+    if ((slot->connection && slot->connection->calls() > 0) || (key != nullptr && slot->key != *key)) continue;
+    // A handshake gets its fair time before it counts as idle.
+    const int64_t idle = slot->connection ? slot->connection->idle_since_ms() : slot->accepted_ms + kFairHandshakeMs;
+    if (idle > loop.now_ms() || (longest != nullptr && idle >= since)) continue;
+    longest = slot.get();
+    since = idle;
   }
   if (longest == nullptr) return false;
+  if (longest->connection) longest->connection->drain();  // its GOAWAY leaves before reap()
   retire(*longest);
   return true;
 }

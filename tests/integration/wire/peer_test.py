@@ -293,6 +293,24 @@ class Frames(UnixCase):
             self.assertIn(GOAWAY, kinds, i)
         self.server.wait_for("connections=0 ")
 
+    def test_a_stream_nobody_reads_gets_no_more_window_but_others_do(self):
+        client = Raw(self.path)
+        client.request(1, self.changed(path="/test.Echo/Hang"))
+        for _ in range(4):
+            client.send(frame(DATA, 0, 1, b"x" * 16_000))
+        client.request(3)
+        client.send(frame(DATA, 1, 3, b"\0\0\0\0\2hi"))
+        windows = []
+        for kind, flags, stream, payload in client.frames():
+            if kind == WINDOW:
+                windows.append(stream)
+            if kind == HEADERS and flags & 1:
+                break
+        self.assertNotIn(1, windows)
+        client.send(frame(DATA, 0, 1, b"x" * 2000))  # over the window
+        got = client.until(RST, 1) or client.until(GOAWAY)
+        self.assertEqual(int.from_bytes(got[3][-4:], "big"), 3)  # FLOW_CONTROL_ERROR
+
     def test_a_client_that_never_reads_does_not_hurt_others(self):
         client = Raw(self.path, settings=frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff") + frame(WINDOW, 0, 0, b"\x7f\0\0\0"))
         client.request(1, self.changed(path="/test.Echo/Stream"))

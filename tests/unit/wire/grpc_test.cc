@@ -257,6 +257,60 @@ TEST_F(GrpcTest, TheIdleConnectionMakesRoom) {
   EXPECT_EQ(server->connections(), 2u);
 }
 
+TEST_F(GrpcTest, OnePeerCannotTakeEveryPlace) {
+  serve({.max_connections = 10, .max_connections_per_peer = 1});
+  channel = connect();
+  auto c = call("Hang");
+  settle();
+  auto second = connect();  // the same uid
+  settle();
+  EXPECT_FALSE(second->usable());
+  auto pair = connect_memory(loop);
+  pair.b->peer = PeerCredentials{.pid = -1, .uid = 4711, .gid = 0};
+  server->on_connection(std::move(pair.b));
+  ClientChannel other(loop, std::move(pair.a), "localhost", {});
+  settle();
+  EXPECT_TRUE(other.usable());
+}
+
+TEST_F(GrpcTest, AFlowMayTakeTheServerWithIt) {
+  struct Bomb final : ServerFlow {
+    explicit Bomb(std::unique_ptr<GrpcServer>& s, ServerCall& c, int w) : server(s), call(c), when(w) {}
+    void start() override {
+      if (when == 0) return server.reset();
+      call.receive(received.then<&Bomb::on_message>(this));
+    }
+    void on_message(Result<std::optional<Bytes>>) {
+      if (when == 1) return server.reset();
+      call.send(to_bytes("x"), sent.then<&Bomb::on_sent>(this));
+    }
+    void on_sent(Result<void>) { server.reset(); }
+    std::unique_ptr<GrpcServer>& server;
+    ServerCall& call;
+    int when;
+    Pending<std::optional<Bytes>> received;
+    Pending<void> sent;
+  };
+  struct Bombs final : Service {
+    std::unique_ptr<ServerFlow> open(ServerCall& call) override { return std::make_unique<Bomb>(*server, call, when); }
+    std::unique_ptr<GrpcServer>* server = nullptr;
+    int when = 0;
+  } bombs;
+  bombs.server = &server;
+  for (bombs.when = 0; bombs.when < 3; ++bombs.when) {
+    serve({});
+    server->add("test.Bomb", bombs);
+    channel = connect();
+    EchoClient c(channel->open("/test.Bomb/Go", {}));
+    c.send("x");
+    c.listen();
+    settle();
+    EXPECT_FALSE(server);
+    ASSERT_TRUE(c.error);
+    EXPECT_EQ(c.error->code, Code::unavailable);
+  }
+}
+
 struct Stopper {
   Pending<void> pending;
   bool done = false;
