@@ -2,12 +2,14 @@
 #include "store/check.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -20,6 +22,7 @@ namespace limpet {
 namespace {
 
 constexpr rlim_t kCpuSeconds = 60;               // a loop among damaged pages ends here
+constexpr int64_t kBytesPerMs = 2000;            // a slow card reads more than 2 MB a second
 constexpr rlim_t kBytesPerCpuSecond = 16 << 20;  // and a large sound file does not: it is read at ten times this rate
 
 Verdict damaged(std::string reason) { return {Verdict::Kind::damaged, 0, std::move(reason)}; }
@@ -95,9 +98,14 @@ struct Report {
   ::_exit(written ? 0 : 1);
 }
 
-bool read_report(int in, Report& report) {
+// False when the child ended without a word, or took so long that it must be stuck.
+bool read_report(int in, int patience_ms, Report& report) {
   size_t have = 0;
   while (have < sizeof report) {
+    pollfd wait{in, POLLIN, 0};
+    int ready = ::poll(&wait, 1, patience_ms);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) return false;
     ssize_t got = ::read(in, reinterpret_cast<char*>(&report) + have, sizeof report - have);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
@@ -107,6 +115,15 @@ bool read_report(int in, Report& report) {
   return true;
 }
 
+}  // namespace
+
+namespace {
+// A fork of a process with threads may get stuck on a lock that one of them held.
+int patience_ms(const std::string& path) {
+  struct stat file{};
+  (void)::stat(path.c_str(), &file);
+  return 60'000 + static_cast<int>(std::min<int64_t>(file.st_size / kBytesPerMs, 3'600'000));
+}
 }  // namespace
 
 Verdict check_store(const std::string& path, bool in_child) {
@@ -120,7 +137,8 @@ Verdict check_store(const std::string& path, bool in_child) {
     return walk_pages(path);
   }
   Report report{};
-  bool said = read_report(ends[0], report);
+  bool said = read_report(ends[0], patience_ms(path), report);
+  if (!said) ::kill(child, SIGKILL);  // one that died keeps its own signal
   ::close(ends[0]);
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
@@ -129,7 +147,7 @@ Verdict check_store(const std::string& path, bool in_child) {
   if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM) {
     return damaged("reading it ended with signal " + std::to_string(WTERMSIG(status)));
   }
-  // killed from outside, for lack of memory for one: that says nothing about the file
+  // killed from outside, for lack of memory for one, or stuck: that says nothing about the file
   return walk_pages(path);
 }
 

@@ -15,41 +15,14 @@
 #include <random>
 #include <thread>
 
-#include "store_rig.h"
+#include "slots.h"
 
 namespace limpet {
 namespace {
 
 constexpr int kKills = 220;
 constexpr int kRoundsPerFile = 55;  // then a new file, so that its creation is killed too
-constexpr uint64_t kSlots = 400;    // operation n writes the row n % kSlots
 constexpr size_t kInFlight = 12;
-constexpr TableId kTable = TableId::agent_state;
-
-std::string slot_key(uint64_t n) { return "slot " + std::to_string(n % kSlots); }
-
-// From a few bytes to several pages.
-std::string value_of(uint64_t n) {
-  const size_t size = n % 37 == 0 ? 9000 : n % 11 * 60;
-  return std::to_string(n) + ":" + std::string(size, static_cast<char>('a' + n % 26));
-}
-
-// Writes its row; every fifth also deletes the row half a round away.
-ChangeSet operation(uint64_t n) {
-  ChangeSet set;
-  set.put(kTable, as_bytes(slot_key(n)), as_bytes(value_of(n)));
-  if (n % 5 == 0) set.remove(kTable, as_bytes(slot_key(n + kSlots / 2)));
-  return set;
-}
-
-// What row `slot` holds after the operations 1..revision.
-std::string expected(uint64_t slot, uint64_t revision) {
-  for (uint64_t n = revision; n > 0 && revision - n < kSlots; --n) {
-    if (n % kSlots == slot) return value_of(n);
-    if (n % 5 == 0 && (n + kSlots / 2) % kSlots == slot) return "?NotFound";
-  }
-  return "?NotFound";
-}
 
 class Writer {
  public:
@@ -86,7 +59,7 @@ class Writer {
 [[noreturn]] void be_writer(const std::string& path, int report) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   FakeLoop loop;
-  auto store = Store::open(loop, {.path = path, .log_keep = 300});
+  auto store = Store::open(loop, {.path = path, .log_keep = kLogKeep});
   if (!store || !(*store)->damage().empty()) {
     std::fprintf(stderr, "writer: %s\n", store ? (*store)->damage().c_str() : store.error().text().c_str());
     ::_exit(2);
@@ -138,24 +111,6 @@ Round run_and_kill(const std::string& path, int64_t after_us) {
   return round;
 }
 
-void check_rows(Rig& rig, uint64_t revision) {
-  for (uint64_t slot = 0; slot < kSlots; ++slot) {
-    ASSERT_EQ(rig.get(kTable, slot_key(slot)), expected(slot, revision))
-        << "row " << slot << " at revision " << revision;
-  }
-}
-
-void check_log(Rig& rig, uint64_t revision) {
-  uint64_t next = revision > 300 ? revision - 299 : 1;
-  auto in_order = [&next](uint64_t logged, const std::vector<Change>& changes) {
-    EXPECT_EQ(logged, next++);
-    EXPECT_FALSE(changes.empty());
-    return true;
-  };
-  ASSERT_TRUE(rig.store->read().changes(next - 1, in_order).has_value());
-  EXPECT_EQ(next, revision + 1);
-}
-
 TEST(StoreKill, EveryAcknowledgedWriteIsThereAfterAKillAtAnyMoment) {
   std::mt19937 random(20261122);
   std::unique_ptr<Rig> rig;
@@ -166,7 +121,7 @@ TEST(StoreKill, EveryAcknowledgedWriteIsThereAfterAKillAtAnyMoment) {
     if (i % kRoundsPerFile == 0) {
       operations += last_revision;
       last_revision = 0;
-      rig = std::make_unique<Rig>();
+      rig = std::make_unique<Rig>(i / kRoundsPerFile % 2 == 1);  // in memory and on the disk in turn
     }
     // a third during opening, the rest while writing
     const int64_t after_us = i % 3 == 0 ? random() % 25'000 : 20'000 + random() % 120'000;

@@ -145,7 +145,7 @@ TEST(Damage, AFlippedBitNeverKillsTheProcess) {
   const std::string whole = read_file(source.dir.file());
   std::mt19937 random(13);
   int seen = 0;
-  constexpr int kRounds = 150;
+  constexpr int kRounds = 120;
   for (int i = 0; i < kRounds; ++i) {
     std::string flipped = whole;
     // half of them in a page's head and offsets, where LMDB itself looks

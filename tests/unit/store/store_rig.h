@@ -19,9 +19,14 @@ namespace limpet {
 
 class TempDir {
  public:
-  TempDir() {
-    char name[] = "/tmp/limpet-store-XXXXXX";
-    if (::mkdtemp(name) != nullptr) path_ = name;
+  // In memory where there is such a place, so that a busy disk does not slow the tests; on the disk if asked.
+  explicit TempDir(bool on_disk = false) {
+    char memory[] = "/dev/shm/limpet-store-XXXXXX", disk[] = "/tmp/limpet-store-XXXXXX";
+    if (!on_disk && ::mkdtemp(memory) != nullptr) {
+      path_ = memory;
+    } else if (::mkdtemp(disk) != nullptr) {
+      path_ = disk;
+    }
   }
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
@@ -60,8 +65,7 @@ struct Rig {
   TempDir dir;
   std::unique_ptr<Store> store;
 
-  Rig() = default;
-  explicit Rig(StoreOptions options) { open(std::move(options)); }
+  explicit Rig(bool on_disk = false) : dir(on_disk) {}
   void open(StoreOptions options = {}) {
     store.reset();
     options.path = dir.file();
