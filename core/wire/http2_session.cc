@@ -93,9 +93,12 @@ struct Http2Callbacks {
         me.events_.on_goaway(frame->goaway.last_stream_id, frame->goaway.error_code,
                              {frame->goaway.opaque_data, frame->goaway.opaque_data_len});
         return 0;
-      case NGHTTP2_RST_STREAM:
-        me.count(Http2Session::Count::resets);
+      case NGHTTP2_RST_STREAM: {
+        // A client that waited for the answer may go: one-shot readers of a stream do so all day long.
+        const Http2Stream* leaving = stream_of(session, frame->hd.stream_id);
+        if (leaving == nullptr || !leaving->answered) me.count(Http2Session::Count::resets);
         return 0;
+      }
       case NGHTTP2_PRIORITY:
         me.count(Http2Session::Count::empties);
         return 0;
@@ -136,6 +139,11 @@ struct Http2Callbacks {
     Http2Session& me = self(user);
     if (me.side_ != Http2Session::Side::server) return 0;
     if (is_reset_by_abuse(*frame)) me.count(Http2Session::Count::resets);
+    // grpc-go and C-core measure the link with a PING for data they receive, so an answer of ours earns some.
+    if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) {
+      me.counts_[static_cast<size_t>(Http2Session::Count::pings)] = 0;
+      if (Http2Stream* stream = stream_of(session, frame->hd.stream_id)) stream->answered = true;
+    }
     const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                       (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (!ends || nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) != 0) return 0;

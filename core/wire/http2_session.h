@@ -36,6 +36,7 @@ class Http2Stream {
   bool ended = false;         // nothing more will be pushed
   bool deferred = false;      // the session waits for resume()
   bool peer_done = false;
+  bool answered = false;      // servers: HEADERS left
   bool header_overflow = false;  // the header list passed limits::kHeaderBytes; the rest was dropped
   size_t header_bytes = 0;
 };

@@ -194,7 +194,7 @@ void ServerCallImpl::send(Bytes message, Done<void> done, bool secret) {
   }
   outbox.push(std::move(message), secret);
   account();
-  if (!std::exchange(answered_, true)) {
+  if (!std::exchange(responded_, true)) {
     connection_.session().respond(*this, {{":status", "200"}, {"content-type", std::string(kContentType)}}, false);
   }
   connection_.session().resume(*this);
@@ -210,12 +210,12 @@ void ServerCallImpl::end(const Error* error, const char* http_status) {
   finished_ = true;
   deadline_.stop();
   HeaderFields fields = status_fields(error);
-  if (answered_) {
+  if (responded_) {
     trailers = std::move(fields);
     ended = true;
     connection_.session().resume(*this);
   } else {
-    answered_ = true;
+    responded_ = true;
     fields.insert(fields.begin(), {{":status", http_status}, {"content-type", std::string(kContentType)}});
     connection_.session().respond(*this, fields, true);
   }

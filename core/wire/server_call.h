@@ -62,7 +62,7 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   bool opened_ = false;
   bool receiving_ = false;
   bool sending_ = false;
-  bool answered_ = false;     // our HEADERS are on their way
+  bool responded_ = false;     // our HEADERS are on their way
   bool finished_ = false;
   bool closed_ = false;
   std::unique_ptr<ServerFlow> flow_;  // last: dies first, so that its Pendings let go of our Dones

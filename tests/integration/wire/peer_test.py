@@ -173,6 +173,19 @@ class Grpcio(UnixCase):
         call.cancel()
         self.server.wait_for("live=0")
 
+    def test_reading_one_message_and_leaving_is_no_flood(self):
+        hold = self.channel.unary_stream("/test.Echo/Hold")
+        for _ in range(500):
+            call = hold(b"")
+            next(call)
+            call.cancel()
+        self.server.wait_for("live=0")
+
+    def test_an_endless_conversation_may_measure_the_link(self):
+        # C-core and grpc-go send a PING for data they received, many a second
+        parts = [b"x" * 5000] * 3000
+        self.assertEqual(len(list(self.channel.stream_stream("/test.Echo/Bidi")(iter(parts)))), 3000)
+
     def test_compression_is_refused_as_grpc_go_does(self):
         error = self.failure(self.unary, b"x" * 1000, compression=grpc.Compression.Gzip)
         self.assertEqual(error.code(), grpc.StatusCode.UNIMPLEMENTED)
