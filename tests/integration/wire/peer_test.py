@@ -446,6 +446,61 @@ class OurClient(unittest.TestCase):
             self.assertRegex(self.raw(*answers), "Unavailable: |Internal: ")
 
 
+GO = "/usr/lib/go-1.24/bin/go"
+
+
+@unittest.skipUnless(os.path.exists(GO) and os.path.exists("/usr/share/gocode/src/google.golang.org/grpc"), "no grpc-go here")
+class GrpcGo(unittest.TestCase):
+    """The stack that SPIRE's own programs are built on, as client and as server."""
+    ERRORS = (
+        "rpc error: code = ResourceExhausted desc = grpc: received message larger than max (5000000 vs. 4194304)\n"
+        "rpc error: code = PermissionDenied desc = h\u00e9llo 100%\n\n"
+        "rpc error: code = Unimplemented desc = unknown method No for service test.Echo\n"
+        "rpc error: code = Unimplemented desc = unknown service no.Such\n")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.program, cls.cert, cls.key = (os.path.join(cls.folder.name, name) for name in ("go_peer", "cert", "key"))
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "go_peer", "main.go")
+        environment = {"GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOPATH": "/usr/share/gocode",
+                       "GOCACHE": os.environ.get("GOCACHE", "/tmp/limpet-go-cache"), "PATH": os.environ["PATH"]}
+        subprocess.run([GO, "build", "-o", cls.program, source], env=environment, check=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                        cls.key, "-out", cls.cert, "-subj", "/O=test", "-days", "2"], check=True, capture_output=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_grpc_go_as_client(self):
+        path = os.path.join(self.folder.name, "s.sock")
+        for server, target in ((Server("serve-unix", path), "unix://" + path), (Server("serve-tls", "0"), None)):
+            target = target or f"127.0.0.1:{server.port}"
+            for version in ([],) if target.startswith("unix") else ([self.cert, self.key], [self.cert, self.key, "tls12"]):
+                done = subprocess.run([self.program, "client", target, *version], capture_output=True, timeout=60)
+                self.assertEqual((done.stdout.decode(), done.returncode), (self.ERRORS, 0), done.stderr)
+            server.wait_for("live=0")
+            server.close()
+
+    def test_grpc_go_as_server(self):
+        bad = "error reading server preface: remote error: tls: bad certificate"
+        for how, expected in (("", "message hi\nOK\n"), ("tls12", "message hi\nOK\n"), ("reject", bad)):
+            server = subprocess.Popen([self.program, "serve", "127.0.0.1:0", self.cert, self.key, how],
+                                      stdout=subprocess.PIPE, text=True)
+            port = server.stdout.readline().split()[1]
+            call = [PEER, "call-tls", port]
+            done = subprocess.run([*call, "/test.Echo/Unary", "hi"], capture_output=True, timeout=30)
+            self.assertIn(expected, done.stdout.decode(), how)
+            done = subprocess.run([*call, "/test.Echo/Unary", "hi", "reject"], capture_output=True, timeout=30)
+            self.assertIn("handshake failed: x509: certificate signed by unknown authority", done.stdout.decode())
+            if how != "reject":
+                done = subprocess.run([*call, "/test.Echo/Fail", "hi", "anonymous"], capture_output=True, timeout=30)
+                self.assertIn("PermissionDenied: n\u00f6", done.stdout.decode())
+            server.terminate()
+            server.communicate()
+
+
 class Openssl(unittest.TestCase):
     def s_client(self, server, *arguments):
         done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", *arguments],
