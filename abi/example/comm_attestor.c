@@ -12,27 +12,27 @@
 
 /* One configured attestor. Nothing is global: two instances may live side by side. */
 struct limpet_instance {
-  const limpet_host *host;
+  const limpet_host* host;
 };
 
-static limpet_code create(const limpet_host *host, limpet_instance **out) {
+static limpet_code create(const limpet_host* host, limpet_instance** out) {
   *out = calloc(1, sizeof(limpet_instance));
   if (*out == NULL) return LIMPET_RESOURCE_EXHAUSTED;
   (*out)->host = host;
   return LIMPET_OK;
 }
 
-static void destroy(limpet_instance *self) { free(self); }
+static void destroy(limpet_instance* self) { free(self); }
 
 /* No keys of its own; a plugin with some parses config->json here and answers LIMPET_INVALID_ARGUMENT for what it does
  * not know. With config->dry_run set it checks and keeps what it has. */
-static void configure(limpet_instance *self, limpet_op *op, const limpet_config *config, limpet_done done) {
+static void configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
   (void)self;
   (void)config;
   done(op, NULL);
 }
 
-static void refuse(limpet_op *op, limpet_code code, const char *message, limpet_selectors_done done) {
+static void refuse(limpet_op* op, limpet_code code, const char* message, limpet_selectors_done done) {
   limpet_status status = {sizeof status, code, {message, strlen(message)}, 0, 0};
   limpet_str_list none = {NULL, 0};
   done(op, &status, none);
@@ -44,11 +44,11 @@ static int has_exited(int32_t pidfd) {
   return pidfd >= 0 && poll(&p, 1, 0) != 0;
 }
 
-static void attest(limpet_instance *self, limpet_op *op, const limpet_workload *w, limpet_selectors_done done) {
+static void attest(limpet_instance* self, limpet_op* op, const limpet_workload* w, limpet_selectors_done done) {
   char path[64], selector[64] = "name:";
   limpet_str item;
   limpet_str_list list = {&item, 1}, none = {NULL, 0};
-  FILE *file;
+  FILE* file;
   (void)self;
   if (w->reference_type.len > 0) { /* not named by a pid: not our kind, and that is no error */
     done(op, NULL, none);
@@ -74,11 +74,11 @@ static void attest(limpet_instance *self, limpet_op *op, const limpet_workload *
 static const limpet_workload_attestor table = {sizeof table, 0, attest};
 static const limpet_component component = {
     sizeof component, 0, LIMPET_WORKLOAD_ATTESTOR, "comm", create, destroy, configure, NULL, &table};
-static const limpet_component *const components[] = {&component, NULL};
-static const limpet_plugin plugin = {
-    sizeof plugin, LIMPET_ABI_MAJOR, 0, 0, "org.example.comm", "1.0.0", "Apache-2.0", components};
+static const limpet_component* const components[] = {&component, NULL};
+static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.comm",
+                                     "1.0.0",       "Apache-2.0",     components};
 
-const limpet_plugin *limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
+const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
   (void)host_minor;
   return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
 }

@@ -49,8 +49,12 @@ Catalog::~Catalog() {
   if (configuring_ != nullptr) configuring_->close();
 }
 
-void Catalog::start(const std::vector<PluginConfig>& plugins, Done<void> done) { begin(plugins, false, std::move(done)); }
-void Catalog::validate(const std::vector<PluginConfig>& plugins, Done<void> done) { begin(plugins, true, std::move(done)); }
+void Catalog::start(const std::vector<PluginConfig>& plugins, Done<void> done) {
+  begin(plugins, false, std::move(done));
+}
+void Catalog::validate(const std::vector<PluginConfig>& plugins, Done<void> done) {
+  begin(plugins, true, std::move(done));
+}
 
 void Catalog::begin(const std::vector<PluginConfig>& plugins, bool dry_run, Done<void> done) {
   dry_run_ = dry_run;
@@ -80,7 +84,8 @@ Result<void> Catalog::find(const PluginConfig& config) {
   if (kind == nullptr) {
     const PluginRole other = options_.role == PluginRole::server ? PluginRole::agent : PluginRole::server;
     if (config.role.empty() && find_kind(config.type, other) != nullptr) return {};
-    return fail(Code::invalid_argument, where(config) + ": the " + std::string(role_name(options_.role)) + " has no plugins of this type");
+    return fail(Code::invalid_argument,
+                where(config) + ": the " + std::string(role_name(options_.role)) + " has no plugins of this type");
   }
   const bool server_half = kind->interface_id == LIMPET_NODE_ATTESTOR_SERVER;
   if (server_half && config.path.empty() && options_.provided.contains(config.name)) return {};
@@ -98,8 +103,9 @@ Result<void> Catalog::find(const PluginConfig& config) {
     other_half = other_half || find_component(*plugin, kind->other_half, config.name) != nullptr;
   }
   if (other_half && config.role.empty()) return {};  // a table without a role means the roles that the plugin serves
-  return fail(Code::not_found, where(config) + ": no such plugin " +
-                                   (config.path.empty() ? "is built in; give path and sha256 of a shared object" : "in " + config.path));
+  return fail(Code::not_found,
+              where(config) + ": no such plugin " +
+                  (config.path.empty() ? "is built in; give path and sha256 of a shared object" : "in " + config.path));
 }
 
 Result<void> Catalog::check_counts() const {
@@ -108,7 +114,8 @@ Result<void> Catalog::check_counts() const {
   };
   const std::string role(role_name(options_.role));
   if (count(LIMPET_KEY_MANAGER) != 1) {
-    return fail(Code::invalid_argument, "the " + role + " needs exactly one [[plugin]] with type = \"KeyManager\", found " +
+    return fail(Code::invalid_argument, "the " + role +
+                                            " needs exactly one [[plugin]] with type = \"KeyManager\", found " +
                                             std::to_string(count(LIMPET_KEY_MANAGER)));
   }
   if (options_.role == PluginRole::agent && count(LIMPET_NODE_ATTESTOR_AGENT) != 1) {
@@ -144,10 +151,14 @@ void Catalog::on_configured(Result<void> result) {
 }
 
 void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> instance) {
-  if (interface_id == LIMPET_KEY_MANAGER) key_manager_ = make_key_manager(std::move(instance));
-  else if (interface_id == LIMPET_NODE_ATTESTOR_AGENT) agent_ = make_node_attestor_agent(std::move(instance));
-  else if (interface_id == LIMPET_NODE_ATTESTOR_SERVER) servers_.push_back(make_node_attestor_server(std::move(instance)));
-  else workload_.push_back(make_workload_attestor(std::move(instance)));
+  if (interface_id == LIMPET_KEY_MANAGER)
+    key_manager_ = make_key_manager(std::move(instance));
+  else if (interface_id == LIMPET_NODE_ATTESTOR_AGENT)
+    agent_ = make_node_attestor_agent(std::move(instance));
+  else if (interface_id == LIMPET_NODE_ATTESTOR_SERVER)
+    servers_.push_back(make_node_attestor_server(std::move(instance)));
+  else
+    workload_.push_back(make_workload_attestor(std::move(instance)));
 }
 
 void Catalog::end(Result<void> result) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The plugins of one role: finds them (built in or by path), checks and configures them, and hands out their facades. It
-// knows no plugin by name. Owned by main, one per role; it outlives everything that uses a facade, the loop outlives it.
-// Loop thread only. Start-up order: construct, start(), then use.
+// The plugins of one role: finds them (built in or by path), checks and configures them, and hands out their facades.
+// It knows no plugin by name. Owned by main, one per role; it outlives everything that uses a facade, the loop outlives
+// it. Loop thread only. Start-up order: construct, start(), then use.
 
 #include <memory>
 #include <set>
@@ -24,7 +24,8 @@ class Catalog {
  public:
   struct Options {
     PluginRole role = PluginRole::agent;
-    // Server-side node attestation types that the core itself provides; such [[plugin]] tables are accepted and skipped.
+    // Server-side node attestation types that the core itself provides; such [[plugin]] tables are accepted and
+    // skipped.
     std::set<std::string> provided = {};
   };
   Catalog(const PluginContext& context, Options options, std::span<const StaticPlugin> built_in);
@@ -32,8 +33,8 @@ class Catalog {
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
-  // Loads and configures every enabled plugin of the role, one after the other; the first failure ends it. A server needs
-  // one KeyManager; an agent one KeyManager and one NodeAttestor. Errors name the plugin's table and its line.
+  // Loads and configures every enabled plugin of the role, one after the other; the first failure ends it. A server
+  // needs one KeyManager; an agent one KeyManager and one NodeAttestor. Errors name the plugin's table and its line.
   void start(const std::vector<PluginConfig>& plugins, Done<void> done);
   // The same as a dry run: plugins only check their configuration. Nothing can be used afterwards.
   void validate(const std::vector<PluginConfig>& plugins, Done<void> done);

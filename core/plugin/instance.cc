@@ -32,13 +32,16 @@ Result<std::shared_ptr<Instance>> Instance::create(const PluginContext& context,
   const limpet_code code = component.create(&made->host_, &made->raw_);
   if (code == LIMPET_OK && made->raw_ != nullptr) return made;
   made->raw_ = nullptr;
-  return fail(code > 0 && code <= 16 ? static_cast<Code>(code) : Code::internal, made->label_ + ": the plugin could not create an instance");
+  return fail(code > 0 && code <= 16 ? static_cast<Code>(code) : Code::internal,
+              made->label_ + ": the plugin could not create an instance");
 }
 
 void Instance::configure(const std::string& json, bool dry_run, Done<void> done) {
   run<void>(
       [this, json, dry_run](limpet_instance* self, limpet_op* op) {
-        const limpet_config config = {sizeof(limpet_config), dry_run ? 1u : 0u, {trust_domain_.data(), trust_domain_.size()},
+        const limpet_config config = {sizeof(limpet_config),
+                                      dry_run ? 1u : 0u,
+                                      {trust_domain_.data(), trust_domain_.size()},
                                       {json.data(), json.size()}};
         component_.configure(self, op, &config, [](limpet_op* o, const limpet_status* err) {
           answer_op<void>(o, err, [] { return Result<void>(); });
@@ -53,7 +56,8 @@ void Instance::configure(const std::string& json, bool dry_run, Done<void> done)
 Result<void> Instance::admit(std::unique_ptr<limpet_op>& op) {
   if (loop_ == nullptr || stopping_) return fail(Code::unavailable, label_ + ": the plugin is being stopped");
   if (jobs_.size() >= limits::kPluginQueue) {
-    return fail(Code::resource_exhausted, label_ + ": " + std::to_string(jobs_.size()) + " calls are waiting for the plugin");
+    return fail(Code::resource_exhausted,
+                label_ + ": " + std::to_string(jobs_.size()) + " calls are waiting for the plugin");
   }
   limpet_op* raw = op.get();
   raw->owner = this;
@@ -192,8 +196,9 @@ void Instance::op_late(limpet_op& op) {
     }
   }
   const auto keep = self_.lock();
-  const Error late{Code::deadline_exceeded, label_ + (never_started ? ": the plugin was busy until the deadline"
-                                                                     : ": the plugin did not answer before the deadline")};
+  const Error late{Code::deadline_exceeded,
+                   label_ + (never_started ? ": the plugin was busy until the deadline"
+                                           : ": the plugin did not answer before the deadline")};
   if (never_started) {
     finish_session(never_started->session);
     never_started->timer.reset();

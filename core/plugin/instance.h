@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One live instance of a plugin's component: the host struct it was given, its calls in flight, its queue and, when it
-// declared itself BLOCKING, its thread. A facade owns it and closes it; sessions and blocking signers keep it too (hence
-// shared_ptr) but find it closed. Loop thread, except where [any] is said.
+// declared itself BLOCKING, its thread. A facade owns it and closes it; sessions and blocking signers keep it too
+// (hence shared_ptr) but find it closed. Loop thread, except where [any] is said.
 //
-// How a call runs: plain: at once, on the loop. SERIAL: on the loop, one at a time. BLOCKING: on the instance's own thread,
-// one at a time, so a worker may wait for it even while the loop is busy. The answer always reaches its waiter through
-// the loop (a worker's through a condition variable). A late answer: the waiter gets DEADLINE_EXCEEDED, the plugin a cancel,
-// and the op lives until its `done` comes.
+// How a call runs: plain: at once, on the loop. SERIAL: on the loop, one at a time. BLOCKING: on the instance's own
+// thread, one at a time, so a worker may wait for it even while the loop is busy. The answer always reaches its waiter
+// through the loop (a worker's through a condition variable). A late answer: the waiter gets DEADLINE_EXCEEDED, the
+// plugin a cancel, and the op lives until its `done` comes.
 
 #include <limpet_plugin.h>
 
@@ -34,7 +34,8 @@ struct PluginContext {
   std::string trust_domain;
 };
 
-// One attestation attempt in a plugin. Opened by its first call, closed when its owner is gone and no call is in flight.
+// One attestation attempt in a plugin. Opened by its first call, closed when its owner is gone and no call is in
+// flight.
 struct Session {
   limpet_session* raw = nullptr;
   void (*close)(limpet_session*) = nullptr;
@@ -74,15 +75,15 @@ class Instance {
   Session* add_session(void (*close_session)(limpet_session*));
   void drop_session(Session* session);
 
-  // Cancels what is in flight, waits a bounded time for it, closes sessions, destroys the plugin's instance. A plugin that
-  // does not let go in time is abandoned: it keeps its memory, its answers go nowhere.
+  // Cancels what is in flight, waits a bounded time for it, closes sessions, destroys the plugin's instance. A plugin
+  // that does not let go in time is abandoned: it keeps its memory, its answers go nowhere.
   void close();
 
  private:
   friend struct ::limpet_op;
   struct Job {
-    limpet_op* op = nullptr;                 // a call, or
-    std::unique_ptr<Session> session = {};   // a session to close
+    limpet_op* op = nullptr;                // a call, or
+    std::unique_ptr<Session> session = {};  // a session to close
   };
   struct HostTimer;
 
@@ -92,10 +93,10 @@ class Instance {
   void start_from_worker(std::unique_ptr<limpet_op> op, int64_t ms);
   Result<void> admit(std::unique_ptr<limpet_op>& op);  // under mutex_
   void fail_later(std::unique_ptr<limpet_op> op, Error error);
-  void call_now(limpet_op& op);                        // loop thread, op is running
-  void pump();                                         // SERIAL: the next call
+  void call_now(limpet_op& op);  // loop thread, op is running
+  void pump();                   // SERIAL: the next call
   void thread_main();
-  void op_answered(limpet_op* op);                     // [any]
+  void op_answered(limpet_op* op);  // [any]
   void op_late(limpet_op& op);
   void complete(limpet_op* op);
   void finish_session(Session* session);
@@ -104,7 +105,8 @@ class Instance {
   [[noreturn]] void misuse(std::string_view what);
 
   static const void* host_service(const limpet_host* host, const char* id);
-  static void host_log(const limpet_host* host, int32_t level, limpet_str message, const limpet_field* fields, size_t count);
+  static void host_log(const limpet_host* host, int32_t level, limpet_str message, const limpet_field* fields,
+                       size_t count);
   static void host_post(const limpet_host* host, void (*fn)(void*), void* arg);
   static int64_t host_time_left(const limpet_host* host, const limpet_op* op);
   static uint32_t timer_start(const limpet_host* host, uint32_t ms, void (*fn)(void*), void* arg);
@@ -118,20 +120,20 @@ class Instance {
   Loop& timers_loop_;
   limpet_host host_ = {};
   limpet_instance* raw_ = nullptr;
-  std::weak_ptr<Instance> self_;        // posted tasks find out whether we are still there
-  std::shared_ptr<Instance> abandoned_; // ourselves, when the plugin did not let go: never freed, on purpose
+  std::weak_ptr<Instance> self_;         // posted tasks find out whether we are still there
+  std::shared_ptr<Instance> abandoned_;  // ourselves, when the plugin did not let go: never freed, on purpose
 
-  std::mutex mutex_;                    // guards down to running_
-  Loop* loop_;                          // nullptr once closed
+  std::mutex mutex_;  // guards down to running_
+  Loop* loop_;        // nullptr once closed
   std::unordered_map<limpet_op*, std::unique_ptr<limpet_op>> live_;
   std::deque<Job> jobs_;
   bool stopping_ = false;
-  size_t running_ = 0;                  // calls the plugin has not answered
-  std::condition_variable wake_;        // the thread: a job, or the end
-  std::condition_variable idle_;        // close(): running_ is zero
+  size_t running_ = 0;            // calls the plugin has not answered
+  std::condition_variable wake_;  // the thread: a job, or the end
+  std::condition_variable idle_;  // close(): running_ is zero
 
   std::thread thread_;
-  bool open_ = true;                    // close() was not called
+  bool open_ = true;  // close() was not called
   bool serial_busy_ = false;
   std::deque<std::unique_ptr<limpet_op>> spent_;  // answered ops, kept to recognise a second answer
   std::list<std::unique_ptr<Session>> sessions_;

@@ -73,6 +73,8 @@ uint32_t Instance::timer_start(const limpet_host* host, uint32_t ms, void (*fn)(
   return self->last_timer_;
 }
 
-void Instance::timer_stop(const limpet_host* host, uint32_t id) { static_cast<Instance*>(host->ctx)->timers_.erase(id); }
+void Instance::timer_stop(const limpet_host* host, uint32_t id) {
+  static_cast<Instance*>(host->ctx)->timers_.erase(id);
+}
 
 }  // namespace limpet

@@ -14,7 +14,8 @@ struct Signed {
 };
 
 Result<ManagedKey> take_key(const std::string& label, const limpet_public_key* key) {
-  if (key == nullptr || !LIMPET_HAS(key, limpet_public_key, fingerprint)) return bad_answer(label, "no public key, or a short struct");
+  if (key == nullptr || !LIMPET_HAS(key, limpet_public_key, fingerprint))
+    return bad_answer(label, "no public key, or a short struct");
   if (key->type < 1 || key->type > 4) return bad_answer(label, "a key of unknown type " + std::to_string(key->type));
   ManagedKey out;
   out.type = static_cast<KeyType>(key->type);
@@ -33,7 +34,8 @@ void on_key(limpet_op* op, const limpet_status* err, const limpet_public_key* ke
 void on_keys(limpet_op* op, const limpet_status* err, const limpet_public_key* const* keys, size_t count) {
   answer_op<std::vector<ManagedKey>>(op, err, [&]() -> Result<std::vector<ManagedKey>> {
     const std::string& label = op->owner->label();
-    if (count > limits::kPluginItems || (count > 0 && keys == nullptr)) return bad_answer(label, "a list of more than 4,096 keys or without an address");
+    if (count > limits::kPluginItems || (count > 0 && keys == nullptr))
+      return bad_answer(label, "a list of more than 4,096 keys or without an address");
     std::vector<ManagedKey> out;
     for (size_t i = 0; i < count; ++i) {
       TRY_ASSIGN(ManagedKey key, take_key(label, keys[i]));
@@ -58,17 +60,21 @@ void on_removed(limpet_op* op, const limpet_status* err) {
 }
 
 PluginCall sign_call(const Instance& instance, const std::string& key_id, HashAlg alg, Bytes digest) {
-  return [table = instance.table<limpet_key_manager>(), key_id, alg, data = std::move(digest)](limpet_instance* self, limpet_op* op) {
-    const limpet_sign_request request = {sizeof(limpet_sign_request), static_cast<uint32_t>(alg), lend(key_id), lend(data), -1, 0, {}};
+  return [table = instance.table<limpet_key_manager>(), key_id, alg, data = std::move(digest)](limpet_instance* self,
+                                                                                               limpet_op* op) {
+    const limpet_sign_request request = {
+        sizeof(limpet_sign_request), static_cast<uint32_t>(alg), lend(key_id), lend(data), -1, 0, {}};
     table->sign(self, op, &request, &on_signature);
   };
 }
 
 // The signature, unless another key stands behind the id by now.
-Result<Bytes> check_signed(const std::string& label, const std::string& id, const std::string& fingerprint, Result<Signed> made) {
+Result<Bytes> check_signed(const std::string& label, const std::string& id, const std::string& fingerprint,
+                           Result<Signed> made) {
   if (!made) return fail(std::move(made).error());
   if (made->fingerprint != fingerprint) {
-    return fail(Code::failed_precondition, label + ": key " + id + " was replaced since it was read; read the keys again");
+    return fail(Code::failed_precondition,
+                label + ": key " + id + " was replaced since it was read; read the keys again");
   }
   return std::move(made->signature);
 }
@@ -78,8 +84,9 @@ class WorkerSigner final : public BlockingSigner {
   WorkerSigner(std::shared_ptr<Instance> instance, const ManagedKey& key)
       : instance_(std::move(instance)), id_(key.id), fingerprint_(key.fingerprint) {}
   Result<Bytes> sign(HashAlg alg, BytesView digest) const override {
-    return check_signed(instance_->label(), id_, fingerprint_,
-                        instance_->run_and_wait<Signed>(sign_call(*instance_, id_, alg, to_bytes(digest)), limits::kKeySignMs));
+    return check_signed(
+        instance_->label(), id_, fingerprint_,
+        instance_->run_and_wait<Signed>(sign_call(*instance_, id_, alg, to_bytes(digest)), limits::kKeySignMs));
   }
 
  private:
@@ -123,13 +130,14 @@ class Facade final : public KeyManager {
 
   void list(Done<std::vector<ManagedKey>> done) override {
     instance_->run<std::vector<ManagedKey>>(
-        [table = table_](limpet_instance* self, limpet_op* op) { table->list(self, op, &on_keys); }, limits::kKeyGenerateMs,
-        std::move(done));
+        [table = table_](limpet_instance* self, limpet_op* op) { table->list(self, op, &on_keys); },
+        limits::kKeyGenerateMs, std::move(done));
   }
 
   void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) override {
-    instance_->start(std::make_unique<SignOp>(sign_call(*instance_, key.id, alg, std::move(digest)), key, std::move(done)),
-                     limits::kKeySignMs);
+    instance_->start(
+        std::make_unique<SignOp>(sign_call(*instance_, key.id, alg, std::move(digest)), key, std::move(done)),
+        limits::kKeySignMs);
   }
 
   void remove(const std::string& id, Done<void> done) override {
@@ -138,7 +146,8 @@ class Facade final : public KeyManager {
           if (LIMPET_HAS(table, limpet_key_manager, remove) && table->remove != nullptr) {
             return table->remove(self, op, lend(id), &on_removed);
           }
-          const limpet_status status = {sizeof(limpet_status), LIMPET_UNIMPLEMENTED, lend("the plugin cannot remove keys"), 0, 0};
+          const limpet_status status = {sizeof(limpet_status), LIMPET_UNIMPLEMENTED,
+                                        lend("the plugin cannot remove keys"), 0, 0};
           on_removed(op, &status);
         },
         limits::kKeySignMs, std::move(done));
@@ -158,7 +167,9 @@ class ManagedSigner final : public Signer {
   ManagedSigner(KeyManager& manager, ManagedKey key) : manager_(manager), key_(std::move(key)) {}
   [[nodiscard]] KeyType type() const override { return key_.type; }
   [[nodiscard]] const PublicKey& public_key() const override { return key_.key; }
-  void sign(HashAlg alg, Bytes digest, Done<Bytes> done) override { manager_.sign(key_, alg, std::move(digest), std::move(done)); }
+  void sign(HashAlg alg, Bytes digest, Done<Bytes> done) override {
+    manager_.sign(key_, alg, std::move(digest), std::move(done));
+  }
 
  private:
   KeyManager& manager_;

@@ -19,14 +19,16 @@
 namespace limpet {
 namespace {
 
-constexpr size_t kMaxComponents = 64;   // a descriptor without its terminating NULL must not send us through memory
+constexpr size_t kMaxComponents = 64;  // a descriptor without its terminating NULL must not send us through memory
 constexpr size_t kMaxNameBytes = 64;
 
 std::unexpected<Error> refuse(std::string_view what, std::string_view why) {
   return fail(Code::failed_precondition, "plugin " + std::string(what) + " refused: " + std::string(why));
 }
 
-bool short_text(const char* text, size_t limit) { return text != nullptr && text[0] != 0 && strnlen(text, limit + 1) <= limit; }
+bool short_text(const char* text, size_t limit) {
+  return text != nullptr && text[0] != 0 && strnlen(text, limit + 1) <= limit;
+}
 
 // Names become selector types and path segments: lower case, digits, '-' and '_' only.
 bool well_formed_name(const char* name) {
@@ -98,7 +100,8 @@ Result<size_t> check_file(int fd, std::string_view path) {
   struct stat st = {};
   if (::fstat(fd, &st) != 0) return refuse(path, std::string("cannot be examined: ") + std::strerror(errno));
   if (!S_ISREG(st.st_mode)) return refuse(path, "it is not a regular file");
-  if ((st.st_mode & S_IWOTH) != 0) return refuse(path, "every user may write it; run chmod o-w on it and check its content");
+  if ((st.st_mode & S_IWOTH) != 0)
+    return refuse(path, "every user may write it; run chmod o-w on it and check its content");
   const auto size = static_cast<size_t>(st.st_size);
   if (size == 0) return refuse(path, "the file is empty");
   if (size > limits::kPluginFileBytes) return refuse(path, "the file is larger than 64 MiB");
@@ -110,7 +113,8 @@ Result<size_t> check_file(int fd, std::string_view path) {
 Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what) {
   const limpet_plugin* p = entry(LIMPET_ABI_MAJOR, LIMPET_ABI_MINOR);
   const std::string ours = numbers(LIMPET_ABI_MAJOR, LIMPET_ABI_MINOR);
-  if (p == nullptr) return refuse(what, "it says it cannot live with plugin ABI " + ours + "; use a build of it for this limpet");
+  if (p == nullptr)
+    return refuse(what, "it says it cannot live with plugin ABI " + ours + "; use a build of it for this limpet");
   if (!LIMPET_HAS(p, limpet_plugin, components)) return refuse(what, "its descriptor struct is too short");
   if (p->abi_major != LIMPET_ABI_MAJOR || p->abi_minor > LIMPET_ABI_MINOR) {
     return refuse(what, "it needs plugin ABI " + numbers(p->abi_major, p->abi_minor) + ", this limpet has " + ours);
@@ -135,8 +139,9 @@ Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::stri
     return refuse(path, "its SHA-256 is " + digest + " but the configuration expects " +
                             (sha256.empty() ? "none; set sha256" : std::string(sha256)));
   }
-  // The checked descriptor is mapped, not the path: the name could point elsewhere by now. The descriptor stays open for
-  // the life of the process because the dynamic linker knows objects by name, and a reused number would find this one.
+  // The checked descriptor is mapped, not the path: the name could point elsewhere by now. The descriptor stays open
+  // for the life of the process because the dynamic linker knows objects by name, and a reused number would find this
+  // one.
   const std::string name = "/proc/self/fd/" + std::to_string(file.fd);
   void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) return refuse(path, std::string("the dynamic linker says: ") + ::dlerror());
@@ -146,7 +151,8 @@ Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::stri
   return open_plugin(reinterpret_cast<PluginMain>(entry), path);
 }
 
-const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id, std::string_view name) {
+const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id,
+                                       std::string_view name) {
   for (size_t i = 0; plugin.components[i] != nullptr; ++i) {
     const limpet_component* c = plugin.components[i];
     if (interface_id == c->interface_id && (name.empty() || name == c->name)) return c;

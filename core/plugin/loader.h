@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Finds plugins and refuses the ones that cannot be trusted or understood. A built-in plugin and a shared object go through
-// the same checks. What was loaded is never unloaded: thread-local destructors make dlclose unsafe. Start-up only; any
-// thread. Errors are FAILED_PRECONDITION (the plugin is not fit) or NOT_FOUND, and name the plugin and the next step.
+// Finds plugins and refuses the ones that cannot be trusted or understood. A built-in plugin and a shared object go
+// through the same checks. What was loaded is never unloaded: thread-local destructors make dlclose unsafe. Start-up
+// only; any thread. Errors are FAILED_PRECONDITION (the plugin is not fit) or NOT_FOUND, and name the plugin and the
+// next step.
 
 #include <cstdint>
 #include <span>
@@ -31,6 +32,7 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
 // Opens the file once, checks type, permissions and SHA-256 (lower-case hex), and only then maps that very file.
 Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256);
 // The component of that interface and name; nullptr when the plugin has none. Empty name: any.
-const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id, std::string_view name);
+const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id,
+                                       std::string_view name);
 
 }  // namespace limpet

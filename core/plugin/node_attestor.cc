@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both halves of node attestation. A session is opened by its first call, because only there, on a BLOCKING plugin's own
-// thread, may the plugin take its time.
+// Both halves of node attestation. A session is opened by its first call, because only there, on a BLOCKING plugin's
+// own thread, may the plugin take its time.
 #include "plugin/node_attestor.h"
 
 #include "plugin/borrow.h"
@@ -13,14 +13,16 @@ void on_bytes(limpet_op* op, const limpet_status* err, limpet_bytes bytes) {
 }
 
 void refuse_open(limpet_op* op, limpet_bytes_done done) {
-  const limpet_status status = {sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED, lend("the plugin could not open a session"), 0, 0};
+  const limpet_status status = {sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
+                                lend("the plugin could not open a session"), 0, 0};
   done(op, &status, {});
 }
 
 class AgentSession final : public NodeAttestorAgentSession {
  public:
   explicit AgentSession(std::shared_ptr<Instance> instance)
-      : instance_(std::move(instance)), table_(instance_->table<limpet_node_attestor_agent>()),
+      : instance_(std::move(instance)),
+        table_(instance_->table<limpet_node_attestor_agent>()),
         session_(instance_->add_session(table_->close)) {}
   ~AgentSession() override { instance_->drop_session(session_); }
 
@@ -63,7 +65,8 @@ class Agent final : public NodeAttestorAgent {
 // ---- server half ----
 
 Result<AttestStep> take_step(const std::string& label, const limpet_attest_step* step) {
-  if (step == nullptr || !LIMPET_HAS(step, limpet_attest_step, can_reattest)) return bad_answer(label, "no step, or a short one");
+  if (step == nullptr || !LIMPET_HAS(step, limpet_attest_step, can_reattest))
+    return bad_answer(label, "no step, or a short one");
   AttestStep out;
   out.attested = step->attested != 0;
   if (!out.attested) {
@@ -71,7 +74,8 @@ Result<AttestStep> take_step(const std::string& label, const limpet_attest_step*
     return out;
   }
   TRY_ASSIGN(out.agent_path, take(label, step->agent_path));
-  if (out.agent_path.empty() || out.agent_path[0] != '/') return bad_answer(label, "an agent path that does not start with '/'");
+  if (out.agent_path.empty() || out.agent_path[0] != '/')
+    return bad_answer(label, "an agent path that does not start with '/'");
   TRY_ASSIGN(out.selectors, take(label, step->selectors));
   out.can_reattest = step->can_reattest != 0;
   return out;
@@ -84,8 +88,10 @@ void on_step(limpet_op* op, const limpet_status* err, const limpet_attest_step* 
 class ServerSession final : public NodeAttestorServerSession {
  public:
   ServerSession(std::shared_ptr<Instance> instance, std::string peer_ip)
-      : instance_(std::move(instance)), peer_ip_(std::move(peer_ip)),
-        table_(instance_->table<limpet_node_attestor_server>()), session_(instance_->add_session(table_->close)) {}
+      : instance_(std::move(instance)),
+        peer_ip_(std::move(peer_ip)),
+        table_(instance_->table<limpet_node_attestor_server>()),
+        session_(instance_->add_session(table_->close)) {}
   ~ServerSession() override { instance_->drop_session(session_); }
 
   void step(Bytes from_agent, Done<AttestStep> done) override {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The facades over the node attestor tables. Owned by the Catalog; the sessions they open must not outlive the loop. Loop
-// thread only. Errors carry the prefix "nodeattestor(<name>): ".
+// The facades over the node attestor tables. Owned by the Catalog; the sessions they open must not outlive the loop.
+// Loop thread only. Errors carry the prefix "nodeattestor(<name>): ".
 
 #include <memory>
 

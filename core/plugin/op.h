@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One request in flight inside a plugin: what stands behind the ABI's opaque limpet_op. Owned by its Instance from start
-// to the loop's processing of the answer, and a little longer so that a second `done` is recognised. The plugin holds a
-// bare pointer. Made, delivered and destroyed on the loop thread (SyncOp: made on a worker); answered on any thread.
+// One request in flight inside a plugin: what stands behind the ABI's opaque limpet_op. Owned by its Instance from
+// start to the loop's processing of the answer, and a little longer so that a second `done` is recognised. The plugin
+// holds a bare pointer. Made, delivered and destroyed on the loop thread (SyncOp: made on a worker); answered on any
+// thread.
 
 #include <limpet_plugin.h>
 
@@ -33,7 +34,8 @@ using PluginCall = std::move_only_function<void(limpet_instance*, limpet_op*)>;
 struct limpet_op {
   enum class State { waiting, running, finished };
 
-  limpet_op(const void* result_kind, limpet::PluginCall plugin_call) : kind(result_kind), call(std::move(plugin_call)) {}
+  limpet_op(const void* result_kind, limpet::PluginCall plugin_call)
+      : kind(result_kind), call(std::move(plugin_call)) {}
   limpet_op(const limpet_op&) = delete;
   limpet_op& operator=(const limpet_op&) = delete;
   virtual ~limpet_op() = default;

@@ -37,8 +37,10 @@ class Facade final : public WorkloadAttestor {
     const bool keep_fd = instance_->deferred() && workload.pidfd >= 0;
     instance_->run<Selectors>(
         [table = instance_->table<limpet_workload_attestor>(), who = workload, keep_fd,
-         own = OwnedFd(keep_fd ? ::fcntl(workload.pidfd, F_DUPFD_CLOEXEC, 0) : -1)](limpet_instance* self, limpet_op* op) {
-          const limpet_workload w = {sizeof(limpet_workload), who.pid, keep_fd ? own.fd : who.pidfd, who.uid, who.gid, 0, {}, {}};
+         own = OwnedFd(keep_fd ? ::fcntl(workload.pidfd, F_DUPFD_CLOEXEC, 0) : -1)](limpet_instance* self,
+                                                                                    limpet_op* op) {
+          const limpet_workload w = {
+              sizeof(limpet_workload), who.pid, keep_fd ? own.fd : who.pidfd, who.uid, who.gid, 0, {}, {}};
           table->attest(self, op, &w, &on_selectors);
         },
         limits::kWorkloadAttestMs, std::move(done));

@@ -54,8 +54,9 @@ void* secret_realloc(void* ctx, void* given, size_t old_size, size_t size) {
 constexpr yyjson_alc kSecretMemory = {secret_malloc, secret_realloc, secret_free, nullptr};
 
 std::unexpected<Error> damaged(const std::string& path, std::string_view why) {
-  return fail(Code::failed_precondition, "key file " + path + " is damaged (" + std::string(why) +
-                                             "); it was left untouched: restore it from a backup, or move it away to start with new keys");
+  return fail(Code::failed_precondition,
+              "key file " + path + " is damaged (" + std::string(why) +
+                  "); it was left untouched: restore it from a backup, or move it away to start with new keys");
 }
 
 std::string directory_of(const std::string& path) {
@@ -107,7 +108,8 @@ Result<kit::KeyTable> parse(const SecretBytes& text, const std::string& path) {
   Result<void> result;
   if (doc == nullptr) result = damaged(path, std::string("not JSON: ") + why.msg);
   // Go writes an empty map as null.
-  else if (keys == nullptr || (!yyjson_is_obj(keys) && !yyjson_is_null(keys))) result = damaged(path, "it has no object \"keys\"");
+  else if (keys == nullptr || (!yyjson_is_obj(keys) && !yyjson_is_null(keys)))
+    result = damaged(path, "it has no object \"keys\"");
   size_t at = 0;
   size_t count = 0;
   yyjson_val* id = nullptr;
@@ -172,9 +174,11 @@ Result<void> KeyFile::lock() {
   }
   const std::string name = path_ + ".lock";
   lock_fd_ = ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (lock_fd_ < 0) return fail(Code::failed_precondition, "key directory " + directory + " is not usable: " + name + ": " + reason());
+  if (lock_fd_ < 0)
+    return fail(Code::failed_precondition, "key directory " + directory + " is not usable: " + name + ": " + reason());
   if (::flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return {};
-  return fail(Code::failed_precondition, "key file " + path_ + " is in use by another key manager; give each its own file");
+  return fail(Code::failed_precondition,
+              "key file " + path_ + " is in use by another key manager; give each its own file");
 }
 
 Result<kit::KeyTable> KeyFile::load() const {

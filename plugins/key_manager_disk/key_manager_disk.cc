@@ -33,7 +33,8 @@ Result<std::string> read_path(std::string_view json) {
   const std::string directory = reader.text("directory");
   TRY(reader.finish());
   if (keys_path.empty() == directory.empty()) {
-    return fail(Code::invalid_argument, "set either keys_path, the file to keep keys in, or directory, where the file is keys.json");
+    return fail(Code::invalid_argument,
+                "set either keys_path, the file to keep keys in, or directory, where the file is keys.json");
   }
   return keys_path.empty() ? directory + "/keys.json" : keys_path;
 }
@@ -96,11 +97,18 @@ void remove_key(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done
 }
 
 constexpr limpet_key_manager kTable = {sizeof(limpet_key_manager), 0, generate, list, sign, remove_key};
-constexpr limpet_component kComponent = {
-    sizeof(limpet_component), LIMPET_BLOCKING, LIMPET_KEY_MANAGER, "disk", create, destroy, configure, nullptr, &kTable};
+constexpr limpet_component kComponent = {sizeof(limpet_component),
+                                         LIMPET_BLOCKING,
+                                         LIMPET_KEY_MANAGER,
+                                         "disk",
+                                         create,
+                                         destroy,
+                                         configure,
+                                         nullptr,
+                                         &kTable};
 constexpr const limpet_component* kComponents[] = {&kComponent, nullptr};
-constexpr limpet_plugin kPlugin = {
-    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "dev.limpet.keymanager.disk", LIMPET_VERSION, "Apache-2.0", kComponents};
+constexpr limpet_plugin kPlugin = {sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0,          0, "dev.limpet.keymanager.disk",
+                                   LIMPET_VERSION,        "Apache-2.0",     kComponents};
 
 }  // namespace
 

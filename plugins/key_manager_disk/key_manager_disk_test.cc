@@ -41,17 +41,20 @@ class DiskKeys : public ShippedPlugin {
     return got ? std::move(*got) : Keys();
   }
   Result<Bytes> sign(const ManagedKey& key) {
-    return wait<Bytes>([&](Done<Bytes> done) { keys->sign(key, HashAlg::sha256, sha256(as_bytes("data")), std::move(done)); });
+    return wait<Bytes>(
+        [&](Done<Bytes> done) { keys->sign(key, HashAlg::sha256, sha256(as_bytes("data")), std::move(done)); });
   }
   std::unique_ptr<KeyManager> keys;
 };
 
 TEST_P(DiskKeys, RefusesAConfigurationWithoutOnePlace) {
   const std::string either =
-      "InvalidArgument: keymanager(disk): set either keys_path, the file to keep keys in, or directory, where the file is keys.json";
+      "InvalidArgument: keymanager(disk): set either keys_path, the file to keep keys in, or directory, where the file "
+      "is keys.json";
   EXPECT_EQ(open("{}"), either);
   EXPECT_EQ(open(R"({"keys_path":"a","directory":"b"})"), either);
-  EXPECT_EQ(open(R"({"keys_file":"a"})"), "InvalidArgument: keymanager(disk): unknown key \"keys_file\"; known: directory, keys_path");
+  EXPECT_EQ(open(R"({"keys_file":"a"})"),
+            "InvalidArgument: keymanager(disk): unknown key \"keys_file\"; known: directory, keys_path");
 }
 
 TEST_P(DiskKeys, KeysSurviveARestartAndStillSign) {
@@ -79,7 +82,8 @@ TEST_P(DiskKeys, TheFileIsPrivateAndNothingElseIsLeftBesideIt) {
   ASSERT_EQ(::stat((directory + "/new/keys.json").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(directory + "/new")) names.insert(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(directory + "/new"))
+    names.insert(entry.path().filename());
   EXPECT_EQ(names, (std::set<std::string>{"keys.json", "keys.json.lock"}));
   EXPECT_TRUE(read(directory + "/new/keys.json").starts_with(R"({"keys":{"k":"M)"));
 }
@@ -100,7 +104,15 @@ TEST_P(DiskKeys, ADamagedFileIsAnErrorThatSaysWhatToDoAndIsLeftUntouched) {
   const auto key = PrivateKey::generate(KeyType::ec_p256);
   const std::string good = base64_encode(key->pkcs8().view());
   const std::string damaged[] = {
-      "", "{", "null", "[]", "{}", R"({"keys":[]})", R"({"keys":{"k":5}})", R"({"keys":{"k":"%%%"}})", R"({"keys":{"k":"AAAA"}})",
+      "",
+      "{",
+      "null",
+      "[]",
+      "{}",
+      R"({"keys":[]})",
+      R"({"keys":{"k":5}})",
+      R"({"keys":{"k":"%%%"}})",
+      R"({"keys":{"k":"AAAA"}})",
       R"({"keys":{"k":")" + good.substr(0, good.size() / 2 / 4 * 4) + "\"}}",
       R"({"keys":{"k":")" + good + R"(","k":")" + good + "\"}}",
       R"({"keys":{"k":")" + good + "\"}} x",
@@ -109,8 +121,11 @@ TEST_P(DiskKeys, ADamagedFileIsAnErrorThatSaysWhatToDoAndIsLeftUntouched) {
   for (const std::string& text : damaged) {
     write(path(), text);
     const std::string error = open(config());
-    EXPECT_TRUE(error.starts_with("FailedPrecondition: keymanager(disk): key file " + path() + " is damaged (")) << error;
-    EXPECT_NE(error.find("it was left untouched: restore it from a backup, or move it away to start with new keys"), std::string::npos) << error;
+    EXPECT_TRUE(error.starts_with("FailedPrecondition: keymanager(disk): key file " + path() + " is damaged ("))
+        << error;
+    EXPECT_NE(error.find("it was left untouched: restore it from a backup, or move it away to start with new keys"),
+              std::string::npos)
+        << error;
     EXPECT_EQ(error.find(good.substr(0, 20)), std::string::npos) << "key material in a message";
     EXPECT_EQ(read(path()), text);
     EXPECT_EQ(dry_run(config()), error);
@@ -119,10 +134,12 @@ TEST_P(DiskKeys, ADamagedFileIsAnErrorThatSaysWhatToDoAndIsLeftUntouched) {
 
 TEST_P(DiskKeys, PlacesThatCannotHoldKeysAreNamed) {
   EXPECT_TRUE(open(R"({"keys_path":")" + directory + R"(/no/such/keys.json"})")
-                  .starts_with("FailedPrecondition: keymanager(disk): key directory " + directory + "/no/such cannot be created: "));
+                  .starts_with("FailedPrecondition: keymanager(disk): key directory " + directory +
+                               "/no/such cannot be created: "));
   write(directory + "/file", "x");
-  EXPECT_TRUE(open(R"({"directory":")" + directory + R"(/file"})")
-                  .starts_with("FailedPrecondition: keymanager(disk): key directory " + directory + "/file is not usable: "));
+  EXPECT_TRUE(
+      open(R"({"directory":")" + directory + R"(/file"})")
+          .starts_with("FailedPrecondition: keymanager(disk): key directory " + directory + "/file is not usable: "));
 }
 
 // A disk that takes no more bytes, played by the limit on a file's size.
@@ -158,8 +175,9 @@ TEST_P(DiskKeys, ADirectoryThatBecomesUnwritableRefusesNewKeys) {
   const auto refused = generate("k");
   ASSERT_EQ(root ? ::seteuid(0) : 0, 0);
   ::chmod(directory.c_str(), 0700);
-  EXPECT_EQ(outcome(refused), "Unavailable: keymanager(disk): key file " + path() + " cannot be saved, the keys on disk are as before: " +
-                                  path() + ".new: Permission denied");
+  EXPECT_EQ(outcome(refused), "Unavailable: keymanager(disk): key file " + path() +
+                                  " cannot be saved, the keys on disk are as before: " + path() +
+                                  ".new: Permission denied");
   EXPECT_TRUE(list().empty());
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Key manager "memory": keys live until the process ends. BLOCKING, because RSA keys take seconds to make; all calls of an
-// instance come from the host's one thread for it.
+// Key manager "memory": keys live until the process ends. BLOCKING, because RSA keys take seconds to make; all calls of
+// an instance come from the host's one thread for it.
 #include <limpet_plugin.h>
 
 #include <memory>
@@ -47,16 +47,26 @@ void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request* reque
 
 void remove_key(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done done) {
   const bool had = self_of(self)->table.take(limpet::kit::view(id)).has_value();
-  limpet::kit::end(op, done, had ? Result<void>()
-                                 : limpet::fail(limpet::Code::not_found, "no such key \"" + std::string(limpet::kit::view(id)) + "\""));
+  limpet::kit::end(
+      op, done,
+      had ? Result<void>()
+          : limpet::fail(limpet::Code::not_found, "no such key \"" + std::string(limpet::kit::view(id)) + "\""));
 }
 
 constexpr limpet_key_manager kTable = {sizeof(limpet_key_manager), 0, generate, list, sign, remove_key};
-constexpr limpet_component kComponent = {
-    sizeof(limpet_component), LIMPET_BLOCKING, LIMPET_KEY_MANAGER, "memory", create, destroy, configure, nullptr, &kTable};
+constexpr limpet_component kComponent = {sizeof(limpet_component),
+                                         LIMPET_BLOCKING,
+                                         LIMPET_KEY_MANAGER,
+                                         "memory",
+                                         create,
+                                         destroy,
+                                         configure,
+                                         nullptr,
+                                         &kTable};
 constexpr const limpet_component* kComponents[] = {&kComponent, nullptr};
 constexpr limpet_plugin kPlugin = {
-    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "dev.limpet.keymanager.memory", LIMPET_VERSION, "Apache-2.0", kComponents};
+    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0,          0, "dev.limpet.keymanager.memory",
+    LIMPET_VERSION,        "Apache-2.0",     kComponents};
 
 }  // namespace
 

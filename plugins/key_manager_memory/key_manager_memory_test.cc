@@ -25,15 +25,19 @@ class MemoryKeys : public ShippedPlugin {
 };
 
 TEST_P(MemoryKeys, RefusesWhatItDoesNotKnow) {
-  EXPECT_EQ(outcome(configure(*instance, R"({"path":"x"})")), "InvalidArgument: keymanager(memory): unknown key \"path\"; known: none");
+  EXPECT_EQ(outcome(configure(*instance, R"({"path":"x"})")),
+            "InvalidArgument: keymanager(memory): unknown key \"path\"; known: none");
   EXPECT_EQ(outcome(generate("")), "InvalidArgument: keymanager(memory): a key id has 1 to 255 bytes of UTF-8");
-  EXPECT_EQ(outcome(generate(std::string(256, 'a'))), "InvalidArgument: keymanager(memory): a key id has 1 to 255 bytes of UTF-8");
-  EXPECT_EQ(outcome(generate("k", static_cast<KeyType>(9))), "InvalidArgument: keymanager(memory): key type 9 is not known");
+  EXPECT_EQ(outcome(generate(std::string(256, 'a'))),
+            "InvalidArgument: keymanager(memory): a key id has 1 to 255 bytes of UTF-8");
+  EXPECT_EQ(outcome(generate("k", static_cast<KeyType>(9))),
+            "InvalidArgument: keymanager(memory): key type 9 is not known");
   auto key = generate("k");
   ASSERT_EQ(outcome(key), "ok");
   EXPECT_EQ(outcome(sign(*key, HashAlg::sha256, Bytes(31))),
             "InvalidArgument: keymanager(memory): the digest has 31 bytes, its hash makes 32");
-  EXPECT_EQ(outcome(sign(*key, static_cast<HashAlg>(4), Bytes(32))), "Unimplemented: keymanager(memory): hash 4 is not supported");
+  EXPECT_EQ(outcome(sign(*key, static_cast<HashAlg>(4), Bytes(32))),
+            "Unimplemented: keymanager(memory): hash 4 is not supported");
   key->id = "other";
   EXPECT_EQ(outcome(sign(*key, HashAlg::sha256, Bytes(32))), "NotFound: keymanager(memory): no such key \"other\"");
 }

@@ -17,17 +17,20 @@ Error unknown(std::string_view id) { return Error{Code::not_found, "no such key 
 // The digest's length must be the hash's; PSS and whole messages are for other keys than ours.
 Result<HashAlg> check_request(const limpet_sign_request& r) {
   if (r.pss_salt_len >= 0) return fail(Code::unimplemented, "RSA-PSS signatures are not supported");
-  if (r.hash < 5 || r.hash > 7) return fail(Code::unimplemented, "hash " + std::to_string(r.hash) + " is not supported");
+  if (r.hash < 5 || r.hash > 7)
+    return fail(Code::unimplemented, "hash " + std::to_string(r.hash) + " is not supported");
   const size_t size = r.hash == 5 ? 32 : r.hash == 6 ? 48 : 64;
   if (r.digest.len != size) {
-    return fail(Code::invalid_argument, "the digest has " + std::to_string(r.digest.len) + " bytes, its hash makes " + std::to_string(size));
+    return fail(Code::invalid_argument,
+                "the digest has " + std::to_string(r.digest.len) + " bytes, its hash makes " + std::to_string(size));
   }
   return static_cast<HashAlg>(r.hash);
 }
 
 }  // namespace
 
-StoredKey::StoredKey(PrivateKey made) : key(std::move(made)), fingerprint(hex_encode(sha256(key.public_key().spki()))) {}
+StoredKey::StoredKey(PrivateKey made)
+    : key(std::move(made)), fingerprint(hex_encode(sha256(key.public_key().spki()))) {}
 
 Result<StoredKey> KeyTable::make(std::string_view id, uint32_t type) const {
   if (id.empty() || id.size() > kMaxKeyIdBytes || !is_utf8(id)) {

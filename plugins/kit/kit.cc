@@ -79,7 +79,8 @@ Result<void> ConfigReader::finish() {
     if (known_.contains(name)) continue;
     std::string all;
     for (const std::string& k : known_) all += (all.empty() ? "" : ", ") + k;
-    return fail(Code::invalid_argument, "unknown key \"" + std::string(name) + "\"; known: " + (all.empty() ? "none" : all));
+    return fail(Code::invalid_argument,
+                "unknown key \"" + std::string(name) + "\"; known: " + (all.empty() ? "none" : all));
   }
   return {};
 }

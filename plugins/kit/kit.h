@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the shipped plugins share when they talk to the host through limpet_plugin.h: views of borrowed values, ending an
-// op with an Error, and reading the JSON configuration strictly. Linked into each plugin; any thread.
+// What the shipped plugins share when they talk to the host through limpet_plugin.h: views of borrowed values, ending
+// an op with an Error, and reading the JSON configuration strictly. Linked into each plugin; any thread.
 
 #include <limpet_plugin.h>
 
@@ -43,7 +43,7 @@ class ConfigReader {
   ConfigReader(const ConfigReader&) = delete;
   ConfigReader& operator=(const ConfigReader&) = delete;
 
-  std::string text(const char* key);                    // empty when absent
+  std::string text(const char* key);  // empty when absent
   bool flag(const char* key, bool absent);
   int64_t number(const char* key, int64_t absent);
   Result<void> finish();

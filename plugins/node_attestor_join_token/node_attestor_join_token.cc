@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Node attestor "join_token", agent half: the payload is the token itself and there is no challenge. The server half stands
-// in the server, which owns the tokens. Everything runs on the loop: a token file is a few bytes.
+// Node attestor "join_token", agent half: the payload is the token itself and there is no challenge. The server half
+// stands in the server, which owns the tokens. Everything runs on the loop: a token file is a few bytes.
 #include <limpet_plugin.h>
 
 #include <fcntl.h>
@@ -42,7 +42,8 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
   if (result && !read.token.empty() && !read.file.empty()) {
     result = fail(Code::invalid_argument, "token and token_file exclude each other; keep one");
   }
-  if (result && read.token.size() > kMaxTokenBytes) result = fail(Code::invalid_argument, "token is longer than 1,024 bytes");
+  if (result && read.token.size() > kMaxTokenBytes)
+    result = fail(Code::invalid_argument, "token is longer than 1,024 bytes");
   if (result && config->dry_run == 0) *self_of(self) = std::move(read);
   limpet::kit::end(op, done, result);
 }
@@ -57,13 +58,16 @@ std::string_view trim(std::string_view text) {
 // Read at each attempt, so that a token put there later is found.
 Result<std::string> read_token(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail(Code::failed_precondition, "join token file " + path + " cannot be opened: " + std::strerror(errno));
+  if (fd < 0)
+    return fail(Code::failed_precondition, "join token file " + path + " cannot be opened: " + std::strerror(errno));
   char buffer[kMaxTokenBytes + 2];
   const ssize_t got = ::read(fd, buffer, sizeof buffer);
   const int why = errno;
   ::close(fd);
-  if (got < 0) return fail(Code::failed_precondition, "join token file " + path + " cannot be read: " + std::strerror(why));
-  if (static_cast<size_t>(got) > kMaxTokenBytes) return fail(Code::failed_precondition, "join token file " + path + " is longer than 1,024 bytes");
+  if (got < 0)
+    return fail(Code::failed_precondition, "join token file " + path + " cannot be read: " + std::strerror(why));
+  if (static_cast<size_t>(got) > kMaxTokenBytes)
+    return fail(Code::failed_precondition, "join token file " + path + " is longer than 1,024 bytes");
   const std::string_view token = trim({buffer, static_cast<size_t>(got)});
   if (token.empty()) return fail(Code::failed_precondition, "join token file " + path + " is empty");
   return std::string(token);
@@ -83,7 +87,10 @@ void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
   if (!self.file.empty()) token = read_token(self.file);
   if (!token) return refuse(op, token.error(), done);
   if (token->empty()) {
-    return refuse(op, {Code::failed_precondition, "no join token is configured; create one with `token generate` and set token or token_file"}, done);
+    return refuse(op,
+                  {Code::failed_precondition,
+                   "no join token is configured; create one with `token generate` and set token or token_file"},
+                  done);
   }
   done(op, nullptr, limpet::kit::lend(limpet::as_bytes(*token)));
 }
@@ -92,12 +99,21 @@ void answer(limpet_session*, limpet_op* op, limpet_bytes, limpet_bytes_done done
   refuse(op, {Code::failed_precondition, "the server sent a challenge, but join tokens have none"}, done);
 }
 
-constexpr limpet_node_attestor_agent kTable = {sizeof(limpet_node_attestor_agent), 0, open_session, payload, answer, close_session};
-constexpr limpet_component kComponent = {
-    sizeof(limpet_component), 0, LIMPET_NODE_ATTESTOR_AGENT, "join_token", create, destroy, configure, nullptr, &kTable};
+constexpr limpet_node_attestor_agent kTable = {
+    sizeof(limpet_node_attestor_agent), 0, open_session, payload, answer, close_session};
+constexpr limpet_component kComponent = {sizeof(limpet_component),
+                                         0,
+                                         LIMPET_NODE_ATTESTOR_AGENT,
+                                         "join_token",
+                                         create,
+                                         destroy,
+                                         configure,
+                                         nullptr,
+                                         &kTable};
 constexpr const limpet_component* kComponents[] = {&kComponent, nullptr};
 constexpr limpet_plugin kPlugin = {
-    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "dev.limpet.nodeattestor.join-token", LIMPET_VERSION, "Apache-2.0", kComponents};
+    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0,          0, "dev.limpet.nodeattestor.join-token",
+    LIMPET_VERSION,        "Apache-2.0",     kComponents};
 
 }  // namespace
 

@@ -23,10 +23,12 @@ class JoinToken : public ShippedPlugin {
 TEST_P(JoinToken, RefusesAConfigurationItDoesNotUnderstand) {
   EXPECT_EQ(outcome(configure(*instance, R"({"tokn":"x"})")),
             "InvalidArgument: nodeattestor(join_token): unknown key \"tokn\"; known: token, token_file");
-  EXPECT_EQ(outcome(configure(*instance, R"({"token":5})")), "InvalidArgument: nodeattestor(join_token): token must be a string");
+  EXPECT_EQ(outcome(configure(*instance, R"({"token":5})")),
+            "InvalidArgument: nodeattestor(join_token): token must be a string");
   EXPECT_EQ(outcome(configure(*instance, R"(["token"])")),
             "InvalidArgument: nodeattestor(join_token): the configuration must be a JSON object");
-  EXPECT_TRUE(outcome(configure(*instance, "{")).starts_with("InvalidArgument: nodeattestor(join_token): the configuration is not valid JSON"));
+  EXPECT_TRUE(outcome(configure(*instance, "{"))
+                  .starts_with("InvalidArgument: nodeattestor(join_token): the configuration is not valid JSON"));
   EXPECT_EQ(outcome(configure(*instance, R"({"token":"a","token_file":"b"})")),
             "InvalidArgument: nodeattestor(join_token): token and token_file exclude each other; keep one");
   EXPECT_EQ(outcome(configure(*instance, R"({"token":")" + std::string(1025, 'x') + "\"}")),
@@ -50,12 +52,13 @@ TEST_P(JoinToken, TheTokenFileIsReadAtEachAttemptAndTrimmed) {
   auto agent = make_node_attestor_agent(instance);
   auto session = agent->open();
   const auto ask = [&] { return wait<Bytes>([&](Done<Bytes> done) { session->payload(std::move(done)); }); };
-  EXPECT_EQ(outcome(ask()),
-            "FailedPrecondition: nodeattestor(join_token): join token file " + file + " cannot be opened: No such file or directory");
+  EXPECT_EQ(outcome(ask()), "FailedPrecondition: nodeattestor(join_token): join token file " + file +
+                                " cannot be opened: No such file or directory");
   write(file, " \n");
   EXPECT_EQ(outcome(ask()), "FailedPrecondition: nodeattestor(join_token): join token file " + file + " is empty");
   write(file, std::string(2000, 'x'));
-  EXPECT_EQ(outcome(ask()), "FailedPrecondition: nodeattestor(join_token): join token file " + file + " is longer than 1,024 bytes");
+  EXPECT_EQ(outcome(ask()),
+            "FailedPrecondition: nodeattestor(join_token): join token file " + file + " is longer than 1,024 bytes");
   write(file, "  abc-123\n");
   const auto token = ask();
   ASSERT_EQ(outcome(token), "ok");
@@ -64,8 +67,10 @@ TEST_P(JoinToken, TheTokenFileIsReadAtEachAttemptAndTrimmed) {
 
 TEST_P(JoinToken, WithoutATokenItSaysHowToGetOne) {
   ASSERT_EQ(outcome(configure(*instance, "{}")), "ok");
-  EXPECT_EQ(payload(), "FailedPrecondition: nodeattestor(join_token): no join token is configured; create one with `token generate` and "
-                       "set token or token_file");
+  EXPECT_EQ(
+      payload(),
+      "FailedPrecondition: nodeattestor(join_token): no join token is configured; create one with `token generate` and "
+      "set token or token_file");
 }
 
 TEST_P(JoinToken, AChallengeIsRefused) {

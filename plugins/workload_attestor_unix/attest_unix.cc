@@ -49,17 +49,19 @@ Result<void> UnixAttestor::prepare(const limpet_workload& w, Job& job) {
   TRY_ASSIGN(job.process, read_process(w.pid, w.pidfd, settings_.discover_workload_path, job.with_hash));
   if (!job.with_hash) return {};
   struct stat file = {};
-  if (::fstat(job.process.executable.get(), &file) != 0) return fail(Code::internal, "the executable cannot be examined");
+  if (::fstat(job.process.executable.get(), &file) != 0)
+    return fail(Code::internal, "the executable cannot be examined");
   if (settings_.workload_size_limit > 0 && file.st_size > settings_.workload_size_limit) {
-    return fail(Code::resource_exhausted, "workload " + job.process.path + ": size " + std::to_string(file.st_size) + " exceeds limit " +
-                                              std::to_string(settings_.workload_size_limit) + " (workload_size_limit)");
+    return fail(Code::resource_exhausted, "workload " + job.process.path + ": size " + std::to_string(file.st_size) +
+                                              " exceeds limit " + std::to_string(settings_.workload_size_limit) +
+                                              " (workload_size_limit)");
   }
   digests_.recall(file, job.digest);
   return {};
 }
 
-// Numbers and names in SPIRE's order. A name the system does not know is left out; so is a path that is not UTF-8, since
-// no registration entry can hold it.
+// Numbers and names in SPIRE's order. A name the system does not know is left out; so is a path that is not UTF-8,
+// since no registration entry can hold it.
 template <class Name>
 std::vector<std::string> UnixAttestor::selectors(const Job& job, Name name) {
   const Process& p = job.process;
@@ -138,7 +140,8 @@ void UnixAttestor::thread_main() {
 Result<std::vector<std::string>> UnixAttestor::work(Job& job) {
   if (job.cancelled) return fail(Code::cancelled, "the attestation was cancelled");
   if (job.with_hash && job.digest.empty()) {
-    TRY_ASSIGN_WITHIN("workload " + job.process.path, job.digest, digests_.hash(job.process.executable.get(), job.cancelled));
+    TRY_ASSIGN_WITHIN("workload " + job.process.path, job.digest,
+                      digests_.hash(job.process.executable.get(), job.cancelled));
   }
   return selectors(job, [this](NameKind kind, uint32_t id) { return names_.resolve(kind, id); });
 }

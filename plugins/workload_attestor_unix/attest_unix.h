@@ -47,7 +47,7 @@ class UnixAttestor {
   Result<void> prepare(const limpet_workload& workload, Job& job);
   bool all_remembered(const Job& job, std::vector<std::string>& out);
   void enqueue(std::unique_ptr<Job> job);
-  void thread_main();                   // [thread]
+  void thread_main();                               // [thread]
   Result<std::vector<std::string>> work(Job& job);  // [thread]
   template <class Name>
   std::vector<std::string> selectors(const Job& job, Name name);

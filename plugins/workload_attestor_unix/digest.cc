@@ -73,7 +73,8 @@ bool Digests::recall(const struct stat& file, std::string& out) {
 Result<std::string> Digests::hash(int fd, const std::atomic<bool>& cancelled) {
   struct stat before = {};
   struct stat after = {};
-  if (::fstat(fd, &before) != 0) return fail(Code::internal, std::string("examine the executable: ") + std::strerror(errno));
+  if (::fstat(fd, &before) != 0)
+    return fail(Code::internal, std::string("examine the executable: ") + std::strerror(errno));
   TRY_ASSIGN(std::string digest, read_and_hash(fd, cancelled));
   const bool same = ::fstat(fd, &after) == 0 && identity_of(before) == identity_of(after);
   if (!same || now_ns() - ns(after.st_ctim) < kSettledNs) return digest;

@@ -25,7 +25,8 @@ std::unexpected<Error> failed(pid_t pid, const char* what, int why) {
   if (why == ESRCH || why == ENOENT) return gone(pid);
   std::string text = name_of(pid) + ": " + what + ": " + std::strerror(why);
   if (why != EACCES && why != EPERM) return fail(Code::internal, std::move(text));
-  return fail(Code::permission_denied, text + "; the agent needs CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH to read the file");
+  return fail(Code::permission_denied,
+              text + "; the agent needs CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH to read the file");
 }
 
 Result<std::string> read_small(int directory, const char* name, pid_t pid) {
@@ -38,8 +39,9 @@ Result<std::string> read_small(int directory, const char* name, pid_t pid) {
     const ssize_t got = ::read(file.get(), text.data() + had, room);
     if (got < 0) return failed(pid, name, errno);
     text.resize(had + static_cast<size_t>(got));
-    if (got == 0) return text;
-    if (text.size() > kMaxStatusBytes) return fail(Code::resource_exhausted, name_of(pid) + ": " + name + " is larger than 1 MiB");
+    if (static_cast<size_t>(got) < room) return text;  // the kernel makes these files in one piece: short means the end
+    if (text.size() > kMaxStatusBytes)
+      return fail(Code::resource_exhausted, name_of(pid) + ": " + name + " is larger than 1 MiB");
   }
 }
 

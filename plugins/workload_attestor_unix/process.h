@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the kernel says about one process, read through /proc/<pid> held open, so that everything is about the same process
-// even if the pid is given away meanwhile. Microseconds, any thread.
+// What the kernel says about one process, read through /proc/<pid> held open, so that everything is about the same
+// process even if the pid is given away meanwhile. Microseconds, any thread.
 
 #include <sys/types.h>
 
@@ -41,8 +41,8 @@ struct Process {
   Fd executable;              // open for reading; invalid unless asked for
 };
 
-// `pidfd` is borrowed; -1: pid reuse during the call is found by the process's start time. NOT_FOUND: it has exited, or the
-// pid belongs to another process by now. PERMISSION_DENIED: not ours to read.
+// `pidfd` is borrowed; -1: pid reuse during the call is found by the process's start time. NOT_FOUND: it has exited, or
+// the pid belongs to another process by now. PERMISSION_DENIED: not ours to read.
 Result<Process> read_process(pid_t pid, int pidfd, bool with_path, bool with_executable);
 
 // For tests: the parser of /proc/<pid>/status. INTERNAL when a line is missing or malformed.

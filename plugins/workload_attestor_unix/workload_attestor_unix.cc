@@ -32,7 +32,8 @@ constexpr limpet_component kComponent = {
     sizeof(limpet_component), 0, LIMPET_WORKLOAD_ATTESTOR, "unix", create, destroy, configure, cancel, &kTable};
 constexpr const limpet_component* kComponents[] = {&kComponent, nullptr};
 constexpr limpet_plugin kPlugin = {
-    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "dev.limpet.workloadattestor.unix", LIMPET_VERSION, "Apache-2.0", kComponents};
+    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0,          0, "dev.limpet.workloadattestor.unix",
+    LIMPET_VERSION,        "Apache-2.0",     kComponents};
 
 }  // namespace
 

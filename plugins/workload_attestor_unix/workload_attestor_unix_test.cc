@@ -28,8 +28,10 @@ class Child {
     pid_ = ::fork();
     if (pid_ == 0) {
       if (before != nullptr) before();
-      if (!executable.empty()) ::execl(executable.c_str(), executable.c_str(), "600", nullptr);
-      else if (::write(ready[1], "x", 1) != 1) ::_exit(1);
+      if (!executable.empty())
+        ::execl(executable.c_str(), executable.c_str(), "600", nullptr);
+      else if (::write(ready[1], "x", 1) != 1)
+        ::_exit(1);
       for (;;) ::pause();
     }
     ::close(ready[1]);
@@ -83,7 +85,8 @@ class UnixWorkload : public ShippedPlugin {
 
 TEST_P(UnixWorkload, RefusesAConfigurationItDoesNotUnderstand) {
   EXPECT_EQ(outcome(configure(*instance, R"({"discover_workload_paths":true})")),
-            "InvalidArgument: workloadattestor(unix): unknown key \"discover_workload_paths\"; known: discover_workload_path, "
+            "InvalidArgument: workloadattestor(unix): unknown key \"discover_workload_paths\"; known: "
+            "discover_workload_path, "
             "workload_size_limit");
   EXPECT_EQ(outcome(configure(*instance, R"({"discover_workload_path":"yes"})")),
             "InvalidArgument: workloadattestor(unix): discover_workload_path must be true or false");
@@ -115,7 +118,8 @@ TEST_P(UnixWorkload, TakesTheEffectiveIdsAndTheSupplementaryGroupsAndLeavesUnkno
   });
   const auto got = attest(child.pid(), child.pidfd());
   ASSERT_EQ(outcome(got), "ok");
-  EXPECT_EQ(*got, (Selectors{"uid:54319", "gid:54320", "supplementary_gid:0", "supplementary_group:root", "supplementary_gid:54321"}));
+  EXPECT_EQ(*got, (Selectors{"uid:54319", "gid:54320", "supplementary_gid:0", "supplementary_group:root",
+                             "supplementary_gid:54321"}));
 }
 
 TEST_P(UnixWorkload, TheSecondTimeNamesAreRememberedAndTheAnswerIsTheSame) {
@@ -162,8 +166,9 @@ TEST_P(UnixWorkload, TheSizeLimitFailsLargeWorkloadsAndANegativeOneSkipsTheHash)
   use(R"({"discover_workload_path":true,"workload_size_limit":)" + size + "}");
   EXPECT_EQ(outcome(attest(child.pid(), child.pidfd())), "ok");
   use(R"({"discover_workload_path":true,"workload_size_limit":100})");
-  EXPECT_EQ(outcome(attest(child.pid(), child.pidfd())), "ResourceExhausted: workloadattestor(unix): workload " + executable +
-                                                             ": size " + size + " exceeds limit 100 (workload_size_limit)");
+  EXPECT_EQ(outcome(attest(child.pid(), child.pidfd())), "ResourceExhausted: workloadattestor(unix): workload " +
+                                                             executable + ": size " + size +
+                                                             " exceeds limit 100 (workload_size_limit)");
   use(R"({"discover_workload_path":true,"workload_size_limit":-1})");
   const auto got = attest(child.pid(), child.pidfd());
   ASSERT_EQ(outcome(got), "ok");
@@ -213,7 +218,8 @@ TEST_P(UnixWorkload, WithoutAPidfdTheStartTimeDecides) {
 TEST_P(UnixWorkload, PidsThatCannotBeAreRefused) {
   use("{}");
   for (const pid_t pid : {0, -1, -7}) {
-    EXPECT_EQ(outcome(attest(pid, -1)), "InvalidArgument: workloadattestor(unix): process " + std::to_string(pid) + " does not exist here");
+    EXPECT_EQ(outcome(attest(pid, -1)),
+              "InvalidArgument: workloadattestor(unix): process " + std::to_string(pid) + " does not exist here");
   }
 }
 
@@ -249,8 +255,14 @@ BOTH_CARRIERS(UnixWorkload);
 
 TEST(ParseStatus, RefusesWhatIsNotAStatusFile) {
   const std::string_view bad[] = {
-      "", "Uid:\t1\n", "Uid:\t1\t2\t3\t4\n", "Uid:\t1\t2\nGid:\tx\t2\nGroups:\t\n", "Uid:\t1\t2\nGid:\t1\t2\n",
-      "Uid:\t1\t2\nGid:\t1\t2\nGroups:\t5 six\n", "Uid:\t1\t99999999999\nGid:\t1\t2\nGroups:\n", "Uid:\t1\t-2\nGid:\t1\t2\nGroups:\n",
+      "",
+      "Uid:\t1\n",
+      "Uid:\t1\t2\t3\t4\n",
+      "Uid:\t1\t2\nGid:\tx\t2\nGroups:\t\n",
+      "Uid:\t1\t2\nGid:\t1\t2\n",
+      "Uid:\t1\t2\nGid:\t1\t2\nGroups:\t5 six\n",
+      "Uid:\t1\t99999999999\nGid:\t1\t2\nGroups:\n",
+      "Uid:\t1\t-2\nGid:\t1\t2\nGroups:\n",
   };
   for (const std::string_view text : bad) {
     workload_attestor_unix::Process out;
@@ -264,7 +276,8 @@ TEST(ParseStatus, RefusesWhatIsNotAStatusFile) {
 
 TEST(ParseStatus, ReadsTheEffectiveIds) {
   workload_attestor_unix::Process out;
-  ASSERT_TRUE(workload_attestor_unix::parse_status("Name:\tUid: 9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t10 11 \nVmPeak:\t1 kB\n", out));
+  ASSERT_TRUE(workload_attestor_unix::parse_status(
+      "Name:\tUid: 9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t10 11 \nVmPeak:\t1 kB\n", out));
   EXPECT_EQ(out.uid, 2u);
   EXPECT_EQ(out.gid, 6u);
   EXPECT_EQ(out.groups, (std::vector<gid_t>{10, 11}));

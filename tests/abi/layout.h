@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Compiled as C11 and as C++ with -Wpadded -Werror: the header stands alone, has no hidden padding, and its structs have
- * the sizes that version 1.0 was published with. Where a size here must change, the change was not an append made with a
- * new minor version, or this file was forgotten.
+ * Compiled as C11 and as C++ with -Wpadded -Werror: the header stands alone, has no hidden padding, and its structs
+ * have the sizes that version 1.0 was published with. Where a size here must change, the change was not an append made
+ * with a new minor version, or this file was forgotten.
  */
 #include <limpet_plugin.h>
 
 #ifdef __cplusplus
-#define SIZE(T, bytes) static_assert(sizeof(void *) != 8 || sizeof(T) == (bytes), #T)
+#define SIZE(T, bytes) static_assert(sizeof(void*) != 8 || sizeof(T) == (bytes), #T)
 #else
-#define SIZE(T, bytes) _Static_assert(sizeof(void *) != 8 || sizeof(T) == (bytes), #T)
+#define SIZE(T, bytes) _Static_assert(sizeof(void*) != 8 || sizeof(T) == (bytes), #T)
 #endif
 
 SIZE(limpet_bytes, 16);

@@ -7,22 +7,22 @@
 #include <stdio.h>
 
 struct limpet_instance {
-  const limpet_host *host;
+  const limpet_host* host;
 };
 static struct limpet_instance the_instance; /* one is enough for these tests */
 
-static limpet_code create(const limpet_host *host, limpet_instance **out) {
+static limpet_code create(const limpet_host* host, limpet_instance** out) {
   the_instance.host = host;
   *out = &the_instance;
   return LIMPET_OK;
 }
-static void destroy(limpet_instance *self) { self->host = NULL; }
-static void configure(limpet_instance *self, limpet_op *op, const limpet_config *config, limpet_done done) {
+static void destroy(limpet_instance* self) { self->host = NULL; }
+static void configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
   (void)self;
   (void)config;
   done(op, NULL);
 }
-static void attest(limpet_instance *self, limpet_op *op, const limpet_workload *w, limpet_selectors_done done) {
+static void attest(limpet_instance* self, limpet_op* op, const limpet_workload* w, limpet_selectors_done done) {
   char text[32];
   limpet_str item;
   limpet_str_list list;
@@ -70,7 +70,9 @@ static const limpet_component component = {
 #else
     create,
 #endif
-    destroy, configure, NULL,
+    destroy,
+    configure,
+    NULL,
 #ifdef MOCK_NO_TABLE
     NULL
 #else
@@ -79,9 +81,9 @@ static const limpet_component component = {
 };
 
 #ifdef MOCK_NO_COMPONENTS
-static const limpet_component *const components[] = {NULL};
+static const limpet_component* const components[] = {NULL};
 #else
-static const limpet_component *const components[] = {&component, NULL};
+static const limpet_component* const components[] = {&component, NULL};
 #endif
 
 static const limpet_plugin plugin = {
@@ -100,7 +102,9 @@ static const limpet_plugin plugin = {
 #else
     LIMPET_ABI_MINOR,
 #endif
-    0, "org.example.mock", "1.2.3",
+    0,
+    "org.example.mock",
+    "1.2.3",
 #ifdef MOCK_NO_LICENSE
     NULL,
 #else
@@ -109,10 +113,10 @@ static const limpet_plugin plugin = {
     components};
 
 #ifdef MOCK_NO_ENTRY
-LIMPET_EXPORT const limpet_plugin *limpet_plugin_other(uint32_t major, uint32_t minor);
+LIMPET_EXPORT const limpet_plugin* limpet_plugin_other(uint32_t major, uint32_t minor);
 #define limpet_plugin_main limpet_plugin_other
 #endif
-const limpet_plugin *limpet_plugin_main(uint32_t major, uint32_t minor) {
+const limpet_plugin* limpet_plugin_main(uint32_t major, uint32_t minor) {
   (void)major;
   (void)minor;
 #ifdef MOCK_NULL

@@ -27,18 +27,20 @@ void no_key(limpet_instance*, limpet_op*, limpet_str, uint32_t, limpet_key_done)
 void no_keys(limpet_instance*, limpet_op*, limpet_keys_done) {}
 void no_signature(limpet_instance*, limpet_op*, const limpet_sign_request*, limpet_signature_done) {}
 
-constexpr limpet_node_attestor_agent kAgentTable = {sizeof kAgentTable, 0, no_agent_session, no_bytes, no_answer, no_close};
+constexpr limpet_node_attestor_agent kAgentTable = {sizeof kAgentTable, 0,         no_agent_session,
+                                                    no_bytes,           no_answer, no_close};
 constexpr limpet_node_attestor_server kServerTable = {sizeof kServerTable, 0, no_server_session, no_step, no_close};
 constexpr limpet_key_manager kKeyTable = {sizeof kKeyTable, 0, no_key, no_keys, no_signature, nullptr};
 
 #define COMPONENT(id, name, table) \
-  { sizeof(limpet_component), 0, id, name, script_create, script_destroy, script_configure, script_cancel, table }
+  {sizeof(limpet_component), 0, id, name, script_create, script_destroy, script_configure, script_cancel, table}
 constexpr limpet_component kAgent = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "both", &kAgentTable);
 constexpr limpet_component kServer = COMPONENT(LIMPET_NODE_ATTESTOR_SERVER, "both", &kServerTable);
 constexpr limpet_component kAgentOnly = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "agent_only", &kAgentTable);
 constexpr limpet_component kKeys = COMPONENT(LIMPET_KEY_MANAGER, "keys", &kKeyTable);
 constexpr const limpet_component* kComponents[] = {&kAgent, &kServer, &kAgentOnly, &kKeys, &kScripted<0>, nullptr};
-constexpr limpet_plugin kPlugin = {sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.all", "1", "MIT", kComponents};
+constexpr limpet_plugin kPlugin = {
+    sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.all", "1", "MIT", kComponents};
 const limpet_plugin* entry(uint32_t, uint32_t) { return &kPlugin; }
 const limpet_plugin* no_entry(uint32_t, uint32_t) { return nullptr; }
 constexpr StaticPlugin kBuiltIn[] = {{"all", &entry}};
@@ -57,7 +59,8 @@ const PluginConfig kNodeConfig = table("NodeAttestor", "both");
 struct CatalogTest : ::testing::Test {
   std::string start(PluginRole role, const std::vector<PluginConfig>& plugins, bool dry_run = false,
                     std::set<std::string> provided = {}) {
-    catalog.emplace(PluginContext{loop, Logger::none(), "example.org"}, Catalog::Options{role, std::move(provided)}, kBuiltIn);
+    catalog.emplace(PluginContext{loop, Logger::none(), "example.org"}, Catalog::Options{role, std::move(provided)},
+                    kBuiltIn);
     Waiter<void> waiter;
     dry_run ? catalog->validate(plugins, waiter.arm()) : catalog->start(plugins, waiter.arm());
     EXPECT_EQ(outcome(waiter), "waiting");
@@ -83,19 +86,37 @@ TEST_F(CatalogTest, RefusesTablesThatMakeNoSense) {
   by_path.path = "/nowhere/x.so";
   const PluginConfig workload = table("WorkloadAttestor", "scripted");
   const Case cases[] = {
-      {PluginRole::server, {}, "InvalidArgument: the server needs exactly one [[plugin]] with type = \"KeyManager\", found 0"},
-      {PluginRole::server, {off}, "InvalidArgument: the server needs exactly one [[plugin]] with type = \"KeyManager\", found 0"},
-      {PluginRole::server, {kKeyTableConfig, kKeyTableConfig},
+      {PluginRole::server,
+       {},
+       "InvalidArgument: the server needs exactly one [[plugin]] with type = \"KeyManager\", found 0"},
+      {PluginRole::server,
+       {off},
+       "InvalidArgument: the server needs exactly one [[plugin]] with type = \"KeyManager\", found 0"},
+      {PluginRole::server,
+       {kKeyTableConfig, kKeyTableConfig},
        "InvalidArgument: the server needs exactly one [[plugin]] with type = \"KeyManager\", found 2"},
-      {PluginRole::agent, {kKeyTableConfig}, "InvalidArgument: the agent needs exactly one [[plugin]] with type = \"NodeAttestor\", found 0"},
-      {PluginRole::server, {other}, "NotFound: KeyManager \"absent\" (line 12): no such plugin is built in; give path and sha256 of a shared object"},
-      {PluginRole::server, {by_path}, "NotFound: KeyManager \"absent\" (line 12): plugin /nowhere/x.so cannot be opened: No such file or directory"},
-      {PluginRole::server, {table("Notifier", "x")}, "InvalidArgument: Notifier \"x\" (line 12): the server has no plugins of this type"},
-      {PluginRole::server, {table("WorkloadAttestor", "scripted", "server")},
+      {PluginRole::agent,
+       {kKeyTableConfig},
+       "InvalidArgument: the agent needs exactly one [[plugin]] with type = \"NodeAttestor\", found 0"},
+      {PluginRole::server,
+       {other},
+       "NotFound: KeyManager \"absent\" (line 12): no such plugin is built in; give path and sha256 of a shared "
+       "object"},
+      {PluginRole::server,
+       {by_path},
+       "NotFound: KeyManager \"absent\" (line 12): plugin /nowhere/x.so cannot be opened: No such file or directory"},
+      {PluginRole::server,
+       {table("Notifier", "x")},
+       "InvalidArgument: Notifier \"x\" (line 12): the server has no plugins of this type"},
+      {PluginRole::server,
+       {table("WorkloadAttestor", "scripted", "server")},
        "InvalidArgument: WorkloadAttestor \"scripted\" (line 12): the server has no plugins of this type"},
-      {PluginRole::server, {kKeyTableConfig, table("NodeAttestor", "agent_only", "server")},
-       "NotFound: NodeAttestor \"agent_only\" (line 12): no such plugin is built in; give path and sha256 of a shared object"},
-      {PluginRole::agent, {kKeyTableConfig, kNodeConfig, workload, workload},
+      {PluginRole::server,
+       {kKeyTableConfig, table("NodeAttestor", "agent_only", "server")},
+       "NotFound: NodeAttestor \"agent_only\" (line 12): no such plugin is built in; give path and sha256 of a shared "
+       "object"},
+      {PluginRole::agent,
+       {kKeyTableConfig, kNodeConfig, workload, workload},
        "InvalidArgument: WorkloadAttestor \"scripted\" (line 12): configured twice"},
   };
   for (const Case& c : cases) EXPECT_EQ(start(c.role, c.plugins), c.error);
@@ -144,7 +165,8 @@ TEST_F(CatalogTest, ARefusedConfigurationNamesThePluginAndEndsTheStart) {
 
 TEST_F(CatalogTest, ADryRunConfiguresAllOfThemAndKeepsNone) {
   EXPECT_EQ(start(PluginRole::agent, {kKeyTableConfig, kNodeConfig}, true), "ok");
-  EXPECT_EQ(script.log(), (std::vector<std::string>{"create", "configure {} dry", "destroy", "create", "configure {} dry", "destroy"}));
+  EXPECT_EQ(script.log(), (std::vector<std::string>{"create", "configure {} dry", "destroy", "create",
+                                                    "configure {} dry", "destroy"}));
   EXPECT_EQ(catalog->key_manager(), nullptr);
   EXPECT_EQ(catalog->node_attestor_agent(), nullptr);
 }
@@ -184,7 +206,9 @@ TEST_F(CatalogTest, SharedObjectsGiveAttestorsThatWork) {
 }
 
 TEST_F(CatalogTest, TheExamplePluginSaysWhenAProcessIsGone) {
-  ASSERT_EQ(start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, shared_object("comm", LIMPET_MOCKS "/comm_attestor.so")}), "ok");
+  ASSERT_EQ(
+      start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, shared_object("comm", LIMPET_MOCKS "/comm_attestor.so")}),
+      "ok");
   Waiter<std::vector<std::string>> waiter;
   catalog->workload_attestors()[0]->attest({0, -1, 0, 0}, waiter.arm());
   loop.run_ready();
@@ -194,7 +218,8 @@ TEST_F(CatalogTest, TheExamplePluginSaysWhenAProcessIsGone) {
 TEST(Catalog, MayBeDestroyedAtEachStepOfItsStart) {
   struct Scenario {
     explicit Scenario(FakeLoop& loop) {
-      flow = std::make_unique<Catalog>(PluginContext{loop, Logger::none(), "example.org"}, Catalog::Options{PluginRole::agent, {}}, kBuiltIn);
+      flow = std::make_unique<Catalog>(PluginContext{loop, Logger::none(), "example.org"},
+                                       Catalog::Options{PluginRole::agent, {}}, kBuiltIn);
       flow->start({kKeyTableConfig, kNodeConfig}, waiter.arm());
     }
     Script script;

@@ -24,7 +24,7 @@ struct NodeScript {
   ~NodeScript() { alive = nullptr; }
   static inline NodeScript* alive = nullptr;
   bool refuse_open = false;
-  bool hold = false;                        // payload() is not answered but kept
+  bool hold = false;  // payload() is not answered but kept
   limpet_op* held = nullptr;
   limpet_bytes_done held_done = nullptr;
   Words log;
@@ -71,20 +71,37 @@ void node_cancel(limpet_instance*, limpet_op* op) {
   if (s.held == op) s.held_done(op, &status, {});
 }
 
-constexpr limpet_node_attestor_agent kAgentTable = {sizeof kAgentTable, 0, agent_open, agent_payload, agent_answer, node_close};
+constexpr limpet_node_attestor_agent kAgentTable = {sizeof kAgentTable, 0,         agent_open, agent_payload,
+                                                    agent_answer,       node_close};
 constexpr limpet_node_attestor_server kServerTable = {sizeof kServerTable, 0, server_open, server_step, node_close};
 template <uint32_t Flags>
-constexpr limpet_component kAgent = {sizeof(limpet_component), Flags, LIMPET_NODE_ATTESTOR_AGENT, "x", node_create,
-                                     node_destroy, node_configure, node_cancel, &kAgentTable};
-constexpr limpet_component kServer = {sizeof(limpet_component), 0, LIMPET_NODE_ATTESTOR_SERVER, "x", node_create,
-                                      node_destroy, node_configure, nullptr, &kServerTable};
+constexpr limpet_component kAgent = {sizeof(limpet_component),
+                                     Flags,
+                                     LIMPET_NODE_ATTESTOR_AGENT,
+                                     "x",
+                                     node_create,
+                                     node_destroy,
+                                     node_configure,
+                                     node_cancel,
+                                     &kAgentTable};
+constexpr limpet_component kServer = {sizeof(limpet_component),
+                                      0,
+                                      LIMPET_NODE_ATTESTOR_SERVER,
+                                      "x",
+                                      node_create,
+                                      node_destroy,
+                                      node_configure,
+                                      nullptr,
+                                      &kServerTable};
 
 template <uint32_t Flags = 0>
 std::unique_ptr<NodeAttestorAgent> open_agent(Loop& loop) {
-  return make_node_attestor_agent(*Instance::create({loop, Logger::none(), "example.org"}, kAgent<Flags>, kNodeAttestorPrefix));
+  return make_node_attestor_agent(
+      *Instance::create({loop, Logger::none(), "example.org"}, kAgent<Flags>, kNodeAttestorPrefix));
 }
 std::unique_ptr<NodeAttestorServer> open_server(Loop& loop) {
-  return make_node_attestor_server(*Instance::create({loop, Logger::none(), "example.org"}, kServer, kNodeAttestorPrefix));
+  return make_node_attestor_server(
+      *Instance::create({loop, Logger::none(), "example.org"}, kServer, kNodeAttestorPrefix));
 }
 
 TEST(NodeAttestorAgent, SpeaksPayloadThenAnswersThenClosesItsSession) {
@@ -229,7 +246,8 @@ TEST(NodeAttestorServer, RefusesAVerdictItCannotUse) {
     Waiter<AttestStep> waiter;
     session->step({}, waiter.arm());
     loop.run_ready();
-    EXPECT_TRUE(outcome(waiter).starts_with("Internal: nodeattestor(x): the plugin's answer is not usable")) << outcome(waiter);
+    EXPECT_TRUE(outcome(waiter).starts_with("Internal: nodeattestor(x): the plugin's answer is not usable"))
+        << outcome(waiter);
   }
 }
 
@@ -262,17 +280,16 @@ void key_sign(limpet_instance*, limpet_op* op, const limpet_sign_request* r, lim
 void key_destroy(limpet_instance*) {}
 constexpr limpet_key_manager kKeyTable = {sizeof kKeyTable, 0, key_generate, key_list, key_sign, nullptr};
 template <uint32_t Flags>
-constexpr limpet_component kKeys = {sizeof(limpet_component), Flags, LIMPET_KEY_MANAGER, "keys", node_create,
-                                    key_destroy, node_configure, nullptr, &kKeyTable};
+constexpr limpet_component kKeys = {
+    sizeof(limpet_component), Flags,   LIMPET_KEY_MANAGER, "keys", node_create, key_destroy,
+    node_configure,           nullptr, &kKeyTable};
 
 template <uint32_t Flags = 0>
 std::unique_ptr<KeyManager> open_keys(Loop& loop) {
   return make_key_manager(*Instance::create({loop, Logger::none(), "example.org"}, kKeys<Flags>, kKeyManagerPrefix));
 }
 
-ManagedKey managed(KeyScript& script) {
-  return {"k", KeyType::ec_p256, script.key.public_key(), "one"};
-}
+ManagedKey managed(KeyScript& script) { return {"k", KeyType::ec_p256, script.key.public_key(), "one"}; }
 
 TEST(KeyManagerFacade, SignaturesVerifyWithTheListedKey) {
   KeyScript script;
@@ -303,7 +320,8 @@ TEST(KeyManagerFacade, AReplacedKeyIsAFailedPrecondition) {
   Waiter<Bytes> signature;
   keys->sign(managed(script), HashAlg::sha256, Bytes(32), signature.arm());
   loop.run_ready();
-  EXPECT_EQ(outcome(signature), "FailedPrecondition: keymanager(keys): key k was replaced since it was read; read the keys again");
+  EXPECT_EQ(outcome(signature),
+            "FailedPrecondition: keymanager(keys): key k was replaced since it was read; read the keys again");
 }
 
 TEST(KeyManagerFacade, KeysThatCannotBeUsedAreErrors) {
@@ -314,13 +332,15 @@ TEST(KeyManagerFacade, KeysThatCannotBeUsedAreErrors) {
   Waiter<ManagedKey> unknown_type;
   keys->generate("k", KeyType::ec_p256, unknown_type.arm());
   loop.run_ready();
-  EXPECT_EQ(outcome(unknown_type), "Internal: keymanager(keys): the plugin's answer is not usable: a key of unknown type 9");
+  EXPECT_EQ(outcome(unknown_type),
+            "Internal: keymanager(keys): the plugin's answer is not usable: a key of unknown type 9");
   script.type = 1;
   script.fingerprint.clear();
   Waiter<std::vector<ManagedKey>> list;
   keys->list(list.arm());
   loop.run_ready();
-  EXPECT_EQ(outcome(list), "Internal: keymanager(keys): the plugin's answer is not usable: a key without id or fingerprint");
+  EXPECT_EQ(outcome(list),
+            "Internal: keymanager(keys): the plugin's answer is not usable: a key without id or fingerprint");
 }
 
 TEST(KeyManagerFacade, RemoveIsUnimplementedWhereThePluginHasNone) {

@@ -88,7 +88,8 @@ TEST_F(InstanceTest, AnAnswerThatCannotBeUsedIsAnError) {
     const auto call = script.calls_now().back();
     call.done(call.op, nullptr, {&item, 1});
     loop.run_ready();
-    EXPECT_TRUE(outcome(waiter).starts_with("Internal: workloadattestor(scripted): the plugin's answer is not usable")) << outcome(waiter);
+    EXPECT_TRUE(outcome(waiter).starts_with("Internal: workloadattestor(scripted): the plugin's answer is not usable"))
+        << outcome(waiter);
   }
   Waiter<Selectors> waiter;
   attest(waiter);
@@ -133,7 +134,8 @@ TEST_F(InstanceTest, ACallNeverAnsweredEndsAtItsDeadlineAndIsCancelled) {
   loop.advance(limits::kWorkloadAttestMs - 1);
   EXPECT_EQ(outcome(waiter), "waiting");
   loop.advance(1);
-  EXPECT_EQ(outcome(waiter), "DeadlineExceeded: workloadattestor(scripted): the plugin did not answer before the deadline");
+  EXPECT_EQ(outcome(waiter),
+            "DeadlineExceeded: workloadattestor(scripted): the plugin did not answer before the deadline");
   EXPECT_EQ(script.log().back(), "cancel");
   script.succeed(0);  // late, and once: nobody hears of it
   loop.run_ready();
@@ -190,7 +192,8 @@ TEST_F(InstanceTest, TheQueueOfASerialPluginIsBounded) {
   }
   loop.run_ready();
   EXPECT_EQ(outcome(*waiters[limits::kPluginQueue]), "waiting");
-  EXPECT_EQ(outcome(*waiters.back()), "ResourceExhausted: workloadattestor(scripted): 1024 calls are waiting for the plugin");
+  EXPECT_EQ(outcome(*waiters.back()),
+            "ResourceExhausted: workloadattestor(scripted): 1024 calls are waiting for the plugin");
   script.answer_on_cancel = true;
 }
 
@@ -380,7 +383,8 @@ TEST_F(InstanceTest, TimersFireOnceAndStoppedOnesDoNot) {
 
 TEST_F(InstanceTest, TimersOfAClosedPluginNeverFire) {
   open();
-  const auto* timers = static_cast<const limpet_timer_service*>(script.host->service(script.host, LIMPET_SERVICE_TIMER));
+  const auto* timers =
+      static_cast<const limpet_timer_service*>(script.host->service(script.host, LIMPET_SERVICE_TIMER));
   timers->start(script.host, 10, [](void*) { FAIL(); }, nullptr);
   attestor.reset();
   loop.advance(100);

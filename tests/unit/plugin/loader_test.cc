@@ -94,7 +94,8 @@ TEST_F(LoaderFiles, RefusesADigestThatDiffersAndDoesNotLoadIt) {
   for (const std::string& digest : {wrong, std::string(), std::string("abc")}) {
     const auto loaded = load_plugin_file(path, digest);
     ASSERT_FALSE(loaded);
-    EXPECT_NE(loaded.error().message.find("its SHA-256 is " + digest_of(path) + " but the configuration expects"), std::string::npos)
+    EXPECT_NE(loaded.error().message.find("its SHA-256 is " + digest_of(path) + " but the configuration expects"),
+              std::string::npos)
         << loaded.error().text();
   }
 }

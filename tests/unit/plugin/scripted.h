@@ -95,9 +95,15 @@ inline void script_attest(limpet_instance*, limpet_op* op, const limpet_workload
 
 inline constexpr limpet_workload_attestor kScriptTable = {sizeof(limpet_workload_attestor), 0, script_attest};
 template <uint32_t Flags>
-inline constexpr limpet_component kScripted = {sizeof(limpet_component), Flags,          LIMPET_WORKLOAD_ATTESTOR,
-                                               "scripted",               script_create,  script_destroy,
-                                               script_configure,         script_cancel,  &kScriptTable};
+inline constexpr limpet_component kScripted = {sizeof(limpet_component),
+                                               Flags,
+                                               LIMPET_WORKLOAD_ATTESTOR,
+                                               "scripted",
+                                               script_create,
+                                               script_destroy,
+                                               script_configure,
+                                               script_cancel,
+                                               &kScriptTable};
 
 // A waiter for anything.
 template <class T>
