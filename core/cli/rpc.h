@@ -46,7 +46,7 @@ class Rpc {
     explicit Waiter(UvLoop& loop) : loop_(loop) {}
     Done<T> done() { return pending_.template then<&Waiter::on_result>(this); }
     Result<T> wait() {
-      if (!have_) loop_.run();
+      while (!have_) loop_.run();  // another waiter of the same loop may have ended it
       have_ = false;
       return std::move(result_);
     }
