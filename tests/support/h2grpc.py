@@ -266,7 +266,8 @@ class Connection:
             if self.auto_window and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamReset):
-            call.reset = event.error_code
+            if not call.ended:  # after the trailers it only says that the request may stop (RFC 9113 8.1)
+                call.reset = event.error_code
         if isinstance(event, h2.events.StreamEnded):
             call.ended = True
 
