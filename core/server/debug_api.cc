@@ -44,8 +44,7 @@ Result<Bytes> DebugApi::info() {
   Snapshot snapshot = context_.store.read();
   response->agents_count = static_cast<int32_t>(snapshot.count(TableId::agents));
   response->entries_count = static_cast<int32_t>(snapshot.count(TableId::entries));
-  size_t own = context_.bundles.own() != nullptr ? 1 : 0;
-  response->federated_bundles_count = static_cast<int32_t>(context_.bundles.count() - own);
+  response->federated_bundles_count = static_cast<int32_t>(context_.bundles.count());  // SPIRE counts its own too
   TRY_ASSIGN(cached_, response.encode());
   cached_until_ms_ = now + kCacheMs;
   return cached_;

@@ -148,7 +148,7 @@ class Connection:
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding='utf-8'))
         if preface:
             if h2_settings:
-                self.h2.local_settings.update(h2_settings)
+                self.h2.local_settings = h2.settings.Settings(client=True, initial_values=h2_settings)
             self.h2.initiate_connection()
             self.flush()
 
