@@ -172,6 +172,7 @@ NodeAttestorServer* Catalog::node_attestor_server(std::string_view name) const {
 
 std::vector<WorkloadAttestor*> Catalog::workload_attestors() const {
   std::vector<WorkloadAttestor*> out;
+  out.reserve(workload_.size());
   for (const auto& attestor : workload_) out.push_back(attestor.get());
   return out;
 }

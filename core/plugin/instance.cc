@@ -309,9 +309,15 @@ void Instance::abandon() {
   logger_.error("plugin did not end its calls when it was stopped; it is abandoned", {{"plugin", label_}});
   if (thread_.joinable()) thread_.detach();
   abandoned_ = self_.lock();
+  const std::lock_guard lock(mutex_);
+  mute_ = true;
 }
 
 void Instance::misuse(std::string_view what) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (mute_) std::abort();
+  }
   logger_.log(LogLevel::panic, "plugin broke the contract of limpet_plugin.h",
               {{"plugin", label_}, {"what", std::string(what)}});
   std::abort();

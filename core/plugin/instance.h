@@ -128,6 +128,7 @@ class Instance {
   std::unordered_map<limpet_op*, std::unique_ptr<limpet_op>> live_;
   std::deque<Job> jobs_;
   bool stopping_ = false;
+  bool mute_ = false;             // abandoned: the logger may be gone
   size_t running_ = 0;            // calls the plugin has not answered
   std::condition_variable wake_;  // the thread: a job, or the end
   std::condition_variable idle_;  // close(): running_ is zero

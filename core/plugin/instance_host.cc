@@ -29,7 +29,8 @@ void Instance::host_log(const limpet_host* host, int32_t level, limpet_str messa
   static constexpr size_t kMaxFields = 16;
   auto* self = static_cast<Instance*>(host->ctx);
   const LogLevel ours = level >= 1 && level <= 4 ? kLevels[level - 1] : LogLevel::debug;
-  if (!self->logger_.enabled(ours)) return;
+  const std::lock_guard lock(self->mutex_);  // held to the end: the logger dies after abandon() had it
+  if (self->mute_ || !self->logger_.enabled(ours)) return;
   std::string details;
   for (size_t i = 0; fields != nullptr && i < std::min(count, kMaxFields); ++i) {
     details += (i > 0 ? " " : "") + bounded(fields[i].key) + "=" + bounded(fields[i].value);

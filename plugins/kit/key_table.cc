@@ -72,6 +72,7 @@ void KeyTable::answer_key(limpet_op* op, std::string_view id, limpet_key_done do
 void KeyTable::answer_list(limpet_op* op, limpet_keys_done done) const {
   std::vector<limpet_public_key> values;
   std::vector<const limpet_public_key*> pointers;
+  pointers.reserve(keys_.size());
   values.reserve(keys_.size());
   for (const auto& [id, key] : keys_) values.push_back(describe(id, key));
   for (const limpet_public_key& value : values) pointers.push_back(&value);

@@ -2,8 +2,11 @@
 #include "plugin/instance.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <fstream>
 
 #include "base/limits.h"
 #include "plugin/workload_attestor.h"
@@ -309,6 +312,7 @@ TEST_F(InstanceTest, APluginThatDoesNotLetGoIsAbandonedAndItsLateAnswerIsHarmles
   EXPECT_EQ(script.log().back(), "cancel");  // never destroyed
   std::thread([this] { script.succeed(0); }).join();
   script.host->post(script.host, [](void*) { FAIL(); }, nullptr);
+  script.host->log(script.host, LIMPET_LOG_ERROR, {"late", 4}, nullptr, 0);
   loop.run_ready();
   static const limpet_host* abandoned;  // what is kept for the plugin's sake is no leak
   abandoned = script.host;
@@ -401,6 +405,27 @@ TEST_F(InstanceTest, PostRunsOnTheLoopAndUnknownServicesAreNull) {
   EXPECT_EQ(script.host->service(script.host, "limpet.kv/1"), nullptr);
   EXPECT_EQ(script.host->service(script.host, nullptr), nullptr);
   EXPECT_EQ(script.host->abi_minor, LIMPET_ABI_MINOR);
+}
+
+TEST_F(InstanceTest, LogRecordsCarryThePluginsNameAndItsFields) {
+  const std::string file = ::testing::TempDir() + "limpet_plugin_log_" + std::to_string(::getpid());
+  const SystemClock clock;
+  const auto logger = Logger::open({.level = LogLevel::info, .json = false, .file = file}, clock);
+  ASSERT_TRUE(logger) << logger.error().text();
+  const auto made = Instance::create({loop, **logger, "example.org"}, kScripted<0>, "workloadattestor");
+  ASSERT_TRUE(made);
+  const limpet_field fields[] = {{{"device", 6}, {"/dev/tpm0", 9}}, {{"tries", 5}, {"3", 1}}};
+  script.host->log(script.host, 2, {"device is slow", 14}, fields, 2);
+  script.host->log(script.host, 4, {"not at this level", 17}, nullptr, 0);
+  script.host->log(script.host, 3, {nullptr, 5}, nullptr, 7);
+  (*made)->close();
+  std::ifstream in(file);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_NE(text.find("level=warning msg=\"device is slow\""), std::string::npos) << text;
+  EXPECT_NE(text.find("workloadattestor(scripted)"), std::string::npos) << text;
+  EXPECT_NE(text.find("device=/dev/tpm0 tries=3"), std::string::npos) << text;
+  EXPECT_EQ(text.find("not at this level"), std::string::npos) << text;
+  std::remove(file.c_str());
 }
 
 TEST_F(InstanceTest, TheTimeLeftIsWithinTheDeadline) {
