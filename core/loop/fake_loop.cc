@@ -6,6 +6,7 @@
 namespace limpet {
 
 FakeLoop::~FakeLoop() {
+  drop_guests();
   // what is dropped may post once more: a dropped Done tells its waiter
   while (true) {
     std::deque<Task> tasks;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "loop/done.h"
 
@@ -50,6 +51,12 @@ class WorkerJob {
   virtual void finish() = 0;
 };
 
+// A conversation that nobody holds, such as a dial whose asker keeps only his Pending: see Loop::keep().
+class LoopGuest {
+ public:
+  virtual ~LoopGuest() = default;
+};
+
 class Loop {
  public:
   using Task = std::move_only_function<void()>;
@@ -67,7 +74,13 @@ class Loop {
   template <class T, class Work>
   void work(Work work, Done<T> done);
 
+  // The guest lives until it is dismissed (destroyed at a later turn) or the loop ends.
+  void keep(std::unique_ptr<LoopGuest> guest);
+  void dismiss(LoopGuest& guest);
+
  protected:
+  // For the destructors of implementations, first of all.
+  void drop_guests();
   // For implementations: the earliest timer's time changed; -1: no timer left.
   virtual void timers_changed(int64_t next_ms) = 0;
   [[nodiscard]] int64_t next_timer() const { return timers_.empty() ? -1 : timers_.begin()->first; }
@@ -77,6 +90,7 @@ class Loop {
  private:
   friend class Timer;
   std::multimap<int64_t, Timer*> timers_;
+  std::vector<std::unique_ptr<LoopGuest>> guests_;
   uint64_t timer_round_ = 0;
 };
 

@@ -108,6 +108,7 @@ UvLoop::UvLoop() : state_(std::make_unique<State>()) {
 }
 
 UvLoop::~UvLoop() {
+  drop_guests();
   state_->close();
   int left = UV_EBUSY;
   for (int turn = 0; turn < 16 && left == UV_EBUSY; turn++) {

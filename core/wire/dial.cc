@@ -17,15 +17,13 @@ Error dial_error(Error error) {
   return Error{Code::unavailable, "connection error: desc = \"transport: Error while dialing: " + error.message + '"'};
 }
 
-// One dial: connect, TLS, HTTP/2 settings. It owns itself through the loop: the asker holds nothing but his Pending, so it
-// lives on the heap and is freed by the task that its end posts.
-class DialFlow {
+// One dial: connect, TLS, HTTP/2 settings. The asker holds nothing but his Pending, so the loop keeps the flow.
+class DialFlow final : public LoopGuest {
  public:
   DialFlow(UvLoop& loop, DialOptions options, Done<std::unique_ptr<Channel>> done)
       : loop_(loop), options_(std::move(options)), done_(std::move(done)), timer_(loop) {}
 
-  void start(std::unique_ptr<DialFlow> self) {
-    self_ = std::move(self);
+  void start() {
     timer_.start<&DialFlow::on_timeout>(options_.timeout_ms, this);
     if (!options_.unix_path.empty()) {
       dial_unix(loop_, options_.unix_path, connected_.then<&DialFlow::on_stream>(this));
@@ -78,11 +76,8 @@ class DialFlow {
     connected_.drop();
     secured_.drop();
     opened_.drop();
-    loop_.post([self = std::move(self_), answer = std::move(result)]() mutable {
-      Done<std::unique_ptr<Channel>> done = std::move(self->done_);
-      self.reset();
-      done(std::move(answer));
-    });
+    loop_.post([done = std::move(done_), answer = std::move(result)]() mutable { done(std::move(answer)); });
+    loop_.dismiss(*this);
   }
 
   UvLoop& loop_;
@@ -90,12 +85,11 @@ class DialFlow {
   Done<std::unique_ptr<Channel>> done_;
   Timer timer_;
   TlsContexts contexts_;
-  Pending<std::unique_ptr<Stream>> connected_;
-  Pending<TlsConnected> secured_;
-  Pending<void> opened_;
   std::unique_ptr<TlsHandshake> handshake_;
   std::unique_ptr<ClientChannel> channel_;
-  std::unique_ptr<DialFlow> self_;
+  Pending<std::unique_ptr<Stream>> connected_;  // these go first, so that nothing above calls back while it dies
+  Pending<TlsConnected> secured_;
+  Pending<void> opened_;
 };
 
 }  // namespace
@@ -103,7 +97,8 @@ class DialFlow {
 void dial(UvLoop& loop, DialOptions options, Done<std::unique_ptr<Channel>> done) {
   auto flow = std::make_unique<DialFlow>(loop, std::move(options), std::move(done));
   DialFlow& started = *flow;
-  started.start(std::move(flow));
+  loop.keep(std::move(flow));
+  started.start();
 }
 
 }  // namespace limpet::wire

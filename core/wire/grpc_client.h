@@ -15,8 +15,8 @@
 namespace limpet::wire {
 
 struct DialOptions {
-  std::string unix_path;          // this, or host and port
-  std::string host;
+  std::string unix_path = {};     // this, or host and port
+  std::string host = {};
   uint16_t port = 0;
   TlsPolicy* tls = nullptr;       // required for TCP; used only until the answer
   int64_t timeout_ms = 20'000;
