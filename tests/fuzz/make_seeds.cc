@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes the fuzzers' seeds: make_seeds DIR VECTORS SAMPLES leaves DIR/<target>/<name>. Made anew by tools/fuzz because
+// most follow from our own code; what a fuzzer found by itself is kept in tests/fuzz/corpus/<target>/.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "all_messages.h"
+#include "crypto/x509.h"
+#include "echo_service.h"
+#include "loop/fake_loop.h"
+#include "loop/fake_stream.h"
+#include "spiffe/bundle.h"
+#include "wire/client_channel.h"
+#include "wire/grpc_server.h"
+
+namespace limpet::wire {
+namespace {
+
+namespace fs = std::filesystem;
+std::string out_dir;  // the program's only argument that everything needs
+
+void seed(const std::string& target, const std::string& name, BytesView bytes) {
+  fs::create_directories(out_dir + "/" + target);
+  std::ofstream out(out_dir + "/" + target + "/" + name, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (!out.flush()) std::perror(name.c_str()), std::exit(1);
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) std::perror(path.c_str()), std::exit(1);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+Bytes with_prefix(std::initializer_list<uint8_t> prefix, BytesView rest) {
+  Bytes out(prefix);
+  append(out, rest);
+  return out;
+}
+
+// ---- a conversation of our client with our server, both directions recorded ----
+class Relay final : public StreamReader {
+ public:
+  Relay(Stream& to) : to_(to) {}
+  void on_bytes(BytesView bytes) override {
+    append(seen, bytes);
+    to_.write(to_bytes(bytes), {});
+  }
+  void on_end(std::optional<Error>) override {}
+  Bytes seen;
+
+ private:
+  Stream& to_;
+};
+
+void conversation(const std::string& name, std::string_view method, const std::vector<Bytes>& messages) {
+  FakeLoop loop;
+  EchoService echo;
+  GrpcServer server(loop, {});
+  server.add("test.Echo", echo);
+  auto client_pair = connect_memory(loop);
+  auto server_pair = connect_memory(loop);
+  Relay up(*server_pair.a), down(*client_pair.b);
+  client_pair.b->read(up);
+  server_pair.a->read(down);
+  server.on_connection(std::move(server_pair.b));
+  ClientChannel channel(loop, std::move(client_pair.a), "localhost", {});
+  {
+    EchoClient call(channel.open(method, {.timeout_ms = 1000, .metadata = {{"workload.spiffe.io", "true"}}}));
+    call.listen();
+    for (const Bytes& message : messages) call.send(message);
+    call.close_send();
+    loop.advance(10);
+  }
+  loop.advance(2000);
+  for (uint8_t how : {uint8_t{0}, uint8_t{0x1a}, uint8_t{0x2c}}) {
+    const std::string file = name + "_" + std::to_string(how);
+    seed("grpc_server", file, with_prefix({how}, up.seen));
+    seed("grpc_client", file, with_prefix({how}, down.seen));
+  }
+}
+
+void http2_seeds() {
+  conversation("unary", "/test.Echo/Unary", {to_bytes("hello")});
+  conversation("empty", "/test.Echo/Unary", {Bytes()});
+  conversation("bidi", "/test.Echo/Bidi", {to_bytes("one"), Bytes(300, 'x'), to_bytes("three")});
+  conversation("fail", "/test.Echo/Fail", {to_bytes("x")});
+  conversation("hold", "/test.Echo/Hold", {to_bytes("x")});
+  conversation("unknown", "/no.Such/Method", {to_bytes("x")});
+  conversation("large", "/test.Echo/Unary", {Bytes(20'000, 'y')});
+  // frames to recombine: PING, SETTINGS, GOAWAY, RST_STREAM, WINDOW_UPDATE, PRIORITY, CONTINUATION, DATA without a stream
+  const std::pair<const char*, std::string_view> frames[] = {
+      {"ping", {"\0\0\x8\x6\0\0\0\0\0abcdefgh", 17}},       {"settings", {"\0\0\x6\x4\0\0\0\0\0\0\x4\0\0\0\0", 15}},
+      {"goaway", {"\0\0\x8\x7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17}}, {"reset", {"\0\0\x4\x3\0\0\0\0\x1\0\0\0\x8", 13}},
+      {"window", {"\0\0\x4\x8\0\0\0\0\0\x7f\xff\xff\xff", 13}}, {"priority", {"\0\0\x5\x2\0\0\0\0\x3\0\0\0\1\x10", 14}},
+      {"continuation", {"\0\0\1\x9\x4\0\0\0\1\x82", 10}},      {"data", {"\0\0\x5\0\0\0\0\0\1\0\0\0\0\0", 14}},
+      {"headers", {"\0\0\x3\x1\x5\0\0\0\x1\x83\x86\x84", 12}},
+  };
+  for (const auto& [name, frame] : frames) {
+    seed("grpc_server", std::string("frame_") + name, with_prefix({1}, as_bytes(frame)));
+    seed("grpc_client", std::string("frame_") + name, with_prefix({1}, as_bytes(frame)));
+  }
+}
+
+void frame_seeds() {
+  for (size_t size : {0u, 1u, 5u, 200u, 70'000u}) {
+    Outbox outbox;
+    outbox.push(Bytes(size, 'm'), false);
+    outbox.push(to_bytes("second"), true);
+    Bytes wire{7};
+    outbox.take(outbox.bytes(), wire);
+    seed("grpc_frame", "two_" + std::to_string(size), wire);
+  }
+  seed("grpc_frame", "compressed", as_bytes({"\0\1\0\0\0\1x", 7}));
+  seed("grpc_frame", "too_large", as_bytes({"\3\0\xff\xff\xff\xff", 6}));
+  seed("grpc_frame", "just_too_large", as_bytes({"\3\0\0\x40\0\1", 6}));
+}
+
+// ---- messages ----
+#define LIMPET_NAME(type) #type,
+constexpr std::string_view kNames[] = {LIMPET_ALL_MESSAGES(LIMPET_NAME)};
+
+Bytes of_type(std::string_view name, BytesView wire) {
+  const auto found = std::find(std::begin(kNames), std::end(kNames), name);
+  if (found == std::end(kNames)) std::fprintf(stderr, "no message %.*s\n", int(name.size()), name.data()), std::exit(1);
+  const auto index = static_cast<size_t>(found - std::begin(kNames));
+  return with_prefix({static_cast<uint8_t>(index >> 8), static_cast<uint8_t>(index)}, wire);
+}
+
+// `levels` messages in one another; `tags` are the fields' tags in turn, outermost first.
+Bytes nested(size_t levels, std::vector<uint8_t> tags) {
+  Bytes reversed;
+  for (size_t level = levels; level-- > 0;) {
+    Bytes header{tags[level % tags.size()]};
+    for (size_t size = reversed.size(); ; size >>= 7) {
+      header.push_back(static_cast<uint8_t>((size & 0x7f) | (size > 0x7f ? 0x80 : 0)));
+      if (size <= 0x7f) break;
+    }
+    reversed.insert(reversed.end(), header.rbegin(), header.rend());
+  }
+  std::reverse(reversed.begin(), reversed.end());
+  return reversed;
+}
+
+// A message with every field number up to 24 in the wire type that `tag` gives: what an unknown field must look like.
+Bytes all_fields(uint8_t wire_type, BytesView value) {
+  Bytes out;
+  for (uint8_t field = 1; field <= 15; ++field) {
+    out.push_back(static_cast<uint8_t>(field << 3 | wire_type));
+    append(out, value);
+  }
+  return out;
+}
+
+void message_seeds() {
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const std::string name(kNames[i]);
+    seed("message", name + "_strings", of_type(name, all_fields(2, as_bytes({"\x2\xa\x0", 3}))));
+    seed("message", name + "_numbers", of_type(name, all_fields(0, as_bytes("\x01"))));
+  }
+  for (size_t levels : {31u, 32u, 33u, 1000u, 100'000u}) {
+    const std::string suffix = "_" + std::to_string(levels);
+    seed("message", "nested_values" + suffix, of_type("google_protobuf_Value", nested(levels, {0x32, 0x0a})));
+    seed("message", "nested_structs" + suffix, of_type("google_protobuf_Struct", nested(levels, {0x0a, 0x12, 0x2a})));
+    seed("message", "nested_node" + suffix,
+         of_type("envoy_service_secret_v3_DiscoveryRequest", nested(levels, {0x12, 0x1a, 0x0a, 0x12, 0x2a})));
+    seed("message", "nested_unknown" + suffix, of_type("X509SVIDRequest", nested(levels, {0x0a})));
+    seed("message", "groups" + suffix, of_type("X509SVIDRequest", Bytes(levels, 0x0b)));
+  }
+  Bytes many;  // two bytes of wire for one element each
+  for (int i = 0; i < 70'000; ++i) append(many, as_bytes({"\xa\0", 2}));
+  for (const char* name : {"spire_api_server_entry_v1_BatchCreateEntryRequest", "spire_api_server_svid_v1_BatchNewX509SVIDRequest"}) {
+    seed("message", std::string("many_items_") + name, of_type(name, many));
+  }
+}
+
+// ---- certificates, CSRs, bundles, texts ----
+void pki_seeds(const std::string& vectors) {
+  Bytes all;
+  std::string pem;
+  for (const char* name : {"workload_svid", "workload_dns_svid", "server_svid", "ca"}) {
+    const std::string text = read_file(vectors + "/spire/" + name + ".pem");
+    pem += text;
+    const Bytes der = pem_decode(text).value().at(0).der;
+    seed("certificate", name, der);
+    append(all, der);
+  }
+  seed("certificate", "chain", all);
+  seed("certificate", "pem", as_bytes(pem));
+  Bundle bundle;
+  bundle.trust_domain = TrustDomain::parse("example.org").value();
+  bundle.x509_authorities.push_back({pem_decode(read_file(vectors + "/spire/ca.pem")).value().at(0).der});
+  bundle.sequence_number = 3;
+  bundle.refresh_hint = 60;
+  seed("bundle_json", "empty", as_bytes("{\"keys\":[]}"));
+  seed("bundle_json", "deep", as_bytes(std::string(100'000, '[')));
+  for (const auto& [type, name] : {std::pair(KeyType::ec_p256, "p256"), std::pair(KeyType::ec_p384, "p384"),
+                                   std::pair(KeyType::rsa_2048, "rsa2048")}) {
+    const PrivateKey key = PrivateKey::generate(type).value();
+    CsrTemplate csr;
+    csr.spki = key.public_key().spki();
+    csr.subject = encode_name({{kOidCountry, "US"}, {kOidOrganization, "SPIRE"}, {kOidCommonName, "h\xc3\xa9"}});
+    seed("csr", std::string(name) + "_bare", make_csr(csr, key).value());
+    csr.uris = {"spiffe://example.org/web"};
+    csr.dns_names = {"web", "*.example.org"};
+    seed("csr", name, make_csr(csr, key).value());
+    bundle.jwt_authorities.push_back({name, csr.spki});
+    seed("bundle_json", name, as_bytes(bundle_to_json(bundle)));
+  }
+}
+
+void text_seeds(const std::string& samples) {
+  const std::string_view ids[] = {"spiffe://example.org", "spiffe://example.org/web", "spiffe://example.org/spire/agent/join_token/x",
+    "spiffe://a_b-c.1/a/b.c/d-e_f", "example.org", "spiffe://", "spiffe://example.org/", "spiffe://example.org//a",
+    "spiffe://example.org/..", "spiffe://EXAMPLE.org/a", "spiffe://example.org:80/a", "spiffe://u@example.org/a", "http://x",
+    "unix:uid:1000", "k8s:sa:default", ":x", "x:", "unix::", "spiffe://example.org/%41", "*.example.org", "xn--nxasmq6b.org"};
+  int number = 0;
+  for (std::string_view id : ids) seed("spiffe_id", "text_" + std::to_string(number++), as_bytes(id));
+  seed("spiffe_id", "long", as_bytes("spiffe://example.org/" + std::string(2048, 'a')));
+  for (const auto& file : fs::directory_iterator(samples)) {
+    if (file.path().extension() == ".toml") seed("config", file.path().stem(), as_bytes(read_file(file.path())));
+  }
+  seed("config", "nested", as_bytes("x = " + std::string(100'000, '[')));
+  seed("config", "keys", as_bytes("[server]\nbind_prot = 1\ntrust_domain = 7\ndata_dir = \"x\"\n[[plugin]]\nname = \"\"\n"));
+  seed("config", "duration", as_bytes("1h30m5.5s10ms"));
+}
+
+}  // namespace
+}  // namespace limpet::wire
+
+int main(int argc, char** argv) {
+  using namespace limpet::wire;
+  if (argc != 4) return std::fprintf(stderr, "usage: %s DIR VECTORS SAMPLES\n", argv[0]), 2;
+  out_dir = argv[1];
+  http2_seeds();
+  frame_seeds();
+  message_seeds();
+  pki_seeds(argv[2]);
+  text_seeds(argv[3]);
+  return 0;
+}
