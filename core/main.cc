@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program: takes its name's part (limpet, spire-server, spire-agent), and for `run` builds every object of the roles and
-// runs the loop. The only place that knows all.
+// The program: takes its name's part (limpet, spire-server, spire-agent), and for `run` builds every object of the
+// roles and runs the loop. The only place that knows all.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,7 +104,11 @@ class RoleOf : public Role {
  public:
   RoleOf(UvLoop& loop, const Clock& clock, std::unique_ptr<Logger> logger, Config_ config,
          std::vector<PluginConfig> plugins, PluginRole role)
-      : loop_(loop), clock_(clock), logger_(std::move(logger)), config_(std::move(config)), plugins_(std::move(plugins)),
+      : loop_(loop),
+        clock_(clock),
+        logger_(std::move(logger)),
+        config_(std::move(config)),
+        plugins_(std::move(plugins)),
         catalog_({loop, *logger_, config_.trust_domain}, catalog_options(role), built_in_plugins()) {}
 
   void start(Done<void> done) override {
@@ -188,10 +192,14 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
  private:
   const char* store_name() const override { return "agent.mdb"; }
   std::unique_ptr<agent::Agent> build() override {
-    agent::AgentParts parts{loop_,   clock_,
-                            *logger_, health_,
-                            *store_, *catalog_.key_manager(),
-                            *catalog_.node_attestor_agent(), catalog_.workload_attestors()};
+    agent::AgentParts parts{loop_,
+                            clock_,
+                            *logger_,
+                            health_,
+                            *store_,
+                            *catalog_.key_manager(),
+                            *catalog_.node_attestor_agent(),
+                            catalog_.workload_attestors()};
     return std::make_unique<agent::Agent>(std::move(parts), config_);
   }
   void begin(Done<void> done) override {

@@ -37,7 +37,7 @@ class FakeClock final : public Clock {
 class TimeText {
  public:
   explicit TimeText(int64_t unix_seconds);
-  [[nodiscard]] const char* go() const { return go_; }        // "2026-11-22 03:00:29 +0000 UTC"
+  [[nodiscard]] const char* go() const { return go_; }            // "2026-11-22 03:00:29 +0000 UTC"
   [[nodiscard]] const char* rfc3339() const { return rfc3339_; }  // "2026-11-22T03:00:29Z"
 
  private:

@@ -8,55 +8,55 @@
 namespace limpet::limits {
 
 // ---- gRPC and HTTP/2 ----
-inline constexpr size_t kMessageBytes = 4u << 20;       // grpc-go's default receive limit, which SPIRE peers rely on
-inline constexpr size_t kHeaderBytes = 16u << 10;       // a request's decoded header list; SPIRE's peers send below 1 kB
+inline constexpr size_t kMessageBytes = 4u << 20;  // grpc-go's default receive limit, which SPIRE peers rely on
+inline constexpr size_t kHeaderBytes = 16u << 10;  // a request's decoded header list; SPIRE's peers send below 1 kB
 inline constexpr uint32_t kStreamsPerConnection = 250;  // concurrent; grpc-go multiplexes a client on one connection
 inline constexpr size_t kConnections = 2048;            // per listener; a TLS connection costs about 64 kB
 inline constexpr size_t kConnectionsPerPeer = 1100;     // per uid or IP: 1,000 held streams of one user must fit
 inline constexpr size_t kHandshakesInFlight = 64;       // each is 6 ms of CPU on the worker pool
 inline constexpr int64_t kHandshakeMs = 20'000;         // a GEO link with loss needs several seconds
 inline constexpr size_t kResetsPerWindow = 200;         // RST_STREAM by the peer within 10 s: rapid reset
-inline constexpr size_t kPingsPerWindow = 100;          // PING or SETTINGS within 10 s; grpc-go pings every 10 s at most
+inline constexpr size_t kPingsPerWindow = 100;  // PING or SETTINGS within 10 s; grpc-go pings every 10 s at most
 inline constexpr int64_t kFloodWindowMs = 10'000;
-inline constexpr int64_t kConnectionAgeMs = 180'000;    // SPIRE's MaxConnectionAge on the TCP endpoint
-inline constexpr size_t kSendQueueBytes = 8u << 20;     // unsent bytes of one connection before back-pressure ends it
+inline constexpr int64_t kConnectionAgeMs = 180'000;  // SPIRE's MaxConnectionAge on the TCP endpoint
+inline constexpr size_t kSendQueueBytes = 8u << 20;   // unsent bytes of one connection before back-pressure ends it
 
-inline constexpr size_t kReceiveBytes = 16u << 20;      // received by one connection and not yet handed to its calls
+inline constexpr size_t kReceiveBytes = 16u << 20;  // received by one connection and not yet handed to its calls
 
 // ---- protobuf ----
-inline constexpr int kMessageDepth = 32;                // nanopb has none of its own
-inline constexpr size_t kMessageItems = 65'000;         // nanopb counts in 16 bits
-inline constexpr size_t kMessageMemory = 32u << 20;     // what one request may grow to once decoded
+inline constexpr int kMessageDepth = 32;             // nanopb has none of its own
+inline constexpr size_t kMessageItems = 65'000;      // nanopb counts in 16 bits
+inline constexpr size_t kMessageMemory = 32u << 20;  // what one request may grow to once decoded
 
 // ---- SPIFFE ----
-inline constexpr size_t kSpiffeIdBytes = 2048;          // SPIFFE-ID 2.3
-inline constexpr size_t kTrustDomainBytes = 255;        // SPIFFE-ID 2.1
+inline constexpr size_t kSpiffeIdBytes = 2048;    // SPIFFE-ID 2.3
+inline constexpr size_t kTrustDomainBytes = 255;  // SPIFFE-ID 2.1
 inline constexpr size_t kEntryIdBytes = 255;
 inline constexpr size_t kHintBytes = 1024;
 inline constexpr size_t kCertificateBytes = 64u << 10;
 inline constexpr size_t kChainCertificates = 16;
 inline constexpr size_t kCsrBytes = 16u << 10;
-inline constexpr size_t kBundleCertificates = 1000;     // one trust domain's roots; a rotation keeps two or three
-inline constexpr size_t kBundleKeys = 2000;             // members of a bundle's JSON "keys"
-inline constexpr int kChainSignatureChecks = 32;        // tried while building one path; each costs up to 2.6 ms
+inline constexpr size_t kBundleCertificates = 1000;  // one trust domain's roots; a rotation keeps two or three
+inline constexpr size_t kBundleKeys = 2000;          // members of a bundle's JSON "keys"
+inline constexpr int kChainSignatureChecks = 32;     // tried while building one path; each costs up to 2.6 ms
 inline constexpr size_t kBundleJsonBytes = 1u << 20;
 inline constexpr size_t kAgentVersionBytes = 255;
 
 // ---- attestation ----
-inline constexpr int kAttestationRounds = 8;            // challenges in one attempt
+inline constexpr int kAttestationRounds = 8;  // challenges in one attempt
 
 // ---- plugins ----
-inline constexpr size_t kPluginFileBytes = 64u << 20;   // a shared object; hashed whole before it is mapped
-inline constexpr size_t kPluginQueue = 1024;            // calls waiting for one BLOCKING or SERIAL plugin
-inline constexpr size_t kPluginSpentOps = 64;           // answered calls remembered, to catch a second answer
-inline constexpr size_t kPluginTextBytes = 8192;        // one message, selector or name that a plugin hands over
-inline constexpr size_t kPluginItems = 4096;            // selectors or keys in one answer
-inline constexpr int64_t kPluginBudgetMs = 10;          // a call on the loop thread; longer ones are logged
-inline constexpr int64_t kPluginStopMs = 2'000;         // how long a plugin may take to end its calls when it is stopped
-inline constexpr int64_t kPluginConfigureMs = 30'000;   // an HSM or a TPM may have to start
-inline constexpr int64_t kNodeAttestMs = 60'000;        // one round; a TPM's credential activation takes seconds
-inline constexpr int64_t kWorkloadAttestMs = 10'000;    // hashing a large executable on slow flash
-inline constexpr int64_t kKeyGenerateMs = 120'000;      // RSA-4096 on a small ARM core
-inline constexpr int64_t kKeySignMs = 10'000;           // a TPM's RSA signature behind a few others
+inline constexpr size_t kPluginFileBytes = 64u << 20;  // a shared object; hashed whole before it is mapped
+inline constexpr size_t kPluginQueue = 1024;           // calls waiting for one BLOCKING or SERIAL plugin
+inline constexpr size_t kPluginSpentOps = 64;          // answered calls remembered, to catch a second answer
+inline constexpr size_t kPluginTextBytes = 8192;       // one message, selector or name that a plugin hands over
+inline constexpr size_t kPluginItems = 4096;           // selectors or keys in one answer
+inline constexpr int64_t kPluginBudgetMs = 10;         // a call on the loop thread; longer ones are logged
+inline constexpr int64_t kPluginStopMs = 2'000;        // how long a plugin may take to end its calls when it is stopped
+inline constexpr int64_t kPluginConfigureMs = 30'000;  // an HSM or a TPM may have to start
+inline constexpr int64_t kNodeAttestMs = 60'000;       // one round; a TPM's credential activation takes seconds
+inline constexpr int64_t kWorkloadAttestMs = 10'000;   // hashing a large executable on slow flash
+inline constexpr int64_t kKeyGenerateMs = 120'000;     // RSA-4096 on a small ARM core
+inline constexpr int64_t kKeySignMs = 10'000;          // a TPM's RSA signature behind a few others
 
 }  // namespace limpet::limits

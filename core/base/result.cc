@@ -7,9 +7,10 @@ namespace limpet {
 
 std::string code_name(Code code) {
   static constexpr std::array kNames{
-      "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-      "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-      "Internal", "Unavailable", "DataLoss", "Unauthenticated"};
+      "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+      "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+      "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+      "DataLoss", "Unauthenticated"};
   const auto number = static_cast<int32_t>(code);
   if (number >= 0 && static_cast<size_t>(number) < kNames.size()) return kNames[static_cast<size_t>(number)];
   return "Code(" + std::to_string(number) + ")";

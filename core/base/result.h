@@ -65,18 +65,18 @@ inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::mo
 #define TRY(...) \
   if (auto try_result = (__VA_ARGS__); !try_result) return std::unexpected(std::move(try_result).error())
 #define TRY_ASSIGN(declaration, ...) TRY_ASSIGN_AT(LIMPET_JOIN(try_result_, __LINE__), declaration, __VA_ARGS__)
-#define TRY_ASSIGN_AT(name, declaration, ...)                        \
-  auto name = (__VA_ARGS__);                                         \
-  if (!name) return std::unexpected(std::move(name).error());        \
+#define TRY_ASSIGN_AT(name, declaration, ...)                 \
+  auto name = (__VA_ARGS__);                                  \
+  if (!name) return std::unexpected(std::move(name).error()); \
   declaration = std::move(*name)
 // The same with a prefix: TRY_WITHIN("mint CA", sign(...));
 #define TRY_WITHIN(prefix, ...) \
   if (auto try_result = (__VA_ARGS__); !try_result) return std::unexpected(std::move(try_result).error().within(prefix))
 #define TRY_ASSIGN_WITHIN(prefix, declaration, ...) \
   TRY_ASSIGN_WITHIN_AT(LIMPET_JOIN(try_result_, __LINE__), prefix, declaration, __VA_ARGS__)
-#define TRY_ASSIGN_WITHIN_AT(name, prefix, declaration, ...)                    \
-  auto name = (__VA_ARGS__);                                                    \
-  if (!name) return std::unexpected(std::move(name).error().within(prefix));    \
+#define TRY_ASSIGN_WITHIN_AT(name, prefix, declaration, ...)                 \
+  auto name = (__VA_ARGS__);                                                 \
+  if (!name) return std::unexpected(std::move(name).error().within(prefix)); \
   declaration = std::move(*name)
 
 }  // namespace limpet

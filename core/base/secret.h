@@ -13,8 +13,8 @@ namespace limpet {
 class SecretBytes {
  public:
   SecretBytes() = default;
-  explicit SecretBytes(size_t size);            // zero-filled
-  explicit SecretBytes(BytesView source);       // copies; the caller zeroes its own copy (see wipe)
+  explicit SecretBytes(size_t size);       // zero-filled
+  explicit SecretBytes(BytesView source);  // copies; the caller zeroes its own copy (see wipe)
   SecretBytes(SecretBytes&& other) noexcept;
   SecretBytes& operator=(SecretBytes&& other) noexcept;
   SecretBytes(const SecretBytes&) = delete;

@@ -15,8 +15,8 @@
 
 namespace limpet::cli {
 
-using wire::Message;
 using wire::items;
+using wire::Message;
 using wire::set_string;
 using wire::view;
 
@@ -77,8 +77,7 @@ Result<Listing> list_agents(Rpc& rpc, Fill fill) {
 
 int list(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
-    const auto listing =
-        list_agents(rpc, [&context](auto& filter) { return fill_filter(filter, *context.flags); });
+    const auto listing = list_agents(rpc, [&context](auto& filter) { return fill_filter(filter, *context.flags); });
     if (!listing) return failed(listing.error());
     if (json) {
       JsonWriter out;
@@ -127,7 +126,8 @@ int show(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
     Message<GetRequest> request;
     if (const auto filled = fill_id(request, *context.flags); !filled) return failed(filled.error());
-    const auto agent = rpc.call<GetRequest, spire_api_types_Agent>("/spire.api.server.agent.v1.Agent/GetAgent", request);
+    const auto agent =
+        rpc.call<GetRequest, spire_api_types_Agent>("/spire.api.server.agent.v1.Agent/GetAgent", request);
     if (!agent) return failed("", agent.error());
     if (json) {
       std::printf("%s\n", wire::to_json(*agent).c_str());
@@ -185,8 +185,10 @@ void print_purged(const std::vector<Purged>& purged, bool dry_run) {
     return;
   }
   std::printf("Found %s\n\n", counted(purged.size(), "expired agent", "expired agents").c_str());
-  if (dry_run) std::puts("Agents that can be purged:");
-  else std::puts("Agents purged:");
+  if (dry_run)
+    std::puts("Agents that can be purged:");
+  else
+    std::puts("Agents purged:");
   for (const Purged& agent : purged) {
     if (dry_run || agent.deleted) std::printf("SPIFFE ID         : %s\n", agent.id.c_str());
   }
@@ -238,11 +240,14 @@ std::vector<Flag> filter_flags() {
           {"expiresBefore", FlagType::text, "", "Agents whose SVID expires before \"2006-01-02 15:04:05 -0700 -07\""},
           {"selector", FlagType::list, "", "Agents by selector; see -matchSelectorsOn"},
           {"matchSelectorsOn", FlagType::text, "superset", "How selectors match: exact, any, superset or subset"},
-          server_socket_flag(), instance_flag(), output_flag()};
+          server_socket_flag(),
+          instance_flag(),
+          output_flag()};
 }
 
 std::vector<Flag> id_flags() {
-  return {{"spiffeID", FlagType::text, "", "The agent's SPIFFE ID"}, server_socket_flag(), instance_flag(), output_flag()};
+  return {
+      {"spiffeID", FlagType::text, "", "The agent's SPIFFE ID"}, server_socket_flag(), instance_flag(), output_flag()};
 }
 
 }  // namespace
@@ -254,10 +259,14 @@ std::vector<Command> agent_commands() {
       {"agent show", kServer, "Shows one attested agent", id_flags(), show},
       {"agent ban", kServer, "Bans an agent: it can neither renew nor attest again", id_flags(), ban},
       {"agent evict", kServer, "Forgets an agent: it has to attest again", id_flags(), evict},
-      {"agent purge", kServer, "Forgets agents that expired long ago and can attest again",
+      {"agent purge",
+       kServer,
+       "Forgets agents that expired long ago and can attest again",
        {{"expiredFor", FlagType::duration, "720h", "How long ago the agent's SVID must have expired"},
         {"dryRun", FlagType::boolean, "false", "Only say which agents would be forgotten"},
-        server_socket_flag(), instance_flag(), output_flag()},
+        server_socket_flag(),
+        instance_flag(),
+        output_flag()},
        purge},
   };
 }

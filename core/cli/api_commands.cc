@@ -15,8 +15,8 @@
 
 namespace limpet::cli {
 
-using wire::Message;
 using wire::items;
+using wire::Message;
 using wire::view;
 
 namespace {
@@ -24,7 +24,8 @@ namespace {
 constexpr const char* kFetch = "/SpiffeWorkloadAPI/FetchX509SVID";
 
 int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 // The Workload API's stream of X.509-SVIDs, one message at a time.
@@ -93,7 +94,8 @@ Result<std::string> certificates_pem(BytesView concatenated) {
 }
 
 Result<void> write_svids(const std::string& directory, const X509SVIDResponse& update, bool silent) {
-  const auto put = [&](const char* what, size_t index, const std::string& name, std::string_view content, uint32_t mode) {
+  const auto put = [&](const char* what, size_t index, const std::string& name, std::string_view content,
+                       uint32_t mode) {
     const std::string path = directory + "/" + name;
     if (!silent) std::printf("Writing %s #%zu to file %s.\n", what, index, path.c_str());
     return write_file(path, content, mode);
@@ -155,7 +157,9 @@ std::vector<Flag> fetch_flags() {
   return {{"timeout", FlagType::duration, "1s", "How long to wait for the agent"},
           {"silent", FlagType::boolean, "false", "Print nothing"},
           {"write", FlagType::text, "", "A directory to write svid.N.pem, svid.N.key and bundle.N.pem into"},
-          agent_socket_flag(), instance_flag(), output_flag()};
+          agent_socket_flag(),
+          instance_flag(),
+          output_flag()};
 }
 
 }  // namespace
@@ -164,8 +168,11 @@ std::vector<Command> api_commands() {
   return {
       {"api fetch x509", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
       {"api fetch", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
-      {"api watch", kAgent, "Prints this process's X.509-SVIDs whenever they change",
-       {agent_socket_flag(), instance_flag(), output_flag()}, watch},
+      {"api watch",
+       kAgent,
+       "Prints this process's X.509-SVIDs whenever they change",
+       {agent_socket_flag(), instance_flag(), output_flag()},
+       watch},
   };
 }
 

@@ -54,8 +54,8 @@ Result<void> Flags::set(const Flag& flag, const char* argument) {
       return {};
     case FlagType::boolean:
       if (text != "true" && text != "false") {
-        return fail(Code::invalid_argument, "invalid boolean value \"" + std::string(text) + "\" for -" + flag.name +
-                                                ": parse error");
+        return fail(Code::invalid_argument,
+                    "invalid boolean value \"" + std::string(text) + "\" for -" + flag.name + ": parse error");
       }
       value.number = text == "true";
       return {};
@@ -113,11 +113,20 @@ std::string usage(const Command& command) {
   for (const Flag& flag : command.flags) {
     text += std::string("  -") + flag.name;
     switch (flag.type) {
-      case FlagType::text: text += " string"; break;
-      case FlagType::number: text += " int"; break;
-      case FlagType::duration: text += " duration"; break;
-      case FlagType::list: text += " value (may be repeated)"; break;
-      case FlagType::boolean: break;
+      case FlagType::text:
+        text += " string";
+        break;
+      case FlagType::number:
+        text += " int";
+        break;
+      case FlagType::duration:
+        text += " duration";
+        break;
+      case FlagType::list:
+        text += " value (may be repeated)";
+        break;
+      case FlagType::boolean:
+        break;
     }
     text += std::string("\n    \t") + flag.help;
     if (flag.default_text[0] != '\0' && std::string_view(flag.default_text) != "false") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Commands and their flags as one table, from which parsing, help, completion and the man page come. Verbs, flags and exit
-// codes are SPIRE's: one dash or two, "-flag value" or "-flag=value", booleans take "=true" or "=false" only, no
+// Commands and their flags as one table, from which parsing, help, completion and the man page come. Verbs, flags and
+// exit codes are SPIRE's: one dash or two, "-flag value" or "-flag=value", booleans take "=true" or "=false" only, no
 // abbreviations. Commands run on the main thread and block until they are done.
 //
 // Exit codes: 0 done, 1 failed (bad flags too), 127 no such command.
@@ -30,18 +30,18 @@ struct Flag {
   const char* help;
 };
 
-// Which programs have a command: called as spire-server, as spire-agent, as limpet. `limpet` has what the other two have,
-// unless it has a command of the same words of its own.
+// Which programs have a command: called as spire-server, as spire-agent, as limpet. `limpet` has what the other two
+// have, unless it has a command of the same words of its own.
 enum Programs : unsigned { kServer = 1, kAgent = 2, kLimpet = 4 };
 
 // The flags of one call, parsed and typed.
 class Flags {
  public:
   [[nodiscard]] const std::string& text(std::string_view name) const;
-  [[nodiscard]] int64_t number(std::string_view name) const;       // durations too, in milliseconds
+  [[nodiscard]] int64_t number(std::string_view name) const;  // durations too, in milliseconds
   [[nodiscard]] bool on(std::string_view name) const;
   [[nodiscard]] const std::vector<std::string>& list(std::string_view name) const;
-  [[nodiscard]] bool given(std::string_view name) const;           // typed by the user
+  [[nodiscard]] bool given(std::string_view name) const;  // typed by the user
 
   // INVALID_ARGUMENT with Go's wording: "flag provided but not defined: -x", "flag needs an argument: -x",
   // "invalid value \"x\" for flag -ttl: parse error".
@@ -76,9 +76,9 @@ struct Context {
 };
 
 struct Command {
-  const char* words;          // "entry create"
+  const char* words;  // "entry create"
   unsigned programs;
-  const char* summary;        // one line
+  const char* summary;  // one line
   std::vector<Flag> flags;
   int (*run)(Context& context);
 };

@@ -13,8 +13,8 @@
 
 namespace limpet::cli {
 
-using wire::Message;
 using wire::items;
+using wire::Message;
 using wire::set_array;
 using wire::set_string;
 using wire::view;
@@ -139,8 +139,10 @@ int run_write(Context& context) {
 // The filter of list and count, whose messages are alike but have types of their own.
 template <class Filter>
 Result<void> fill_filter(Filter& filter, const Flags& flags) {
-  if (!flags.text("parentID").empty()) TRY(set_id(filter.has_by_parent_id, filter.by_parent_id, flags.text("parentID")));
-  if (!flags.text("spiffeID").empty()) TRY(set_id(filter.has_by_spiffe_id, filter.by_spiffe_id, flags.text("spiffeID")));
+  if (!flags.text("parentID").empty())
+    TRY(set_id(filter.has_by_parent_id, filter.by_parent_id, flags.text("parentID")));
+  if (!flags.text("spiffeID").empty())
+    TRY(set_id(filter.has_by_spiffe_id, filter.by_spiffe_id, flags.text("spiffeID")));
   const auto& selectors = flags.list("selector");
   if (!selectors.empty()) {
     filter.has_by_selectors = true;
@@ -248,8 +250,7 @@ int count(Context& context) {
   request->has_filter = true;
   if (const auto filled = fill_filter(request->filter, flags); !filled) return failed(filled.error());
   Rpc rpc(*socket, kServer);
-  const auto response =
-      rpc.call<CountRequest, CountResponse>("/spire.api.server.entry.v1.Entry/CountEntries", request);
+  const auto response = rpc.call<CountRequest, CountResponse>("/spire.api.server.entry.v1.Entry/CountEntries", request);
   if (!response) return failed("", response.error());
   const auto number = static_cast<uint64_t>((*response)->count);
   if (*json) {
@@ -343,7 +344,9 @@ std::vector<Flag> write_flags(bool update) {
       {"data", FlagType::text, "", "A JSON file with entries, - for standard input, in place of the flags above"},
       {"disableX509SVIDPrefetch", FlagType::boolean, "false", "Sign the X.509-SVID only when it is first asked for"},
       {"jwtSVIDIncludeJTI", FlagType::boolean, "false", "Give each JWT-SVID an ID of its own"},
-      server_socket_flag(), instance_flag(), output_flag(),
+      server_socket_flag(),
+      instance_flag(),
+      output_flag(),
   };
 }
 
@@ -358,7 +361,9 @@ std::vector<Flag> filter_flags() {
       {"downstream", FlagType::boolean, "false", "Only entries of downstream servers"},
       {"matchSelectorsOn", FlagType::text, "superset", "How selectors match: exact, any, superset or subset"},
       {"matchFederatesWithOn", FlagType::text, "superset", "How trust domains match: exact, any, superset or subset"},
-      server_socket_flag(), instance_flag(), output_flag(),
+      server_socket_flag(),
+      instance_flag(),
+      output_flag(),
   };
 }
 
@@ -369,10 +374,14 @@ std::vector<Command> entry_commands() {
       {"entry create", kServer, "Creates registration entries", write_flags(false), run_write<CreateKind>},
       {"entry update", kServer, "Changes registration entries", write_flags(true), run_write<UpdateKind>},
       {"entry show", kServer, "Shows registration entries", filter_flags(), show},
-      {"entry delete", kServer, "Deletes registration entries",
+      {"entry delete",
+       kServer,
+       "Deletes registration entries",
        {{"entryID", FlagType::text, "", "The entry to delete"},
         {"file", FlagType::text, "", "A file with one entry ID a line, - for standard input"},
-        server_socket_flag(), instance_flag(), output_flag()},
+        server_socket_flag(),
+        instance_flag(),
+        output_flag()},
        remove},
       {"entry count", kServer, "Counts registration entries", filter_flags(), count},
   };

@@ -55,7 +55,8 @@ Result<EntryMessage> entry_from_flags(const Flags& flags) {
   EntryMessage entry;
   TRY(set_selectors(*entry, flags.list("selector")));
   if (flags.list("selector").empty()) return fail(Code::invalid_argument, "at least one selector is required");
-  if (node && !flags.list("federatesWith").empty()) return fail(Code::invalid_argument, "node entries can not federate");
+  if (node && !flags.list("federatesWith").empty())
+    return fail(Code::invalid_argument, "node entries can not federate");
   if (flags.text("parentID").empty() && !node) {
     return fail(Code::invalid_argument, "a parent ID is required if the node flag is not set");
   }
@@ -152,8 +153,7 @@ Result<std::vector<EntryMessage>> entries_from_file(const std::string& path) {
   yyjson_arr_foreach(list, index, most, item) {
     auto entry = entry_from_json(item);
     if (!entry) {
-      return std::unexpected(
-          std::move(entry).error().within(path + ": entry " + std::to_string(index)));
+      return std::unexpected(std::move(entry).error().within(path + ": entry " + std::to_string(index)));
     }
     entries.push_back(std::move(*entry));
   }

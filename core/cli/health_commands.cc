@@ -17,10 +17,14 @@ using Response = grpc_health_v1_HealthCheckResponse;
 
 const char* status_name(int status) {
   switch (status) {
-    case 1: return "SERVING";
-    case 2: return "NOT_SERVING";
-    case 3: return "SERVICE_UNKNOWN";
-    default: return "UNKNOWN";
+    case 1:
+      return "SERVING";
+    case 2:
+      return "NOT_SERVING";
+    case 3:
+      return "SERVICE_UNKNOWN";
+    default:
+      return "UNKNOWN";
   }
 }
 
@@ -65,7 +69,8 @@ int check_role(Context& context) {
 }
 
 std::vector<Flag> flags_of(Flag socket) {
-  return {socket, instance_flag(),
+  return {socket,
+          instance_flag(),
           {"shallow", FlagType::boolean, "false", "Only check that it answers"},
           {"verbose", FlagType::boolean, "false", "Say what is done"}};
 }

@@ -19,11 +19,11 @@ class JsonWriter {
   JsonWriter& end_array() { return close(']'); }
   JsonWriter& key(std::string_view name);
   JsonWriter& string(std::string_view text);
-  JsonWriter& number(int64_t value);             // 32-bit fields
-  JsonWriter& long_number(int64_t value);        // 64-bit fields: a string
+  JsonWriter& number(int64_t value);       // 32-bit fields
+  JsonWriter& long_number(int64_t value);  // 64-bit fields: a string
   JsonWriter& boolean(bool value);
   JsonWriter& bytes(BytesView value);
-  JsonWriter& raw(std::string_view json);        // a value that is JSON already
+  JsonWriter& raw(std::string_view json);  // a value that is JSON already
   [[nodiscard]] const std::string& text() const { return out_; }
 
  private:
@@ -31,7 +31,7 @@ class JsonWriter {
   JsonWriter& close(char bracket);
   void separate();
   std::string out_;
-  bool first_ = true;       // nothing yet in the innermost object or array
+  bool first_ = true;  // nothing yet in the innermost object or array
   bool after_key_ = false;
 };
 

@@ -15,8 +15,8 @@
 
 namespace limpet::cli {
 
-using wire::Message;
 using wire::items;
+using wire::Message;
 using wire::view;
 
 namespace {
@@ -52,8 +52,7 @@ Result<Minted> mint(Rpc& rpc, const Flags& flags) {
   wire::set_bytes(request->csr, csr);
   const int64_t ttl_ms = flags.number("ttl");
   request->ttl = static_cast<int32_t>((ttl_ms + 999) / 1000);
-  const auto response =
-      rpc.call<MintRequest, MintResponse>("/spire.api.server.svid.v1.SVID/MintX509SVID", request);
+  const auto response = rpc.call<MintRequest, MintResponse>("/spire.api.server.svid.v1.SVID/MintX509SVID", request);
   if (!response) return fail(Error{response.error().code, "unable to mint SVID: " + rpc_text(response.error())});
   const auto bundle = rpc.call<BundleRequest, spire_api_types_Bundle>("/spire.api.server.bundle.v1.Bundle/GetBundle",
                                                                       Message<BundleRequest>());
@@ -109,8 +108,8 @@ int run(Context& context) {
       print_json(*minted);
       return 0;
     }
-    std::printf("X509-SVID:\n%s\nPrivate key:\n%s\nRoot CAs:\n%s\n", minted->svid_pem.c_str(),
-                minted->key_pem.c_str(), minted->roots_pem.c_str());
+    std::printf("X509-SVID:\n%s\nPrivate key:\n%s\nRoot CAs:\n%s\n", minted->svid_pem.c_str(), minted->key_pem.c_str(),
+                minted->roots_pem.c_str());
     return 0;
   });
 }
@@ -118,12 +117,16 @@ int run(Context& context) {
 }  // namespace
 
 Command x509_mint_command() {
-  return {"x509 mint", kServer, "Makes a key and has the server sign an X.509-SVID for it",
+  return {"x509 mint",
+          kServer,
+          "Makes a key and has the server sign an X.509-SVID for it",
           {{"spiffeID", FlagType::text, "", "The SPIFFE ID"},
            {"dns", FlagType::list, "", "A DNS name for the certificate"},
            {"ttl", FlagType::duration, "0s", "Lifetime, such as 90s or 24h; 0 is the server's default"},
            {"write", FlagType::text, "", "A directory to write svid.pem, key.pem and bundle.pem into"},
-           server_socket_flag(), instance_flag(), output_flag()},
+           server_socket_flag(),
+           instance_flag(),
+           output_flag()},
           run};
 }
 

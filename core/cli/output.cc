@@ -30,10 +30,12 @@ Flag instance_flag() { return {"instance", FlagType::text, "", "Instance name, p
 Result<std::string> socket_path(const Context& context, unsigned role) {
   const std::string& instance = context.flags->text("instance");
   if (instance.empty()) return context.flags->text("socketPath");
-  const char* variable = role == kServer ? "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE" : "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE";
+  const char* variable =
+      role == kServer ? "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE" : "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE";
   const char* pattern = std::getenv(variable);
   if (pattern == nullptr) {
-    return fail(Code::invalid_argument, std::string("-instance needs ") + variable + " in the environment, with %i in it");
+    return fail(Code::invalid_argument,
+                std::string("-instance needs ") + variable + " in the environment, with %i in it");
   }
   std::string path = pattern;
   const auto place = path.find("%i");

@@ -19,8 +19,8 @@ namespace limpet::cli {
 // Flags that nearly every command has.
 Flag server_socket_flag();  // -socketPath
 Flag agent_socket_flag();
-Flag output_flag();         // -output pretty|json
-Flag instance_flag();       // -instance: fills %i of the socket template in the environment
+Flag output_flag();    // -output pretty|json
+Flag instance_flag();  // -instance: fills %i of the socket template in the environment
 
 // The socket to ask: -socketPath, or -instance through SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE or its agent twin.
 Result<std::string> socket_path(const Context& context, unsigned role);
@@ -28,8 +28,9 @@ Result<std::string> socket_path(const Context& context, unsigned role);
 Result<bool> wants_json(const Flags& flags);
 
 // Prints "Error: <text>" to standard error; the exit code 1.
-int failed(const Error& error);                           // a local error: its message
-int failed(std::string_view prefix, const Error& error);  // an rpc's: "<prefix>: rpc error: code = ..."; prefix may be empty
+int failed(const Error& error);  // a local error: its message
+int failed(std::string_view prefix,
+           const Error& error);  // an rpc's: "<prefix>: rpc error: code = ..."; prefix may be empty
 
 std::string counted(uint64_t count, std::string_view one, std::string_view many);  // "1 entry", "2 entries"
 std::string go_duration(int64_t nanoseconds);                                      // "3.341999ms", "1h2m3s"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Commands ask a running server or agent over its socket and wait: a loop of their own, one connection, one call at a time.
-// Main thread only.
+// Commands ask a running server or agent over its socket and wait: a loop of their own, one connection, one call at a
+// time. Main thread only.
 
 #include <cstdio>
 #include <functional>

@@ -67,7 +67,8 @@ Result<void> keep_roles(const std::string& roles, Config& config) {
     const size_t end = std::min(roles.find(',', start), roles.size());
     const std::string role = roles.substr(start, end - start);
     if (role != "server" && role != "agent") {
-      return fail(Code::invalid_argument, "-role takes server, agent or server,agent; \"" + role + "\" is none of them");
+      return fail(Code::invalid_argument,
+                  "-role takes server, agent or server,agent; \"" + role + "\" is none of them");
     }
     (role == "server" ? server : agent) = true;
     start = end + 1;
@@ -170,9 +171,16 @@ std::vector<Command> run_commands() {
       {"run", kServer, "Runs the server", server, run_server},
       {"run", kAgent, "Runs the agent", agent, run_agent},
       {"run", kLimpet, "Runs the server, the agent or both", both, run_limpet},
-      {"validate", kServer, "Checks a server's configuration", {config_flag("conf/server/server.conf")}, validate_server},
+      {"validate",
+       kServer,
+       "Checks a server's configuration",
+       {config_flag("conf/server/server.conf")},
+       validate_server},
       {"validate", kAgent, "Checks an agent's configuration", {config_flag("conf/agent/agent.conf")}, validate_agent},
-      {"validate", kLimpet, "Checks a configuration and prints what it comes to", {config_flag("/etc/limpet/limpet.toml")},
+      {"validate",
+       kLimpet,
+       "Checks a configuration and prints what it comes to",
+       {config_flag("/etc/limpet/limpet.toml")},
        validate_limpet},
   };
 }

@@ -15,8 +15,8 @@
 
 namespace limpet::cli {
 
-using wire::Message;
 using wire::items;
+using wire::Message;
 using wire::set_string;
 using wire::view;
 
@@ -57,7 +57,7 @@ int bundle_show(Context& context) {
   }
   return with_rpc(context, kServer, [&format](Rpc& rpc, bool json) {
     const auto bundle = rpc.call<BundleRequest, spire_api_types_Bundle>("/spire.api.server.bundle.v1.Bundle/GetBundle",
-                                                                       Message<BundleRequest>());
+                                                                        Message<BundleRequest>());
     if (!bundle) return failed("", bundle.error());
     if (json) {
       std::printf("%s\n", wire::to_json(*bundle).c_str());
@@ -92,8 +92,8 @@ int bundle_count(Context& context) {
 
 int debug_getinfo(Context& context) {
   return with_rpc(context, kServer, [](Rpc& rpc, bool json) {
-    const auto info = rpc.call<InfoRequest, InfoResponse>("/spire.api.server.debug.v1.Debug/GetInfo",
-                                                          Message<InfoRequest>());
+    const auto info =
+        rpc.call<InfoRequest, InfoResponse>("/spire.api.server.debug.v1.Debug/GetInfo", Message<InfoRequest>());
     if (!info) return failed("", info.error());
     const InfoResponse& i = **info;
     if (json) {
@@ -118,18 +118,31 @@ int debug_getinfo(Context& context) {
 
 std::vector<Command> server_commands() {
   return {
-      {"token generate", kServer, "Makes a join token for one new agent",
+      {"token generate",
+       kServer,
+       "Makes a join token for one new agent",
        {{"ttl", FlagType::number, "600", "How long the token may be used, in seconds"},
         {"spiffeID", FlagType::text, "", "A further SPIFFE ID for the agent, to hang entries under"},
-        server_socket_flag(), instance_flag(), output_flag()},
+        server_socket_flag(),
+        instance_flag(),
+        output_flag()},
        token_generate},
-      {"bundle show", kServer, "Prints the trust bundle",
+      {"bundle show",
+       kServer,
+       "Prints the trust bundle",
        {{"format", FlagType::text, "pem", "pem or spiffe"}, server_socket_flag(), instance_flag(), output_flag()},
        bundle_show},
-      {"bundle count", kServer, "Counts trust bundles", {server_socket_flag(), instance_flag(), output_flag()}, bundle_count},
+      {"bundle count",
+       kServer,
+       "Counts trust bundles",
+       {server_socket_flag(), instance_flag(), output_flag()},
+       bundle_count},
       x509_mint_command(),
-      {"debug getinfo", kServer, "Prints the server's state",
-       {server_socket_flag(), instance_flag(), output_flag()}, debug_getinfo},
+      {"debug getinfo",
+       kServer,
+       "Prints the server's state",
+       {server_socket_flag(), instance_flag(), output_flag()},
+       debug_getinfo},
   };
 }
 

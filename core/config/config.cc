@@ -11,7 +11,8 @@
 #include <fstream>
 #include <sstream>
 
-// Without exceptions it reads on for a moment after a mistake, where its own assertions fail; a bad file must not abort us.
+// Without exceptions it reads on for a moment after a mistake, where its own assertions fail; a bad file must not abort
+// us.
 #define TOML_ASSERT(expr) static_cast<void>(0)
 #include <toml++/toml.h>
 
@@ -410,7 +411,7 @@ Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) 
   const auto unreadable = [&path](const char* why) {
     return fail(Code::not_found, "cannot read the configuration file " + path + ": " + why);
   };
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return unreadable(std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return unreadable("it is a folder");
   std::ifstream in(path, std::ios::binary);

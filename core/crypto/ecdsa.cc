@@ -117,8 +117,8 @@ int generate(mbedtls_ecp_group_id curve, mbedtls_ecp_keypair* out) {
 }
 
 int sign(mbedtls_ecdsa_context* key, mbedtls_md_type_t hash, BytesView digest, std::span<uint8_t> out, size_t* size) {
-  // Only the stand-in scalar of load_remote_pk asks for the registered signer. A key manager in this process has the real
-  // scalar of the same public point, and must not be led back to itself.
+  // Only the stand-in scalar of load_remote_pk asks for the registered signer. A key manager in this process has the
+  // real scalar of the same public point, and must not be led back to itself.
   if (mbedtls_mpi_cmp_int(&key->MBEDTLS_PRIVATE(d), 1) == 0) {
     if (const SignerRef signer = find_signer(key)) return sign_remotely(*signer, digest, out, size);
     return MBEDTLS_ERR_ECP_INVALID_KEY;  // its key manager is gone

@@ -18,17 +18,18 @@ namespace limpet {
 enum class KeyType : uint32_t { ec_p256 = 1, ec_p384 = 2, rsa_2048 = 3, rsa_4096 = 4 };
 enum class HashAlg : uint32_t { sha256 = 5, sha384 = 6, sha512 = 7 };
 
-Result<KeyType> parse_key_type(std::string_view name);  // "ec-p256", "ec-p384", "rsa-2048", "rsa-4096"; INVALID_ARGUMENT
+Result<KeyType> parse_key_type(
+    std::string_view name);  // "ec-p256", "ec-p384", "rsa-2048", "rsa-4096"; INVALID_ARGUMENT
 std::string_view key_type_name(KeyType type);
 // The hash that X.509 signatures use with this key: SHA-256, or SHA-384 for P-384.
 HashAlg hash_for(KeyType type);
 
-Bytes sha1(BytesView data);      // 20 bytes; only for key identifiers
-Bytes sha256(BytesView data);    // 32 bytes
+Bytes sha1(BytesView data);    // 20 bytes; only for key identifiers
+Bytes sha256(BytesView data);  // 32 bytes
 Bytes hash(HashAlg alg, BytesView data);
 void random_bytes(void* out, size_t size);  // from the kernel; aborts if it has none
 Bytes random_bytes(size_t size);
-std::string random_uuid();       // version 4, lower case
+std::string random_uuid();  // version 4, lower case
 
 class PublicKey {
  public:
@@ -52,7 +53,7 @@ class PublicKey {
 class PrivateKey {
  public:
   static Result<PrivateKey> generate(KeyType type);
-  static Result<PrivateKey> from_pkcs8(BytesView der);   // unencrypted; SEC1 and PKCS#1 DER are taken too
+  static Result<PrivateKey> from_pkcs8(BytesView der);  // unencrypted; SEC1 and PKCS#1 DER are taken too
   [[nodiscard]] SecretBytes pkcs8() const;
   [[nodiscard]] const PublicKey& public_key() const;
   [[nodiscard]] KeyType type() const;
@@ -69,7 +70,8 @@ class PrivateKey {
   std::unique_ptr<Impl> impl_;
 };
 
-// Something that signs with one key: in memory, or through a key manager. Loop thread only; `done` per DESIGN section 2.
+// Something that signs with one key: in memory, or through a key manager. Loop thread only; `done` per DESIGN
+// section 2.
 class Signer {
  public:
   virtual ~Signer() = default;

@@ -27,12 +27,12 @@ struct Certificate {
   Bytes serial;            // big-endian, no leading zero
   int64_t not_before = 0;  // Unix seconds
   int64_t not_after = 0;
-  Bytes subject;           // DER Name
-  Bytes issuer;            // DER Name
+  Bytes subject;  // DER Name
+  Bytes issuer;   // DER Name
   PublicKey key;
   bool ca = false;
   bool has_basic_constraints = false;
-  int path_len = -1;       // -1: absent
+  int path_len = -1;  // -1: absent
   bool has_key_usage = false;
   uint16_t key_usage = 0;
   std::vector<std::string> uris;
@@ -62,8 +62,8 @@ struct Csr {
   std::vector<std::string> uris;
   std::vector<std::string> dns_names;
 
-  static Result<Csr> parse(BytesView der);        // INVALID_ARGUMENT; does not verify
-  [[nodiscard]] Result<void> verify() const;      // the self-signature; worker
+  static Result<Csr> parse(BytesView der);    // INVALID_ARGUMENT; does not verify
+  [[nodiscard]] Result<void> verify() const;  // the self-signature; worker
   // For verify(): what was signed and how.
   Bytes tbs;
   HashAlg hash = HashAlg::sha256;
@@ -83,9 +83,9 @@ inline constexpr const char* kOidCommonName = "2.5.4.3";
 inline constexpr const char* kOidSerialNumber = "2.5.4.5";
 
 struct CertificateTemplate {
-  Bytes serial;                         // big-endian; from random_serial()
-  Bytes subject;                        // DER Name
-  Bytes issuer;                         // DER Name
+  Bytes serial;   // big-endian; from random_serial()
+  Bytes subject;  // DER Name
+  Bytes issuer;   // DER Name
   int64_t not_before = 0;
   int64_t not_after = 0;
   Bytes spki;
@@ -95,10 +95,10 @@ struct CertificateTemplate {
   std::vector<std::string> uris;
   std::vector<std::string> dns_names;
   Bytes subject_key_id;
-  Bytes authority_key_id;               // empty: left out (self-signed root)
+  Bytes authority_key_id;  // empty: left out (self-signed root)
 };
 
-Bytes random_serial();                                  // in [1, 2^128 - 1]
+Bytes random_serial();  // in [1, 2^128 - 1]
 // The TBSCertificate for a signature by a key of type `signer` over `hash`.
 Bytes encode_tbs(const CertificateTemplate& cert, KeyType signer, HashAlg hash);
 Bytes seal_certificate(BytesView tbs, KeyType signer, HashAlg hash, BytesView signature);
@@ -109,7 +109,7 @@ struct CsrTemplate {
   std::vector<std::string> uris;
   std::vector<std::string> dns_names;
 };
-Bytes encode_csr_info(const CsrTemplate& csr);          // CertificationRequestInfo, to be signed
+Bytes encode_csr_info(const CsrTemplate& csr);  // CertificationRequestInfo, to be signed
 Bytes seal_csr(BytesView info, KeyType signer, HashAlg hash, BytesView signature);
 // With a key in memory, in one go. Worker.
 Result<Bytes> make_csr(const CsrTemplate& csr, const PrivateKey& key);

@@ -22,8 +22,9 @@
 //
 // A step is one task, one worker job, or, when nothing is ready, the passing of time until the next timer. First the
 // scenario runs to its end (nothing ready and no timer left, or `most` steps: one with a timer that always restarts has
-// no end) and its N steps are counted. Then, for each i from 0 to N, a fresh scenario runs i steps, its flow is destroyed,
-// and the rest runs on without it. The result is N. A scenario must do the same each time: no real time, no randomness.
+// no end) and its N steps are counted. Then, for each i from 0 to N, a fresh scenario runs i steps, its flow is
+// destroyed, and the rest runs on without it. The result is N. A scenario must do the same each time: no real time, no
+// randomness.
 
 #include <cstddef>
 #include <memory>

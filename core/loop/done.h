@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Pending and Done: how one thing waits for another. Pending<T> is a member of the one who waits; then<&C::method>(this)
-// arms it and returns the Done<T> that the operation keeps. Each points at the other; whichever dies first unhooks the
-// other. Calling an unhooked Done does nothing. Destroying a Done that was never called delivers an Error. So every
-// request ends exactly once, without heap or reference count.
+// Pending and Done: how one thing waits for another. Pending<T> is a member of the one who waits;
+// then<&C::method>(this) arms it and returns the Done<T> that the operation keeps. Each points at the other; whichever
+// dies first unhooks the other. Calling an unhooked Done does nothing. Destroying a Done that was never called delivers
+// an Error. So every request ends exactly once, without heap or reference count.
 //
 // Loop thread only. An operation never calls its Done before it has returned to its caller: it posts to the loop.
 

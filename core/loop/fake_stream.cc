@@ -18,8 +18,8 @@ struct MemoryLink : std::enable_shared_from_this<MemoryLink> {
   struct Pipe {
     std::deque<Write> queue;  // not yet in the kernel
     Bytes kernel;
-    bool shut = false;        // the writer has closed its half, or is gone
-    bool ended = false;       // the reader was told
+    bool shut = false;   // the writer has closed its half, or is gone
+    bool ended = false;  // the reader was told
     bool scheduled = false;
   };
 
@@ -103,7 +103,7 @@ void MemoryLink::deliver(int to) {
   const auto size = static_cast<ptrdiff_t>(std::min(std::max<size_t>(end->chunk, 1), pipe.kernel.size()));
   const Bytes part(pipe.kernel.begin(), pipe.kernel.begin() + size);
   pipe.kernel.erase(pipe.kernel.begin(), pipe.kernel.begin() + size);
-  schedule(to);  // there may be more, or the end
+  schedule(to);                  // there may be more, or the end
   end->reader_->on_bytes(part);  // the end may be gone afterwards
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Two connected streams in one process, for tests of everything that speaks over a Stream: no sockets, and on a FakeLoop
-// nothing moves before the test says so. Each end is owned and destroyed like any stream; the other end then reads what
-// was already in the pipe, and the end of the stream after it. Loop thread only.
+// Two connected streams in one process, for tests of everything that speaks over a Stream: no sockets, and on a
+// FakeLoop nothing moves before the test says so. Each end is owned and destroyed like any stream; the other end then
+// reads what was already in the pipe, and the end of the stream after it. Loop thread only.
 //
 //   MemoryPair pair = connect_memory(loop);
 //   pair.a->chunk = 1;                 // what a's reader gets, byte by byte

@@ -41,7 +41,8 @@ void Loop::run_timers(int64_t now_ms) {
 void Loop::keep(std::unique_ptr<LoopGuest> guest) { guests_.push_back(std::move(guest)); }
 
 void Loop::dismiss(LoopGuest& guest) {
-  const auto found = std::find_if(guests_.begin(), guests_.end(), [&](const auto& kept) { return kept.get() == &guest; });
+  const auto found =
+      std::find_if(guests_.begin(), guests_.end(), [&](const auto& kept) { return kept.get() == &guest; });
   if (found == guests_.end()) return;
   post([leaving = std::move(*found)] {});
   guests_.erase(found);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The event loop as an interface: tasks, timers, worker jobs and monotonic time. UvLoop (loop/uv_loop.h) is the real one,
-// FakeLoop (loop/fake_loop.h) the one for tests, where time and workers advance only when told. Everything is called on
-// the loop's thread except post(), which any thread may call.
+// The event loop as an interface: tasks, timers, worker jobs and monotonic time. UvLoop (loop/uv_loop.h) is the real
+// one, FakeLoop (loop/fake_loop.h) the one for tests, where time and workers advance only when told. Everything is
+// called on the loop's thread except post(), which any thread may call.
 
 #include <cstdint>
 #include <functional>

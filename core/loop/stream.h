@@ -24,7 +24,7 @@ struct PeerCredentials {
 
 struct StreamAddress {
   bool unix_socket = false;
-  std::string ip;     // "127.0.0.1" or "::1"; empty for a Unix socket
+  std::string ip;  // "127.0.0.1" or "::1"; empty for a Unix socket
   uint16_t port = 0;
   [[nodiscard]] std::string text() const;  // "127.0.0.1:8081", "[::1]:8081" or "unix"
 };
@@ -65,7 +65,7 @@ class ListenerClient {
 
 class Listener {
  public:
-  virtual ~Listener() = default;   // stops listening; a Unix socket's file is removed if it is still ours
+  virtual ~Listener() = default;  // stops listening; a Unix socket's file is removed if it is still ours
   // The port in use, for TCP listeners opened on port 0.
   [[nodiscard]] virtual uint16_t port() const = 0;
 };

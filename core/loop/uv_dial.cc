@@ -67,7 +67,8 @@ class UnixDial final : public Dial {
   std::string path_;
 };
 
-// 1. resolve the name, unless it is an address; 2. try its addresses one after the other; 3. the first error, if all fail.
+// 1. resolve the name, unless it is an address; 2. try its addresses one after the other; 3. the first error, if all
+// fail.
 class TcpDial final : public Dial {
  public:
   TcpDial(UvLoop& loop, std::string host, uint16_t port, int64_t timeout_ms, Done<std::unique_ptr<Stream>> done)

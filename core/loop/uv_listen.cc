@@ -47,7 +47,7 @@ struct SocketFile {
   ino_t inode = 0;
 
   void remove() const {
-    struct stat now {};
+    struct stat now{};
     if (path.empty() || lstat(path.c_str(), &now) != 0) return;
     if (now.st_dev == device && now.st_ino == inode) unlink(path.c_str());
   }
@@ -165,7 +165,7 @@ sockaddr_un unix_address(const std::string& path) {
 
 // Removes a socket file on which nobody answers; leaves everything else alone.
 Result<void> remove_dead_socket(const std::string& path, const std::string& where) {
-  struct stat found {};
+  struct stat found{};
   if (lstat(path.c_str(), &found) != 0) {
     if (errno == ENOENT) return {};
     return fail(listen_error(where, errno_text(errno)));
@@ -232,7 +232,7 @@ Result<std::unique_ptr<Listener>> listen_unix(UvLoop& loop, const std::string& p
     return fail(listen_error(where, errno_text(errno)));
   }
   auto listener = std::make_unique<UvListener>(loop, fd.release(), client);
-  struct stat made {};
+  struct stat made{};
   // nobody can connect between bind and chmod: it does not listen yet
   if (lstat(path.c_str(), &made) != 0 || chmod(path.c_str(), mode) != 0) {
     return fail(listen_error(where, errno_text(errno)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tasks are run by a prepare and a check handle, that is before and after each poll, so that a task posted by the loop's
-// own thread costs no system call. Only other threads wake the poll, through an async handle.
+// Tasks are run by a prepare and a check handle, that is before and after each poll, so that a task posted by the
+// loop's own thread costs no system call. Only other threads wake the poll, through an async handle.
 #include "loop/uv_loop.h"
 
 #include <csignal>

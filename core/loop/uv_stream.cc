@@ -196,7 +196,8 @@ StreamAddress address_of(const sockaddr* address) {
     out.unix_socket = true;
   }
   out.ip = text;
-  if (out.ip.starts_with("::ffff:") && out.ip.find('.') != std::string::npos) out.ip.erase(0, 7);  // IPv4 on a dual socket
+  if (out.ip.starts_with("::ffff:") && out.ip.find('.') != std::string::npos)
+    out.ip.erase(0, 7);  // IPv4 on a dual socket
   return out;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Attestors as the core sees them, whatever stands behind: a static plugin, a loaded one, or a fake in a test. The facades
-// over the ABI tables implement these (plugin/node_attestor.cc, plugin/workload_attestor.cc). Loop thread only.
+// Attestors as the core sees them, whatever stands behind: a static plugin, a loaded one, or a fake in a test. The
+// facades over the ABI tables implement these (plugin/node_attestor.cc, plugin/workload_attestor.cc). Loop thread only.
 
 #include <cstdint>
 #include <memory>
@@ -57,7 +57,7 @@ struct WorkloadReference {
 class WorkloadAttestor {
  public:
   virtual ~WorkloadAttestor() = default;
-  [[nodiscard]] virtual const std::string& name() const = 0;  // the selector type
+  [[nodiscard]] virtual const std::string& name() const = 0;                                        // the selector type
   virtual void attest(const WorkloadReference& workload, Done<std::vector<std::string>> done) = 0;  // selector values
 };
 

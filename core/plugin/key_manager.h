@@ -15,7 +15,7 @@
 namespace limpet {
 
 struct ManagedKey {
-  std::string id;           // "x509-CA-A", "agent-svid-A"
+  std::string id;  // "x509-CA-A", "agent-svid-A"
   KeyType type = KeyType::ec_p256;
   PublicKey key;
   std::string fingerprint;  // changes when the key behind the id is replaced

@@ -21,7 +21,7 @@ enum class LogLevel : int {
   info = 5,
   debug = 6,
   trace = 7
-};                                                        // SPIRE's numbers
+};  // SPIRE's numbers
 Result<LogLevel> parse_log_level(std::string_view name);  // any case: "INFO", "warn"; INVALID_ARGUMENT
 std::string_view log_level_name(LogLevel level);          // "info"; warn is "warning", as SPIRE prints it
 

@@ -30,7 +30,7 @@ struct Bundle {
   TrustDomain trust_domain;
   std::vector<X509Authority> x509_authorities;
   std::vector<JwtAuthority> jwt_authorities;
-  int64_t refresh_hint = 0;      // seconds
+  int64_t refresh_hint = 0;  // seconds
   uint64_t sequence_number = 0;
   bool operator==(const Bundle&) const = default;
 };
@@ -51,7 +51,8 @@ class BundleSet {
 };
 
 // Wire notes 1.3: leaf first; returns the leaf's SPIFFE ID. UNAUTHENTICATED with the reason; the text starts with
-// "x509svid: ". Validity is checked against `now` (Unix seconds). An unknown issuer says "certificate signed by unknown authority".
+// "x509svid: ". Validity is checked against `now` (Unix seconds). An unknown issuer says "certificate signed by unknown
+// authority".
 Result<SpiffeId> verify_chain(const std::vector<Certificate>& chain, const BundleSet& bundles, int64_t now);
 // The leaf's ID without verifying: exactly one URI SAN.
 Result<SpiffeId> spiffe_id_of(const Certificate& leaf);

@@ -16,8 +16,8 @@ class TrustDomain {
   TrustDomain() = default;
   // "example.org" or "spiffe://example.org" (a path is an error). INVALID_ARGUMENT.
   static Result<TrustDomain> parse(std::string_view text);
-  [[nodiscard]] const std::string& name() const { return name_; }               // "example.org"
-  [[nodiscard]] std::string id() const { return "spiffe://" + name_; }          // "spiffe://example.org"
+  [[nodiscard]] const std::string& name() const { return name_; }       // "example.org"
+  [[nodiscard]] std::string id() const { return "spiffe://" + name_; }  // "spiffe://example.org"
   [[nodiscard]] bool empty() const { return name_.empty(); }
   auto operator<=>(const TrustDomain&) const = default;
 
@@ -47,7 +47,7 @@ class SpiffeId {
   std::string path_;
 };
 
-Result<void> check_path(std::string_view path);         // "" or "/a/b"
+Result<void> check_path(std::string_view path);  // "" or "/a/b"
 inline constexpr std::string_view kServerPath = "/spire/server";
 inline constexpr std::string_view kAgentPrefix = "/spire/agent/";
 

@@ -9,7 +9,7 @@ namespace {
 class Named {
  public:
   explicit Named(const spire_api_types_EntryMask* mask) : mask_(mask) {}
-  bool operator()(bool spire_api_types_EntryMask::*field) const { return mask_ == nullptr || mask_->*field; }
+  bool operator()(bool spire_api_types_EntryMask::* field) const { return mask_ == nullptr || mask_->*field; }
 
  private:
   const spire_api_types_EntryMask* mask_;

@@ -14,12 +14,8 @@ constexpr size_t kOutboxMark = 64u << 10;  // unsent bytes before send() waits
 HeaderFields request_fields(const std::string& authority, std::string_view method, const CallOptions& options,
                             bool encrypted) {
   HeaderFields fields{
-      {":method", "POST"},
-      {":scheme", encrypted ? "https" : "http"},
-      {":path", std::string(method)},
-      {":authority", authority},
-      {"content-type", "application/grpc"},
-      {"user-agent", "limpet/" LIMPET_VERSION},
+      {":method", "POST"},       {":scheme", encrypted ? "https" : "http"}, {":path", std::string(method)},
+      {":authority", authority}, {"content-type", "application/grpc"},      {"user-agent", "limpet/" LIMPET_VERSION},
       {"te", "trailers"},
   };
   if (options.timeout_ms > 0) fields.emplace_back("grpc-timeout", format_timeout(options.timeout_ms));

@@ -32,7 +32,8 @@ ClientChannel::~ClientChannel() {
 std::unique_ptr<ClientCall> ClientChannel::open(std::string_view method, CallOptions options) {
   const bool refuse = !usable();
   Error why = lost() ? lost_why_ : Error{Code::unavailable, kDraining};
-  auto call = std::make_unique<ClientCallImpl>(loop(), refuse ? nullptr : this, method, std::move(options), std::move(why));
+  auto call =
+      std::make_unique<ClientCallImpl>(loop(), refuse ? nullptr : this, method, std::move(options), std::move(why));
   if (!refuse && call->id > 0) {
     calls_[call->id] = call.get();
     schedule();

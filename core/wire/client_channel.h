@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The client's connection and its calls. A call belongs to its user and a channel to its own; each tells the other when it
-// dies. Made by dial(); loop thread only.
+// The client's connection and its calls. A call belongs to its user and a channel to its own; each tells the other when
+// it dies. Made by dial(); loop thread only.
 
 #include <map>
 #include <memory>
@@ -72,24 +72,24 @@ class ClientCallImpl final : public Http2Call, public ClientCall {
   void detach() { channel_ = nullptr; }
 
  private:
-  void wake();                    // deliver() soon, with or without a channel
-  void end(Error status);         // the final status, once
+  void wake();             // deliver() soon, with or without a channel
+  void end(Error status);  // the final status, once
   [[nodiscard]] Error final_status() const;
   void cancel_stream();
   void on_deadline();
   void on_wake() { deliver(); }
 
-  ClientChannel* channel_;        // null: it died, or the stream is closed
+  ClientChannel* channel_;  // null: it died, or the stream is closed
   FrameReader reader_;
   Timer deadline_;
-  Timer wake_timer_;              // stands in for the channel's turn when there is none
+  Timer wake_timer_;  // stands in for the channel's turn when there is none
   Done<std::optional<Bytes>> receive_done_;
   Done<void> send_done_;
   std::string http_status_;
   std::string content_type_;
   std::optional<Code> status_;
-  Error error_;                   // message and details of the status
-  std::optional<Error> end_;      // the call ended with this; code ok: success
+  Error error_;               // message and details of the status
+  std::optional<Error> end_;  // the call ended with this; code ok: success
   size_t unread_ = 0;
   bool receiving_ = false;
   bool sending_ = false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "loop/uv_stream.h"
 #include "wire/client_channel.h"
 #include "wire/grpc_client.h"
 #include "wire/tls_session.h"
-#include "loop/uv_stream.h"
 
 namespace limpet::wire {
 namespace {
@@ -65,10 +65,14 @@ class DialFlow final : public LoopGuest {
     end(std::move(channel_));
   }
   void on_timeout() {
-    const std::string target = options_.unix_path.empty() ? "tcp " + authority_of(options_) : "unix " + options_.unix_path;
-    const char* what = channel_ ? "error reading server preface: " : handshake_ ? "authentication handshake failed: " : nullptr;
+    const std::string target =
+        options_.unix_path.empty() ? "tcp " + authority_of(options_) : "unix " + options_.unix_path;
+    const char* what = channel_     ? "error reading server preface: "
+                       : handshake_ ? "authentication handshake failed: "
+                                    : nullptr;
     if (what == nullptr) return end(fail(dial_error(Error{Code::unavailable, "dial " + target + ": i/o timeout"})));
-    end(fail(Code::unavailable, std::string("connection error: desc = \"transport: ") + what + "context deadline exceeded\""));
+    end(fail(Code::unavailable,
+             std::string("connection error: desc = \"transport: ") + what + "context deadline exceeded\""));
   }
 
   void end(Result<std::unique_ptr<Channel>> result) {

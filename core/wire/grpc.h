@@ -23,10 +23,10 @@ using Metadata = std::vector<std::pair<std::string, std::string>>;
 struct Peer {
   StreamAddress address;
   std::optional<PeerCredentials> credentials;  // Unix sockets
-  int pidfd = -1;                              // Unix sockets where the kernel has SO_PEERPIDFD or pidfd_open; owned by the connection
-  uint64_t process_start = 0;                  // /proc/<pid>/stat start time at connect, 0: unknown
-  std::vector<Bytes> chain;                    // TLS: the verified client chain, leaf first; empty: none given
-  uint64_t connection = 0;                     // a number per connection, for per-connection state
+  int pidfd = -1;              // Unix sockets where the kernel has SO_PEERPIDFD or pidfd_open; owned by the connection
+  uint64_t process_start = 0;  // /proc/<pid>/stat start time at connect, 0: unknown
+  std::vector<Bytes> chain;    // TLS: the verified client chain, leaf first; empty: none given
+  uint64_t connection = 0;     // a number per connection, for per-connection state
 };
 
 // One call as the server side sees it. Owned by the connection; outlives the flow that answers it.
@@ -43,7 +43,8 @@ class ServerCall {
   virtual void receive(Done<std::optional<Bytes>> done) = 0;
   // Queues a message; `done` fires when there is room for the next. `secret`: zeroed once sent.
   virtual void send(Bytes message, Done<void> done, bool secret = false) = 0;
-  // Ends the call with OK or the error (code, message, details trailer). The flow is destroyed at a later turn of the loop.
+  // Ends the call with OK or the error (code, message, details trailer). The flow is destroyed at a later turn of the
+  // loop.
   virtual void finish(Result<void> status) = 0;
 };
 

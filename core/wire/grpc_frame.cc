@@ -36,8 +36,8 @@ Result<std::optional<Bytes>> FrameReader::next() {
   }
   const size_t length = read_length(prefix);
   if (length > limits::kMessageBytes) {
-    return fail(Code::resource_exhausted, "grpc: received message larger than max (" + std::to_string(length) + " vs. " +
-                                              std::to_string(limits::kMessageBytes) + ")");
+    return fail(Code::resource_exhausted, "grpc: received message larger than max (" + std::to_string(length) +
+                                              " vs. " + std::to_string(limits::kMessageBytes) + ")");
   }
   if (buffered() < kFramePrefix + length) {
     buffer_.reserve(start_ + kFramePrefix + std::min(length, kTrustedLength));
@@ -48,7 +48,8 @@ Result<std::optional<Bytes>> FrameReader::next() {
 
 Bytes FrameReader::take(size_t length) {
   const auto begin = buffer_.begin() + static_cast<ptrdiff_t>(start_ + kFramePrefix);
-  if (buffer_.size() == start_ + kFramePrefix + length) {  // the usual case: nothing follows, so the buffer is the message
+  if (buffer_.size() ==
+      start_ + kFramePrefix + length) {  // the usual case: nothing follows, so the buffer is the message
     buffer_.erase(buffer_.begin(), begin);
     start_ = 0;
     return std::exchange(buffer_, Bytes());

@@ -51,7 +51,7 @@ class Outbox {
   std::deque<Item> items_;
   size_t position_ = 0;  // within the first item, prefix included
   size_t bytes_ = 0;
-  size_t secrets_ = 0;   // items that are secret
+  size_t secrets_ = 0;  // items that are secret
 };
 
 }  // namespace limpet::wire

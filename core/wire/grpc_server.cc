@@ -102,9 +102,9 @@ void GrpcServer::Impl::accept(std::unique_ptr<Stream> stream) {
   if (!make_room(slot->key)) {
     const bool peer_full = count(slot->key) >= options.max_connections_per_peer;
     const size_t bound = peer_full ? options.max_connections_per_peer : options.max_connections;
-    return refused(slot->peer, Error{Code::resource_exhausted, (peer_full ? slot->key + " has " : "the listener has ") +
-                                                                   std::to_string(bound) +
-                                                                   " connections, the most allowed"});
+    return refused(slot->peer,
+                   Error{Code::resource_exhausted, (peer_full ? slot->key + " has " : "the listener has ") +
+                                                       std::to_string(bound) + " connections, the most allowed"});
   }
   ++per_key[slot->key];
   Slot& placed = *(slots[slot->peer.connection] = std::move(slot));

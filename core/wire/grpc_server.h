@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The gRPC server: accepts streams from a listener, runs TLS (TCP) and HTTP/2 on them, finds the service by the method's
-// prefix and lets the flow it opens answer. Bounds per connection and per listener are base/limits.h's. Owned by the role
-// (server or agent) that listens; loop thread only.
+// The gRPC server: accepts streams from a listener, runs TLS (TCP) and HTTP/2 on them, finds the service by the
+// method's prefix and lets the flow it opens answer. Bounds per connection and per listener are base/limits.h's. Owned
+// by the role (server or agent) that listens; loop thread only.
 
 #include <map>
 #include <memory>
@@ -15,9 +15,9 @@
 namespace limpet::wire {
 
 struct GrpcServerOptions {
-  TlsPolicy* tls = nullptr;          // null: plaintext (Unix sockets)
-  int64_t connection_age_ms = 0;     // 0: for ever; else GOAWAY after it (+-10 %), streams in flight go on
-  size_t max_connections = 0;        // 0: limits::kConnections
+  TlsPolicy* tls = nullptr;       // null: plaintext (Unix sockets)
+  int64_t connection_age_ms = 0;  // 0: for ever; else GOAWAY after it (+-10 %), streams in flight go on
+  size_t max_connections = 0;     // 0: limits::kConnections
   size_t max_connections_per_peer = 0;
 };
 
@@ -25,7 +25,7 @@ struct GrpcServerOptions {
 class GrpcServerEvents {
  public:
   virtual ~GrpcServerEvents() = default;
-  virtual void on_connection_refused(const Peer& peer, const Error& why) {}   // bounds, TLS failures, protocol abuse
+  virtual void on_connection_refused(const Peer& peer, const Error& why) {}  // bounds, TLS failures, protocol abuse
 };
 
 class GrpcServer final : public ListenerClient {

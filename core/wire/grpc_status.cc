@@ -42,15 +42,21 @@ constexpr ResetCode kResetCodes[] = {
 
 Code code_for_http_status(int status) {
   switch (status) {
-    case 400: return Code::internal;
-    case 401: return Code::unauthenticated;
-    case 403: return Code::permission_denied;
-    case 404: return Code::unimplemented;
+    case 400:
+      return Code::internal;
+    case 401:
+      return Code::unauthenticated;
+    case 403:
+      return Code::permission_denied;
+    case 404:
+      return Code::unimplemented;
     case 429:
     case 502:
     case 503:
-    case 504: return Code::unavailable;
-    default: return Code::unknown;
+    case 504:
+      return Code::unavailable;
+    default:
+      return Code::unknown;
   }
 }
 
@@ -112,13 +118,20 @@ std::optional<int64_t> parse_timeout(std::string_view text) {
     return std::nullopt;
   }
   switch (text.back()) {
-    case 'H': return std::min(value * 3'600'000, kLongestTimeoutMs);
-    case 'M': return value * 60'000;
-    case 'S': return value * 1000;
-    case 'm': return value;
-    case 'u': return (value + 999) / 1000;
-    case 'n': return (value + 999'999) / 1'000'000;
-    default: return std::nullopt;
+    case 'H':
+      return std::min(value * 3'600'000, kLongestTimeoutMs);
+    case 'M':
+      return value * 60'000;
+    case 'S':
+      return value * 1000;
+    case 'm':
+      return value;
+    case 'u':
+      return (value + 999) / 1000;
+    case 'n':
+      return (value + 999'999) / 1'000'000;
+    default:
+      return std::nullopt;
   }
 }
 

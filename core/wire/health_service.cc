@@ -174,7 +174,8 @@ class HealthWatchFlow final : public HealthFlow {
   bool sending_ = false;
 };
 
-HealthService::HealthService(Ask ask, std::vector<std::string> names) : ask_(std::move(ask)), names_(std::move(names)) {}
+HealthService::HealthService(Ask ask, std::vector<std::string> names)
+    : ask_(std::move(ask)), names_(std::move(names)) {}
 HealthService::~HealthService() = default;
 
 std::unique_ptr<ServerFlow> HealthService::open(ServerCall& call) {

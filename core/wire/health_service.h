@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// grpc.health.v1.Health (Check, Watch, List), which probes, load balancers and `healthcheck` ask. The two messages are small
-// enough to be written by hand. Owned by the role that listens; add() it to a GrpcServer as kHealthServiceName. Loop thread.
+// grpc.health.v1.Health (Check, Watch, List), which probes, load balancers and `healthcheck` ask. The two messages are
+// small enough to be written by hand. Owned by the role that listens; add() it to a GrpcServer as kHealthServiceName.
+// Loop thread.
 
 #include <functional>
 #include <string>

@@ -6,10 +6,10 @@
 namespace limpet::wire {
 namespace {
 
-constexpr size_t kWritePiece = 64u << 10;    // one write to the stream
+constexpr size_t kWritePiece = 64u << 10;     // one write to the stream
 constexpr size_t kUnwrittenMark = 64u << 10;  // the stream holds this much: the session waits
-constexpr int64_t kLingerMs = 2'000;         // for the last bytes of a closing connection
-constexpr int64_t kPingTimeoutMs = 20'000;   // grpc-go's default
+constexpr int64_t kLingerMs = 2'000;          // for the last bytes of a closing connection
+constexpr int64_t kPingTimeoutMs = 20'000;    // grpc-go's default
 constexpr int kRoundsPerTurn = 16;            // then others get the loop
 constexpr size_t kDeliveriesPerRound = 4096;
 

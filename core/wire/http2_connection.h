@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A byte stream with an HTTP/2 session on it: what servers and clients have in common. Glossary: a *turn* delivers what is
-// ready to the calls, then collects what the session wants to say and writes it in one piece. A turn runs at the end of
-// on_bytes(), so a unary call costs no task of its own; work that starts elsewhere schedules one. Calls are only ever
-// delivered to from a turn, so nobody is called back before his own call returned. Loop thread only.
+// A byte stream with an HTTP/2 session on it: what servers and clients have in common. Glossary: a *turn* delivers what
+// is ready to the calls, then collects what the session wants to say and writes it in one piece. A turn runs at the end
+// of on_bytes(), so a unary call costs no task of its own; work that starts elsewhere schedules one. Calls are only
+// ever delivered to from a turn, so nobody is called back before his own call returned. Loop thread only.
 
 #include <memory>
 #include <vector>

@@ -39,9 +39,9 @@ struct CallbacksDeleter {
 };
 
 bool is_reset_by_abuse(const nghttp2_frame& frame) {
-  return frame.hd.type == NGHTTP2_RST_STREAM &&
-         (frame.rst_stream.error_code == NGHTTP2_PROTOCOL_ERROR || frame.rst_stream.error_code == NGHTTP2_STREAM_CLOSED ||
-          frame.rst_stream.error_code == NGHTTP2_FLOW_CONTROL_ERROR);
+  return frame.hd.type == NGHTTP2_RST_STREAM && (frame.rst_stream.error_code == NGHTTP2_PROTOCOL_ERROR ||
+                                                 frame.rst_stream.error_code == NGHTTP2_STREAM_CLOSED ||
+                                                 frame.rst_stream.error_code == NGHTTP2_FLOW_CONTROL_ERROR);
 }
 
 }  // namespace
@@ -148,7 +148,8 @@ struct Http2Callbacks {
                       (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (!ends || nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) != 0) return 0;
     // RFC 9113 8.1: a server that answered in full may ask the client to stop sending.
-    return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR) == NGHTTP2_ERR_NOMEM
+    return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR) ==
+                   NGHTTP2_ERR_NOMEM
                ? NGHTTP2_ERR_CALLBACK_FAILURE
                : 0;
   }
@@ -167,7 +168,8 @@ struct Http2Callbacks {
       if (!stream->trailers.empty()) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const auto nv = to_nv(stream->trailers);
-        if (nghttp2_submit_trailer(session, id, nv.data(), nv.size()) != 0) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        if (nghttp2_submit_trailer(session, id, nv.data(), nv.size()) != 0)
+          return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
       }
     }
     return static_cast<ssize_t>(now);
@@ -292,8 +294,8 @@ void Http2Session::consume_stream(int32_t id, size_t count) {
 void Http2Session::ping() { nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr); }
 void Http2Session::shutdown_notice() { nghttp2_submit_shutdown_notice(session_); }
 void Http2Session::goaway() {
-  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
-                        nullptr, 0);
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
+                        NGHTTP2_NO_ERROR, nullptr, 0);
 }
 void Http2Session::terminate(uint32_t code) { nghttp2_session_terminate_session(session_, code); }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // nghttp2's session with an owner: bytes in through feed(), bytes out through collect(), events to the stream they
-// belong to. Counts what a peer can do for free (resets, pings, settings, empty frames) against base/limits.h. Owned by an
-// Http2Connection; loop thread only. Handlers must not destroy the session from inside an event.
+// belong to. Counts what a peer can do for free (resets, pings, settings, empty frames) against base/limits.h. Owned by
+// an Http2Connection; loop thread only. Handlers must not destroy the session from inside an event.
 
 #include <cstdint>
 #include <string>
@@ -24,19 +24,19 @@ class Http2Stream {
  public:
   virtual ~Http2Stream() = default;
   virtual void on_header(std::string_view name, std::string_view value) = 0;
-  virtual void on_headers_done() = 0;        // one block of headers or trailers is complete
+  virtual void on_headers_done() = 0;         // one block of headers or trailers is complete
   virtual void on_data(BytesView bytes) = 0;  // not yet given back: see Http2Session::consume
-  virtual void on_peer_done() = 0;           // END_STREAM
+  virtual void on_peer_done() = 0;            // END_STREAM
   virtual void on_closed(uint32_t code) = 0;  // nothing follows; the id may not be used any more
-  virtual void on_taken() = 0;               // bytes left the outbox
+  virtual void on_taken() = 0;                // bytes left the outbox
 
   int32_t id = 0;
   Outbox outbox;
-  HeaderFields trailers;      // sent after the outbox once `ended`; none: the last DATA frame carries END_STREAM
-  bool ended = false;         // nothing more will be pushed
-  bool deferred = false;      // the session waits for resume()
+  HeaderFields trailers;  // sent after the outbox once `ended`; none: the last DATA frame carries END_STREAM
+  bool ended = false;     // nothing more will be pushed
+  bool deferred = false;  // the session waits for resume()
   bool peer_done = false;
-  bool answered = false;      // servers: HEADERS left
+  bool answered = false;         // servers: HEADERS left
   bool header_overflow = false;  // the header list passed limits::kHeaderBytes; the rest was dropped
   size_t header_bytes = 0;
 };
@@ -46,7 +46,7 @@ class Http2Events {
   virtual ~Http2Events() = default;
   // Servers: a request begins. Null refuses the stream.
   virtual Http2Stream* on_request(int32_t id) = 0;
-  virtual void on_settings() = 0;                                  // the peer's SETTINGS arrived
+  virtual void on_settings() = 0;  // the peer's SETTINGS arrived
   virtual void on_goaway(int32_t last_stream, uint32_t code, BytesView debug) = 0;
   virtual void on_ping_answered() = 0;
 };
@@ -55,7 +55,7 @@ class Http2Session {
  public:
   enum class Side { server, client };
   struct Windows {
-    int32_t stream = 65'535;      // bytes a peer may send unread, per stream
+    int32_t stream = 65'535;       // bytes a peer may send unread, per stream
     int32_t connection = 1 << 20;  // and in all
   };
   Http2Session(Side side, Windows windows, Http2Events& events);
@@ -82,8 +82,8 @@ class Http2Session {
   void consume_stream(int32_t id, size_t count);
 
   void ping();
-  void shutdown_notice();     // GOAWAY that still admits new streams
-  void goaway();              // final, with the last stream seen
+  void shutdown_notice();         // GOAWAY that still admits new streams
+  void goaway();                  // final, with the last stream seen
   void terminate(uint32_t code);  // GOAWAY, and nothing after it
 
  private:
@@ -95,9 +95,9 @@ class Http2Session {
   nghttp2_session* session_ = nullptr;
   Http2Events& events_;
   Side side_;
-  Bytes* sink_ = nullptr;       // where collect() is writing
+  Bytes* sink_ = nullptr;  // where collect() is writing
   size_t sink_limit_ = 0;
-  std::string flood_;           // which bound was hit
+  std::string flood_;  // which bound was hit
   int64_t now_ms_ = 0;
   int64_t window_start_ms_ = 0;
   uint32_t counts_[3] = {};

@@ -120,18 +120,21 @@ void ServerCallImpl::deliver() {
 
 std::optional<ServerCallImpl::Refusal> ServerCallImpl::check_headers() const {
   if (header_overflow) {
-    return Refusal{"200", {Code::resource_exhausted, "request headers larger than max (" +
-                                                         std::to_string(limits::kHeaderBytes) + " bytes)"}};
+    return Refusal{"200",
+                   {Code::resource_exhausted,
+                    "request headers larger than max (" + std::to_string(limits::kHeaderBytes) + " bytes)"}};
   }
   if (!is_grpc_content_type(content_type_)) {
     return Refusal{"415", {Code::invalid_argument, "invalid gRPC request content-type \"" + content_type_ + '"'}};
   }
   if (verb_ != "POST") {
-    return Refusal{"405", {Code::internal, "Received a HEADERS frame with :method \"" + verb_ + "\" which should be POST"}};
+    return Refusal{"405",
+                   {Code::internal, "Received a HEADERS frame with :method \"" + verb_ + "\" which should be POST"}};
   }
   if (timeout_malformed_) return Refusal{"400", {Code::internal, "malformed grpc-timeout"}};
   if (!encoding_.empty() && encoding_ != "identity") {
-    return Refusal{"200", {Code::unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"" + encoding_ + '"'}};
+    return Refusal{"200",
+                   {Code::unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"" + encoding_ + '"'}};
   }
   return std::nullopt;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One call on an accepted connection: reads the request's headers, opens the flow, moves messages both ways, ends with the
-// status. Owned by its ServerConnection; loop thread only.
+// One call on an accepted connection: reads the request's headers, opens the flow, moves messages both ways, ends with
+// the status. Owned by its ServerConnection; loop thread only.
 
 #include "wire/grpc_frame.h"
 #include "wire/server_connection.h"
@@ -54,15 +54,15 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   int64_t deadline_ms_ = INT64_MAX;  // loop time
   Done<std::optional<Bytes>> receive_done_;
   Done<void> send_done_;
-  size_t unread_ = 0;         // bytes not yet given back to the peer's window
-  size_t counted_out_ = 0;    // this call's share of the connection's counters
+  size_t unread_ = 0;       // bytes not yet given back to the peer's window
+  size_t counted_out_ = 0;  // this call's share of the connection's counters
   size_t counted_in_ = 0;
   bool timeout_malformed_ = false;
   bool headers_done_ = false;
   bool opened_ = false;
   bool receiving_ = false;
   bool sending_ = false;
-  bool responded_ = false;     // our HEADERS are on their way
+  bool responded_ = false;  // our HEADERS are on their way
   bool finished_ = false;
   bool closed_ = false;
   std::unique_ptr<ServerFlow> flow_;  // last: dies first, so that its Pendings let go of our Dones

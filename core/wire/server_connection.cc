@@ -7,7 +7,7 @@
 namespace limpet::wire {
 namespace {
 
-constexpr int64_t kNoticeMs = 5'000;          // a client that does not answer PING gets the final GOAWAY anyway
+constexpr int64_t kNoticeMs = 5'000;  // a client that does not answer PING gets the final GOAWAY anyway
 // Per stream: what a client may send ahead of the flow. Per connection: given back at once.
 constexpr Http2Session::Windows kWindows{.stream = 65'535, .connection = 1 << 20};
 
@@ -43,12 +43,15 @@ void ServerConnection::on_settings() {
 void ServerConnection::on_phase_over() {
   switch (phase_) {
     case Phase::preface:
-      owner_.on_abuse(peer_, Error{Code::deadline_exceeded, "no HTTP/2 preface within " +
-                                                                std::to_string(limits::kHandshakeMs / 1000) + " s"});
+      owner_.on_abuse(peer_, Error{Code::deadline_exceeded,
+                                   "no HTTP/2 preface within " + std::to_string(limits::kHandshakeMs / 1000) + " s"});
       return lose(Error{Code::deadline_exceeded, "no HTTP/2 preface"});
-    case Phase::open: return drain();
-    case Phase::draining: return final_goaway();
-    case Phase::drained: return;
+    case Phase::open:
+      return drain();
+    case Phase::draining:
+      return final_goaway();
+    case Phase::drained:
+      return;
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One accepted connection: its phases (preface, open, drain) and the calls on it. Made by GrpcServer once TLS, if any, is
-// through; tells its owner when it is over and is destroyed by him at a later turn. Loop thread only.
+// One accepted connection: its phases (preface, open, drain) and the calls on it. Made by GrpcServer once TLS, if any,
+// is through; tells its owner when it is over and is destroyed by him at a later turn. Loop thread only.
 
 #include <map>
 #include <memory>

@@ -14,8 +14,8 @@ namespace limpet::wire {
 
 // Our certificate and key: a private key in memory, or only the public half of a key registered with crypto/ecdsa.h.
 struct TlsIdentity {
-  std::vector<Bytes> chain;                         // DER, leaf first, no root
-  std::shared_ptr<const PrivateKey> key;            // null: `remote_key` is registered with RemoteKey
+  std::vector<Bytes> chain;               // DER, leaf first, no root
+  std::shared_ptr<const PrivateKey> key;  // null: `remote_key` is registered with RemoteKey
   std::optional<PublicKey> remote_key;
 };
 

@@ -36,17 +36,28 @@ struct AlertText {
 };
 // RFC 8446 section 6, in the words Go prints.
 constexpr AlertText kAlerts[] = {
-    {10, "unexpected message"},      {20, "bad record MAC"},
-    {22, "record overflow"},         {40, "handshake failure"},
-    {42, "bad certificate"},         {43, "unsupported certificate"},
-    {44, "revoked certificate"},     {45, "expired certificate"},
-    {46, "unknown certificate"},     {47, "illegal parameter"},
-    {48, "unknown certificate authority"}, {49, "access denied"},
-    {50, "error decoding message"},  {51, "error decrypting message"},
-    {70, "protocol version not supported"}, {71, "insufficient security level"},
-    {80, "internal error"},          {90, "user canceled"},
-    {109, "missing extension"},      {112, "unrecognized name"},
-    {116, "certificate required"},   {120, "no application protocol"},
+    {10, "unexpected message"},
+    {20, "bad record MAC"},
+    {22, "record overflow"},
+    {40, "handshake failure"},
+    {42, "bad certificate"},
+    {43, "unsupported certificate"},
+    {44, "revoked certificate"},
+    {45, "expired certificate"},
+    {46, "unknown certificate"},
+    {47, "illegal parameter"},
+    {48, "unknown certificate authority"},
+    {49, "access denied"},
+    {50, "error decoding message"},
+    {51, "error decrypting message"},
+    {70, "protocol version not supported"},
+    {71, "insufficient security level"},
+    {80, "internal error"},
+    {90, "user canceled"},
+    {109, "missing extension"},
+    {112, "unrecognized name"},
+    {116, "certificate required"},
+    {120, "no application protocol"},
 };
 
 std::string alert_text(uint8_t number) {
@@ -62,8 +73,9 @@ Result<std::shared_ptr<const TlsConfig>> TlsConfig::make(TlsSide side, std::shar
   mbed_start();
   const std::shared_ptr<TlsConfig> made(new TlsConfig);
   mbedtls_ssl_config* config = made->config_.get();
-  const int failed = mbedtls_ssl_config_defaults(config, side == TlsSide::server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
-                                                 MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+  const int failed =
+      mbedtls_ssl_config_defaults(config, side == TlsSide::server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+                                  MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
   if (failed != 0) return fail(mbed_error("set up TLS", failed));
   mbedtls_ssl_conf_rng(config, mbed_random, nullptr);
   mbedtls_ssl_conf_min_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
@@ -155,7 +167,8 @@ Result<bool> TlsCore::handshake() {
     const int result = mbedtls_ssl_handshake_step(ssl_.get());
     // A TLS 1.3 server holds its objection back until the client's Finished: an alert before that would be sealed with
     // keys the client has left behind.
-    const bool later = side_ == TlsSide::server && mbedtls_ssl_get_version_number(ssl_.get()) == MBEDTLS_SSL_VERSION_TLS1_3;
+    const bool later =
+        side_ == TlsSide::server && mbedtls_ssl_get_version_number(ssl_.get()) == MBEDTLS_SSL_VERSION_TLS1_3;
     if (objection_ && !later) return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(*objection_));
     if (result == MBEDTLS_ERR_SSL_WANT_READ) return false;
     if (result != 0) return fail(describe(result));

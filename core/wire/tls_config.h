@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The mbedTLS halves that TLS connections are made of. TlsConfig: an endpoint's identity and rules, immutable once made,
-// read by any thread. TlsCore: one connection's state with its memory buffers; moves between the loop and a worker job,
-// used by one of them at a time.
+// The mbedTLS halves that TLS connections are made of. TlsConfig: an endpoint's identity and rules, immutable once
+// made, read by any thread. TlsCore: one connection's state with its memory buffers; moves between the loop and a
+// worker job, used by one of them at a time.
 
 #include <mbedtls/ssl.h>
 #include <mbedtls/x509_crt.h>
@@ -53,9 +53,9 @@ class TlsCore {
   Result<void> write(BytesView plain);
   void close_notify();
 
-  Bytes in;              // ciphertext from the peer; consumed from in_start
+  Bytes in;  // ciphertext from the peer; consumed from in_start
   size_t in_start = 0;
-  Bytes out;             // ciphertext for the peer
+  Bytes out;                 // ciphertext for the peer
   std::vector<Bytes> chain;  // the peer's, once seen
 
  private:

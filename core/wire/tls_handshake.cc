@@ -33,7 +33,8 @@ namespace {
 
 class Handshake final : public TlsHandshake, private StreamReader {
  public:
-  Handshake(Loop& loop, TlsContexts::State& shared, TlsSide side, std::unique_ptr<Stream> stream, Done<TlsConnected> done)
+  Handshake(Loop& loop, TlsContexts::State& shared, TlsSide side, std::unique_ptr<Stream> stream,
+            Done<TlsConnected> done)
       : loop_(loop), shared_(shared), side_(side), timer_(loop), done_(std::move(done)), stream_(std::move(stream)) {}
   ~Handshake() override {
     leave_pool();
@@ -70,7 +71,8 @@ class Handshake final : public TlsHandshake, private StreamReader {
   void on_bytes(BytesView bytes) override {
     if (failure_) return;
     if (inbox_.size() + bytes.size() > kHandshakeBytes) {
-      return give_up(Error{Code::resource_exhausted, "TLS handshake larger than " + std::to_string(kHandshakeBytes) + " bytes"});
+      return give_up(
+          Error{Code::resource_exhausted, "TLS handshake larger than " + std::to_string(kHandshakeBytes) + " bytes"});
     }
     append(inbox_, bytes);
     if (core_) want_step();
@@ -124,8 +126,10 @@ class Handshake final : public TlsHandshake, private StreamReader {
   }
 
   // ---- the other end ----
-  void on_timeout() { give_up(Error{Code::deadline_exceeded, "TLS handshake not done within " +
-                                                                 std::to_string(limits::kHandshakeMs / 1000) + " s"}); }
+  void on_timeout() {
+    give_up(Error{Code::deadline_exceeded,
+                  "TLS handshake not done within " + std::to_string(limits::kHandshakeMs / 1000) + " s"});
+  }
   // The alert, if any, is written; the peer gets a moment to read it.
   void give_up(Error why) {
     if (failure_) return;
@@ -148,7 +152,7 @@ class Handshake final : public TlsHandshake, private StreamReader {
   Done<TlsConnected> done_;
   std::unique_ptr<TlsCore> core_;  // null while a worker has it
   Pending<std::unique_ptr<Step>> step_;
-  Bytes inbox_;                    // what arrives meanwhile
+  Bytes inbox_;  // what arrives meanwhile
   std::optional<Error> failure_;
   std::optional<Error> end_error_;  // none: the peer closed
   bool waiting_ = false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// TLS on a byte stream, with mbedTLS on memory buffers. TlsHandshake runs the handshake: every step is one worker job, one
-// at a time per connection, and a bounded number of connections at once; the rest wait in order. What comes out is a
-// Stream again, whose records are sealed and opened on the loop. Loop thread only.
+// TLS on a byte stream, with mbedTLS on memory buffers. TlsHandshake runs the handshake: every step is one worker job,
+// one at a time per connection, and a bounded number of connections at once; the rest wait in order. What comes out is
+// a Stream again, whose records are sealed and opened on the loop. Loop thread only.
 
 #include <memory>
 #include <vector>
@@ -18,8 +18,8 @@ struct TlsConnected {
   std::vector<Bytes> chain;  // the peer's verified chain, leaf first; empty: it gave none
 };
 
-// What handshakes of one endpoint share: the mbedTLS configuration of the identity last seen, and the queue of those that
-// wait for a turn. A member of the server or of the dial; outlives its handshakes.
+// What handshakes of one endpoint share: the mbedTLS configuration of the identity last seen, and the queue of those
+// that wait for a turn. A member of the server or of the dial; outlives its handshakes.
 class TlsContexts {
  public:
   TlsContexts();

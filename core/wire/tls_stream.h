@@ -38,7 +38,7 @@ class TlsStream final : public Stream, private StreamReader {
   bool ended_ = false;
   bool inner_ended_ = false;
   std::optional<Error> inner_error_;
-  std::unique_ptr<Stream> inner_;   // last: stops calling us first
+  std::unique_ptr<Stream> inner_;  // last: stops calling us first
 };
 
 }  // namespace limpet::wire

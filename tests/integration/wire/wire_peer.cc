@@ -39,7 +39,11 @@ struct Server {
   Events events;
   EchoService echo;
   TestPolicy policy;
-  HealthService health{[](std::string_view name) { return name.empty() || name == "test.Echo" ? ServingStatus::serving : ServingStatus::service_unknown; }, {"test.Echo"}};
+  HealthService health{[](std::string_view name) {
+                         return name.empty() || name == "test.Echo" ? ServingStatus::serving
+                                                                    : ServingStatus::service_unknown;
+                       },
+                       {"test.Echo"}};
   std::unique_ptr<GrpcServer> server;
   std::unique_ptr<Listener> listener;
   Pending<void> stopped;
@@ -134,7 +138,8 @@ struct Bench {
     void on_sent(Result<void>) {}
     void on_message(Result<std::optional<Bytes>> message) {
       if (message && *message) return call->receive(received.then<&Slot::on_message>(this));
-      bench->took.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+      bench->took.push_back(
+          std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
       if (bench->left == 0) return --bench->busy == 0 ? bench->loop.stop() : void();
       --bench->left;
       go();
@@ -164,7 +169,8 @@ struct Bench {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::sort(took.begin(), took.end());
     if (took.empty()) return 1;
-    std::printf("%.0f calls/s p50 %.0f us p99 %.0f us\n", static_cast<double>(took.size()) / seconds, took[took.size() / 2], took[took.size() * 99 / 100]);
+    std::printf("%.0f calls/s p50 %.0f us p99 %.0f us\n", static_cast<double>(took.size()) / seconds,
+                took[took.size() / 2], took[took.size() * 99 / 100]);
     slots.clear();
     channel.reset();
     return 0;
@@ -184,7 +190,9 @@ int main(int argc, char** argv) {
     if (argument(3) == "reject") server.policy.rules->answer = objection;
     return server.run({.tls = &server.policy}, nullptr, std::atoi(argv[2]));
   }
-  if (verb == "bench-unix") return Bench().run(argv[2], std::strtoul(argument(3).c_str(), nullptr, 10), std::strtoul(argument(4).c_str(), nullptr, 10));
+  if (verb == "bench-unix")
+    return Bench().run(argv[2], std::strtoul(argument(3).c_str(), nullptr, 10),
+                       std::strtoul(argument(4).c_str(), nullptr, 10));
   if (verb != "call-unix" && verb != "call-tls") return std::fputs("see the comment at the top\n", stderr), 2;
   Client client;
   client.method = argument(3);

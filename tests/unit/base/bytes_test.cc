@@ -33,7 +33,8 @@ TEST(Base64, RefusesWhatIsNotCanonical) {
 }
 
 TEST(Base64Url, RefusesWhatIsNotCanonical) {
-  for (const char* text : {"Zg==", "Z", "Zh", "Zm9", "Zm+/", "Zm9vY", "Zg\n"}) EXPECT_FALSE(base64url_decode(text)) << text;
+  for (const char* text : {"Zg==", "Z", "Zh", "Zm9", "Zm+/", "Zm9vY", "Zg\n"})
+    EXPECT_FALSE(base64url_decode(text)) << text;
 }
 
 TEST(Base64, AgreesWithRfc4648) {
@@ -42,9 +43,14 @@ TEST(Base64, AgreesWithRfc4648) {
     const char* standard;
     const char* url;
   };
-  for (const Case& c : {Case{"", "", ""}, {"f", "Zg==", "Zg"}, {"fo", "Zm8=", "Zm8"}, {"foo", "Zm9v", "Zm9v"},
-                        {"foob", "Zm9vYg==", "Zm9vYg"}, {"fooba", "Zm9vYmE=", "Zm9vYmE"},
-                        {"foobar", "Zm9vYmFy", "Zm9vYmFy"}, {"\xfb\xff\xbf", "+/+/", "-_-_"}}) {
+  for (const Case& c : {Case{"", "", ""},
+                        {"f", "Zg==", "Zg"},
+                        {"fo", "Zm8=", "Zm8"},
+                        {"foo", "Zm9v", "Zm9v"},
+                        {"foob", "Zm9vYg==", "Zm9vYg"},
+                        {"fooba", "Zm9vYmE=", "Zm9vYmE"},
+                        {"foobar", "Zm9vYmFy", "Zm9vYmFy"},
+                        {"\xfb\xff\xbf", "+/+/", "-_-_"}}) {
     EXPECT_EQ(base64_encode(as_bytes(c.plain)), c.standard);
     EXPECT_EQ(base64url_encode(as_bytes(c.plain)), c.url);
     EXPECT_EQ(base64_decode(c.standard).value(), to_bytes(std::string_view(c.plain)));
@@ -71,9 +77,9 @@ TEST(Utf8, RefusesOverlongSurrogatesAndTruncation) {
 }
 
 TEST(Utf8, AcceptsEveryLengthOfCharacter) {
-  for (const std::string_view text : {""sv, "abc"sv, "\0"sv, "\x7f"sv, "\xc2\x80"sv, "\xdf\xbf"sv, "\xe0\xa0\x80"sv,
-                                      "\xed\x9f\xbf"sv, "\xee\x80\x80"sv, "\xef\xbf\xbf"sv, "\xf0\x90\x80\x80"sv,
-                                      "\xf4\x8f\xbf\xbf"sv, "d\xc3\xa9j\xc3\xa0 vu"sv}) {
+  for (const std::string_view text :
+       {""sv, "abc"sv, "\0"sv, "\x7f"sv, "\xc2\x80"sv, "\xdf\xbf"sv, "\xe0\xa0\x80"sv, "\xed\x9f\xbf"sv,
+        "\xee\x80\x80"sv, "\xef\xbf\xbf"sv, "\xf0\x90\x80\x80"sv, "\xf4\x8f\xbf\xbf"sv, "d\xc3\xa9j\xc3\xa0 vu"sv}) {
     EXPECT_TRUE(is_utf8(text)) << hex_encode(as_bytes(text));
   }
 }

@@ -213,9 +213,9 @@ TEST(DestroyAtEveryStep, RunsEveryPrefixOfAFlow) {
     made++;
     return std::make_unique<ThreeSteps>(loop, ended);
   });
-  EXPECT_EQ(n, 4u);       // run, finish, task, timer
-  EXPECT_EQ(made, 6);     // one whole run, then 0 to 4 steps
-  EXPECT_EQ(ended, 2);    // the whole run and the one destroyed after its last step
+  EXPECT_EQ(n, 4u);     // run, finish, task, timer
+  EXPECT_EQ(made, 6);   // one whole run, then 0 to 4 steps
+  EXPECT_EQ(ended, 2);  // the whole run and the one destroyed after its last step
 }
 
 struct WithFakes {

@@ -195,7 +195,8 @@ TEST(UvLoop, DiesThoughAJobWaitsForATask) {
           std::future<int> future = answer.get_future();
           struct Signal {
             explicit Signal(std::promise<int> p) : promise(std::move(p)) {}
-            Signal(Signal&& other) noexcept : promise(std::move(other.promise)), armed(std::exchange(other.armed, false)) {}
+            Signal(Signal&& other) noexcept
+                : promise(std::move(other.promise)), armed(std::exchange(other.armed, false)) {}
             ~Signal() {
               if (armed) promise.set_value(-1);
             }

@@ -351,7 +351,7 @@ TEST_F(Sockets, ListenMakesDirectoriesAndSetsTheModeWhateverTheUmask) {
   auto out = listen_unix(loop_, dir_ + "/a/b/s.sock", 0777, *this);
   umask(before);
   ASSERT_TRUE(out) << out.error().message;
-  struct stat seen {};
+  struct stat seen{};
   ASSERT_EQ(stat((dir_ + "/a/b").c_str(), &seen), 0);
   EXPECT_EQ(seen.st_mode & 07777, 0755u);
   ASSERT_EQ(stat((dir_ + "/a/b/s.sock").c_str(), &seen), 0);

@@ -42,8 +42,9 @@ TEST_F(DialTest, FailuresSpeakLikeGrpcGo) {
   ASSERT_TRUE(unix_listener && tcp_listener);
   const uint16_t port = (*tcp_listener)->port();
   const std::pair<DialOptions, std::string> cases[] = {
-      {{.unix_path = path + ".none"}, "connection error: desc = \"transport: Error while dialing: dial unix " + path +
-                                          ".none: connect: no such file or directory\""},
+      {{.unix_path = path + ".none"},
+       "connection error: desc = \"transport: Error while dialing: dial unix " + path +
+           ".none: connect: no such file or directory\""},
       {{.unix_path = path, .timeout_ms = 50},
        "connection error: desc = \"transport: error reading server preface: context deadline exceeded\""},
       {{.host = "127.0.0.1", .port = port, .tls = &policy, .timeout_ms = 50},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A service for tests of the transport: test.Echo with methods that answer, stream, fail, hang and push. Loop thread only.
+// A service for tests of the transport: test.Echo with methods that answer, stream, fail, hang and push. Loop thread
+// only.
 
 #include <memory>
 #include <string>

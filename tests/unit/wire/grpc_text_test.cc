@@ -18,7 +18,9 @@ TEST(FrameReaderTest, RefusesWhatIsNotAPlainMessageOfPermittedSize) {
       {{2, 0, 0, 0, 0}, Code::internal, "grpc: received unexpected payload format 2"},
       {{255, 0, 0, 0, 0}, Code::internal, "grpc: received unexpected payload format 255"},
       {{0, 0, 0x40, 0, 1}, Code::resource_exhausted, "grpc: received message larger than max (4194305 vs. 4194304)"},
-      {{0, 255, 255, 255, 255}, Code::resource_exhausted, "grpc: received message larger than max (4294967295 vs. 4194304)"},
+      {{0, 255, 255, 255, 255},
+       Code::resource_exhausted,
+       "grpc: received message larger than max (4294967295 vs. 4194304)"},
   };
   for (const auto& c : cases) {
     FrameReader reader;
@@ -58,8 +60,17 @@ TEST(GrpcTimeoutTest, MalformedOnesAreRefused) {
 
 TEST(GrpcTimeoutTest, EveryUnitIsUnderstoodAndRoundedUp) {
   const std::pair<const char*, int64_t> cases[] = {
-      {"30S", 30'000}, {"100m", 100}, {"1u", 1}, {"1000u", 1}, {"1001u", 2}, {"1n", 1}, {"2M", 120'000}, {"1H", 3'600'000},
-      {"0S", 0}, {"99999999H", 99'999'999ll * 3'600'000}, {"29999726u", 30'000},
+      {"30S", 30'000},
+      {"100m", 100},
+      {"1u", 1},
+      {"1000u", 1},
+      {"1001u", 2},
+      {"1n", 1},
+      {"2M", 120'000},
+      {"1H", 3'600'000},
+      {"0S", 0},
+      {"99999999H", 99'999'999ll * 3'600'000},
+      {"29999726u", 30'000},
   };
   for (const auto& [text, ms] : cases) EXPECT_EQ(parse_timeout(text), ms) << text;
   for (int64_t ms : {int64_t{0}, int64_t{1}, int64_t{30'000}, int64_t{99'999'999}}) {

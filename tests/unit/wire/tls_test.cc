@@ -183,8 +183,10 @@ TEST_F(TlsTest, MoreHandshakesThanPlacesAllGetTheirTurn) {
     auto pair = connect_memory(loop);
     servers.push_back(std::make_unique<End>());
     clients.push_back(std::make_unique<End>());
-    servers[i]->handshake = TlsHandshake::accept(loop, server_contexts, server_policy, std::move(pair.b), servers[i]->done());
-    clients[i]->handshake = TlsHandshake::connect(loop, client_contexts, client_policy, std::move(pair.a), clients[i]->done());
+    servers[i]->handshake =
+        TlsHandshake::accept(loop, server_contexts, server_policy, std::move(pair.b), servers[i]->done());
+    clients[i]->handshake =
+        TlsHandshake::connect(loop, client_contexts, client_policy, std::move(pair.a), clients[i]->done());
   }
   loop.run_ready();
   EXPECT_LE(loop.run_workers(), limits::kHandshakesInFlight);
