@@ -23,7 +23,8 @@ class AttestAgentFlow final : public wire::ServerFlow {
   AttestAgentFlow(Context& context, wire::ServerCall& call) : context_(context), call_(call), deadline_(context.loop) {}
 
   void start() override {
-    context_.limits.attest.wait(call_.peer().address.ip, 1, call_.time_left_ms(), allowed_.then<&AttestAgentFlow::on_allowed>(this));
+    context_.limits.attest.wait(call_.peer().address.ip, 1, call_.time_left_ms(),
+                                allowed_.then<&AttestAgentFlow::on_allowed>(this));
   }
 
  private:
@@ -38,11 +39,14 @@ class AttestAgentFlow final : public wire::ServerFlow {
   void on_params(Result<std::optional<Bytes>> message) {
     auto request = decode(std::move(message), "failed to receive request from stream");
     if (!request) return end(std::move(request).error());
-    if (std::string problem = take_params(**request); !problem.empty()) return end({Code::invalid_argument, "malformed param: " + problem});
+    if (std::string problem = take_params(**request); !problem.empty())
+      return end({Code::invalid_argument, "malformed param: " + problem});
     if (type_ == kJoinToken) return check_join_token();
-    auto attestor = std::ranges::find_if(context_.attestors, [&](const NodeAttestorServer* a) { return a->name() == type_; });
+    auto attestor =
+        std::ranges::find_if(context_.attestors, [&](const NodeAttestorServer* a) { return a->name() == type_; });
     if (attestor == context_.attestors.end()) {
-      return end({Code::failed_precondition, "error getting node attestor: could not find node attestor type \"" + type_ + "\""});
+      return end({Code::failed_precondition,
+                  "error getting node attestor: could not find node attestor type \"" + type_ + "\""});
     }
     session_ = (*attestor)->open(call_.peer().address.ip);
     session_->step(std::move(payload_), verdict_.then<&AttestAgentFlow::on_verdict>(this));
@@ -98,7 +102,8 @@ class AttestAgentFlow final : public wire::ServerFlow {
     on_attested();
   }
   void challenge(Bytes challenge) {
-    if (++rounds_ > limits::kAttestationRounds) return end({Code::resource_exhausted, "nodeattestor(" + type_ + "): too many challenges"});
+    if (++rounds_ > limits::kAttestationRounds)
+      return end({Code::resource_exhausted, "nodeattestor(" + type_ + "): too many challenges"});
     wire::Message<Response> response;
     wire::set_present(response->challenge, challenge);
     auto bytes = response.encode();
@@ -112,13 +117,15 @@ class AttestAgentFlow final : public wire::ServerFlow {
   void on_answer(Result<std::optional<Bytes>> message) {
     auto request = decode(std::move(message), "failed to receive challenge response from agent");
     if (!request) return end(std::move(request).error());
-    session_->step(to_bytes(wire::view((*request)->challenge_response)), verdict_.then<&AttestAgentFlow::on_verdict>(this));
+    session_->step(to_bytes(wire::view((*request)->challenge_response)),
+                   verdict_.then<&AttestAgentFlow::on_verdict>(this));
   }
 
   // 4. it is who it says: may it, and is the CSR sound? Its own signature is not looked at, as SPIRE does not.
   void on_attested() {
     auto row = find_agent(context_.store.read(), id_.text());
-    if (!row && row.error().code != Code::not_found) return end({Code::internal, "failed to fetch agent: " + row.error().message});
+    if (!row && row.error().code != Code::not_found)
+      return end({Code::internal, "failed to fetch agent: " + row.error().message});
     if (row && row->agent.banned()) return end({Code::permission_denied, "failed to attest: agent is banned"});
     auto csr = Csr::parse(csr_);
     if (!csr) return end({Code::invalid_argument, "failed to parse CSR: " + csr.error().message});
@@ -141,7 +148,8 @@ class AttestAgentFlow final : public wire::ServerFlow {
     {
       Snapshot snapshot = context_.store.read();
       auto row = find_agent(snapshot, id_.text());
-      if (!row && row.error().code != Code::not_found) return end({Code::internal, "failed to fetch agent: " + row.error().message});
+      if (!row && row.error().code != Code::not_found)
+        return end({Code::internal, "failed to fetch agent: " + row.error().message});
       if (row && row->agent.banned()) return end({Code::permission_denied, "failed to attest: agent is banned"});
       if (!token_.empty()) {
         if (!find_join_token(snapshot, token_)) return end_used_token();
@@ -185,8 +193,9 @@ class AttestAgentFlow final : public wire::ServerFlow {
   }
   void on_result_sent(Result<void> sent) {
     if (!sent) return end(std::move(sent).error().within("failed to send response over stream"));
-    context_.logger.info("Agent attestation request completed",
-                         {{"address", call_.peer().address.text()}, {"agent_id", id_.text()}, {"node_attestor_type", type_}});
+    context_.logger.info(
+        "Agent attestation request completed",
+        {{"address", call_.peer().address.text()}, {"agent_id", id_.text()}, {"node_attestor_type", type_}});
     deadline_.stop();
     call_.finish({});
   }
@@ -198,7 +207,9 @@ class AttestAgentFlow final : public wire::ServerFlow {
     if (!request) return std::unexpected(std::move(request).error().within(what));
     return request;
   }
-  void on_deadline() { end({Code::deadline_exceeded, "attestation took longer than " + std::to_string(kDeadlineMs / 1000) + " s"}); }
+  void on_deadline() {
+    end({Code::deadline_exceeded, "attestation took longer than " + std::to_string(kDeadlineMs / 1000) + " s"});
+  }
   // Whatever is in flight is forgotten: nothing may follow the status.
   void end(Error error) {
     deadline_.stop();
@@ -207,8 +218,10 @@ class AttestAgentFlow final : public wire::ServerFlow {
     signed_.drop();
     sent_.drop();
     stored_.drop();
-    context_.logger.error("Agent attestation failed", {{"address", call_.peer().address.text()}, {"agent_id", id_.text()},
-                                                       {"node_attestor_type", type_}, {"error", error.text()}});
+    context_.logger.error("Agent attestation failed", {{"address", call_.peer().address.text()},
+                                                       {"agent_id", id_.text()},
+                                                       {"node_attestor_type", type_},
+                                                       {"error", error.text()}});
     call_.finish(std::unexpected(std::move(error)));
   }
 

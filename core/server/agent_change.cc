@@ -14,7 +14,8 @@ constexpr int kAttempts = 8;
 template <class Request>
 class ChangeAgentFlow : public wire::UnaryFlow<Request, google_protobuf_Empty> {
  public:
-  ChangeAgentFlow(Context& context, wire::ServerCall& call) : wire::UnaryFlow<Request, google_protobuf_Empty>(call), context_(context) {}
+  ChangeAgentFlow(Context& context, wire::ServerCall& call)
+      : wire::UnaryFlow<Request, google_protobuf_Empty>(call), context_(context) {}
 
  protected:
   virtual void change(ChangeSet& changes, const Snapshot& snapshot, const AgentRow& row) = 0;
@@ -48,7 +49,9 @@ class ChangeAgentFlow : public wire::UnaryFlow<Request, google_protobuf_Empty> {
     context_.logger.info("Agent changed", {{"action", std::string(what())}, {"spiffe_id", id_}});
     this->reply(wire::Message<google_protobuf_Empty>());
   }
-  [[nodiscard]] std::string failed(const Error& error) const { return "failed to " + std::string(what()) + ": " + error.message; }
+  [[nodiscard]] std::string failed(const Error& error) const {
+    return "failed to " + std::string(what()) + ": " + error.message;
+  }
 
   std::string id_;
   int attempts_ = 0;
@@ -85,7 +88,8 @@ class DeleteAgentFlow final : public ChangeAgentFlow<spire_api_server_agent_v1_D
       if (its_alias) EntryTable::remove(changes, entry);
       return true;
     });
-    if (!alias) context_.logger.warn("Alias entry of a deleted agent not looked for", {{"error", alias.error().text()}});
+    if (!alias)
+      context_.logger.warn("Alias entry of a deleted agent not looked for", {{"error", alias.error().text()}});
   }
   [[nodiscard]] std::string_view what() const override { return "remove agent"; }
 };

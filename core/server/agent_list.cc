@@ -26,7 +26,8 @@ std::optional<int64_t> parse_expires_before(std::string_view text) {
   int fields = std::sscanf(copy.c_str(), "%4d-%2d-%2d %2d:%2d:%2d %c%4d %c%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
                            &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &sign, &offset, &zone_sign, &zone, &used);
   bool signs = (sign == '+' || sign == '-') && (zone_sign == '+' || zone_sign == '-');
-  if (fields != 10 || static_cast<size_t>(used) != copy.size() || !signs || offset < 0 || offset > 2400) return std::nullopt;
+  if (fields != 10 || static_cast<size_t>(used) != copy.size() || !signs || offset < 0 || offset > 2400)
+    return std::nullopt;
   tm.tm_year -= 1900;
   tm.tm_mon -= 1;
   int64_t shift = (offset / 100) * 3600 + (offset % 100) * 60;
@@ -61,13 +62,15 @@ Result<AgentFilter> filter_from_wire(bool present, const Filter& filter) {
   out.expires_before = parse_expires_before(wire::view(filter.by_expires_before));
   if (!filter.has_by_selector_match) return out;
   const spire_api_types_SelectorMatch& wanted = filter.by_selector_match;
-  if (wanted.selectors_count == 0) return fail(Code::invalid_argument, "malformed selector match: selectors cannot be empty");
+  if (wanted.selectors_count == 0)
+    return fail(Code::invalid_argument, "malformed selector match: selectors cannot be empty");
   int32_t behavior = enum_number(wanted.match);
   if (behavior < 0 || behavior > 3) {
     return fail(Code::invalid_argument, "malformed selector match: unknown match behavior " + std::to_string(behavior));
   }
   out.match = static_cast<MatchBehavior>(behavior);
-  TRY_ASSIGN_WITHIN("failed to parse selectors", auto selectors, wire::read_selectors(wanted.selectors, wanted.selectors_count));
+  TRY_ASSIGN_WITHIN("failed to parse selectors", auto selectors,
+                    wire::read_selectors(wanted.selectors, wanted.selectors_count));
   out.selectors = make_selector_set(std::move(selectors));
   return out;
 }
@@ -113,7 +116,8 @@ class ListAgentsFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
     spire_api_types_Agent* agents = wire::set_array(response->agents, response->agents_count, page.size());
     const auto* mask = wire::mask_of(request.has_output_mask, request.output_mask);
     for (size_t i = 0; i < page.size(); i++) write_agent(agents[i], page[i].agent, mask);
-    if (request.page_size > 0 && !page.empty()) wire::set_string(response->next_page_token, std::to_string(page.back().row));
+    if (request.page_size > 0 && !page.empty())
+      wire::set_string(response->next_page_token, std::to_string(page.back().row));
     reply(response);
   }
   Context& context_;

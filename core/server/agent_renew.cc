@@ -11,9 +11,10 @@ namespace {
 
 constexpr int kAttempts = 5;
 
-// The new serial stands beside the current one, so that an agent that never got this answer goes on with its old SVID; the
-// gate makes it the current one when it is first used.
-class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_RenewAgentRequest, spire_api_server_agent_v1_RenewAgentResponse> {
+// The new serial stands beside the current one, so that an agent that never got this answer goes on with its old SVID;
+// the gate makes it the current one when it is first used.
+class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_RenewAgentRequest,
+                                                    spire_api_server_agent_v1_RenewAgentResponse> {
  public:
   RenewAgentFlow(Context& context, wire::ServerCall& call, const Caller& caller)
       : UnaryFlow(call), context_(context), caller_(caller) {}
@@ -23,11 +24,13 @@ class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Re
   void handle(const spire_api_server_agent_v1_RenewAgentRequest& request) override {
     if (request.has_params) csr_ = to_bytes(wire::view(request.params.csr));
     has_params_ = request.has_params;
-    context_.limits.sign_x509.wait(call().peer().address.ip, 1, call().time_left_ms(), allowed_.then<&RenewAgentFlow::on_allowed>(this));
+    context_.limits.sign_x509.wait(call().peer().address.ip, 1, call().time_left_ms(),
+                                   allowed_.then<&RenewAgentFlow::on_allowed>(this));
   }
   // 2. its turn has come
   void on_allowed(Result<void> allowed) {
-    if (!allowed) return refuse(std::move(allowed).error().within("rejecting request due to renew agent rate limiting"));
+    if (!allowed)
+      return refuse(std::move(allowed).error().within("rejecting request due to renew agent rate limiting"));
     auto row = find_agent(context_.store.read(), caller_.id.text());
     if (!row && row.error().code == Code::not_found) return refuse({Code::not_found, "agent not found"});
     if (!row) return refuse(std::move(row).error().within("failed to fetch agent"));
@@ -67,7 +70,8 @@ class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Re
   void on_stored(Result<uint64_t> revision) {
     if (!revision && revision.error().code == Code::aborted && ++attempts_ < kAttempts) return store();
     if (!revision) return refuse({Code::internal, "failed to update agent: " + revision.error().message});
-    context_.logger.info("Agent renewed", {{"spiffe_id", caller_.id.text()}, {"expires_at", TimeText(svid_.expires_at).rfc3339()}});
+    context_.logger.info("Agent renewed",
+                         {{"spiffe_id", caller_.id.text()}, {"expires_at", TimeText(svid_.expires_at).rfc3339()}});
     wire::Message<spire_api_server_agent_v1_RenewAgentResponse> response;
     response->has_svid = true;
     write_svid(response->svid, svid_, caller_.id);
@@ -85,7 +89,8 @@ class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Re
   Pending<uint64_t> stored_;
 };
 
-class PostStatusFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_PostStatusRequest, spire_api_server_agent_v1_PostStatusResponse> {
+class PostStatusFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_PostStatusRequest,
+                                                    spire_api_server_agent_v1_PostStatusResponse> {
  public:
   PostStatusFlow(Context& context, wire::ServerCall& call, const Caller& caller)
       : UnaryFlow(call), context_(context), caller_(caller) {}
@@ -93,12 +98,15 @@ class PostStatusFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Po
  private:
   void handle(const spire_api_server_agent_v1_PostStatusRequest& request) override {
     version_ = wire::view(request.agent_version);
-    context_.limits.post_status.wait(call().peer().address.ip, 1, call().time_left_ms(), allowed_.then<&PostStatusFlow::on_allowed>(this));
+    context_.limits.post_status.wait(call().peer().address.ip, 1, call().time_left_ms(),
+                                     allowed_.then<&PostStatusFlow::on_allowed>(this));
   }
   void on_allowed(Result<void> allowed) {
-    if (!allowed) return refuse(std::move(allowed).error().within("rejecting request due to post status rate limiting"));
+    if (!allowed)
+      return refuse(std::move(allowed).error().within("rejecting request due to post status rate limiting"));
     if (version_.size() > limits::kAgentVersionBytes) {
-      return refuse({Code::invalid_argument, "agent version is longer than " + std::to_string(limits::kAgentVersionBytes) + " bytes"});
+      return refuse({Code::invalid_argument,
+                     "agent version is longer than " + std::to_string(limits::kAgentVersionBytes) + " bytes"});
     }
     store();
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CreateJoinToken: the token and, when an agent ID is asked for, the alias entry that gives the agent that ID, in one commit.
+// CreateJoinToken: the token and, when an agent ID is asked for, the alias entry that gives the agent that ID, in one
+// commit.
 #include "proto/spire_agent.pb.h"
 #include "server/agent_api.h"
 #include "server/wire_values.h"
@@ -9,7 +10,8 @@
 namespace limpet::server {
 namespace {
 
-class CreateJoinTokenFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_CreateJoinTokenRequest, spire_api_types_JoinToken> {
+class CreateJoinTokenFlow final
+    : public wire::UnaryFlow<spire_api_server_agent_v1_CreateJoinTokenRequest, spire_api_types_JoinToken> {
  public:
   CreateJoinTokenFlow(Context& context, wire::ServerCall& call) : UnaryFlow(call), context_(context) {}
 
@@ -20,7 +22,8 @@ class CreateJoinTokenFlow final : public wire::UnaryFlow<spire_api_server_agent_
     if (request.has_agent_id) {
       auto id = wire::read_id(true, request.agent_id);
       if (id) {
-        if (auto good = check_workload_id(*id, context_.trust_domain); !good) id = std::unexpected(std::move(good).error());
+        if (auto good = check_workload_id(*id, context_.trust_domain); !good)
+          id = std::unexpected(std::move(good).error());
       }
       if (!id) return refuse({Code::invalid_argument, "invalid agent ID: " + id.error().message});
       alias = std::move(*id);
@@ -51,12 +54,14 @@ class CreateJoinTokenFlow final : public wire::UnaryFlow<spire_api_server_agent_
   void on_committed(Result<uint64_t> revision) {
     if (!revision) {
       bool exists = revision.error().code == Code::aborted;
-      return refuse({Code::internal, "failed to create token: " + (exists ? "the token exists already" : revision.error().message)});
+      return refuse({Code::internal,
+                     "failed to create token: " + (exists ? "the token exists already" : revision.error().message)});
     }
     wire::Message<spire_api_types_JoinToken> response;
     wire::set_string(response->value, token_.token);
     response->expires_at = token_.expires_at;
-    context_.logger.info("Join token created", {{"agent_id", token_.agent_id}, {"expires_at", TimeText(token_.expires_at).rfc3339()}});
+    context_.logger.info("Join token created",
+                         {{"agent_id", token_.agent_id}, {"expires_at", TimeText(token_.expires_at).rfc3339()}});
     reply(response);
   }
 

@@ -70,11 +70,15 @@ class GateFlow final : public wire::ServerFlow {
 
   // 2. the agent's record decides
   void check_agent() {
-    if (!caller_.certificate) return refuse({Code::permission_denied, denied(call_.method()).message}, "caller does not have an X509-SVID");
-    if (context_.clock.now() > caller_.certificate->not_after) return refuse_agent(DeniedReason::agent_expired, "agent SVID has expired");
+    if (!caller_.certificate)
+      return refuse({Code::permission_denied, denied(call_.method()).message}, "caller does not have an X509-SVID");
+    if (context_.clock.now() > caller_.certificate->not_after)
+      return refuse_agent(DeniedReason::agent_expired, "agent SVID has expired");
     auto row = find_agent(context_.store.read(), caller_.id.text());
-    if (!row && row.error().code == Code::not_found) return refuse_agent(DeniedReason::agent_not_attested, "agent is not attested");
-    if (!row) return call_.finish(std::unexpected(std::move(row).error().within("unable to look up agent information")));
+    if (!row && row.error().code == Code::not_found)
+      return refuse_agent(DeniedReason::agent_not_attested, "agent is not attested");
+    if (!row)
+      return call_.finish(std::unexpected(std::move(row).error().within("unable to look up agent information")));
     if (row->agent.banned()) return refuse_agent(DeniedReason::agent_banned, "agent is banned");
     caller_.agent_selectors = row->agent.selectors;
     std::string serial = caller_.certificate->serial_decimal();
@@ -94,7 +98,11 @@ class GateFlow final : public wire::ServerFlow {
   void on_promoted(Result<uint64_t> revision) {
     if (revision) return admit_agent();
     if (revision.error().code == Code::aborted && ++attempts_ < kAttempts) return check_agent();
-    call_.finish(std::unexpected(std::move(revision).error().within("unable to activate the new agent SVID")));
+    // The disk is full or read-only: the agent is who it says all the same, and its old SVID stays valid until this
+    // works.
+    context_.logger.warn("New agent SVID not made the current one, trying again at the next call",
+                         {{"caller_id", caller_.id.text()}, {"error", revision.error().text()}});
+    admit_agent();
   }
   void admit_agent() {
     caller_.agent = true;
@@ -115,8 +123,10 @@ class GateFlow final : public wire::ServerFlow {
     refuse(permission_denied(denied(call_.method()).message, reason), why);
   }
   void refuse(Error error, std::string_view why = "caller not allowed") {
-    context_.logger.warn("Call refused", {{"method", std::string(call_.method())}, {"caller_addr", call_.peer().address.text()},
-                                          {"caller_id", caller_.id.text()}, {"reason", std::string(why)}});
+    context_.logger.warn("Call refused", {{"method", std::string(call_.method())},
+                                          {"caller_addr", call_.peer().address.text()},
+                                          {"caller_id", caller_.id.text()},
+                                          {"reason", std::string(why)}});
     call_.finish(std::unexpected(std::move(error)));
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The gate before every server API: finds out who calls (wire notes 2.1), whether that caller may call the method (2.2, 2.3),
-// checks the agent's record (2.4), and only then lets the API open the flow that answers. One GatedService per API and
-// listener; loop thread only.
+// The gate before every server API: finds out who calls (wire notes 2.1), whether that caller may call the method
+// (2.2, 2.3), checks the agent's record (2.4), and only then lets the API open the flow that answers. One GatedService
+// per API and listener; loop thread only.
 
 #include <memory>
 #include <set>

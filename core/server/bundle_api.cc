@@ -95,7 +95,8 @@ std::unique_ptr<wire::ServerFlow> BundleApi::open(wire::ServerCall& call, const 
   if (method == "GetBundle") return std::make_unique<GetBundleFlow>(context_, call);
   if (method == "CountBundles") return std::make_unique<CountBundlesFlow>(context_, call);
   if (method == "AppendBundle") return std::make_unique<AppendBundleFlow>(context_, call);
-  if (method.starts_with("Publish")) return std::make_unique<UnimplementedFlow>(call, "this server does not take authorities of downstream servers");
+  if (method.starts_with("Publish"))
+    return std::make_unique<UnimplementedFlow>(call, "this server does not take authorities of downstream servers");
   return std::make_unique<UnimplementedFlow>(call, "federation is not available on this server");
 }
 

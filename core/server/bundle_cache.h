@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The trust bundles in memory, as the store has them: the server's own one, which this class also edits, and the roots of
-// every known trust domain for verifying clients. Follows the change log. Owned by Server; loop thread.
+// The trust bundles in memory, as the store has them: the server's own one, which this class also edits, and the roots
+// of every known trust domain for verifying clients. Follows the change log. Owned by Server; loop thread.
 
 #include <functional>
 #include <list>
@@ -29,9 +29,9 @@ class BundleCache final : public StoreObserver {
   // A snapshot; handshakes on worker threads hold it while the next one is already here.
   [[nodiscard]] std::shared_ptr<const BundleSet> roots() const { return roots_; }
 
-  // Changes the own bundle. `edit` may run more than once (when another edit came between), gets the bundle as it is, and
-  // the change set for what has to be written together with it; false: nothing to write. The sequence number is bumped
-  // when the bundle changed. Answers with the bundle as stored.
+  // Changes the own bundle. `edit` may run more than once (when another edit came between), gets the bundle as it is,
+  // and the change set for what has to be written together with it; false: nothing to write. The sequence number is
+  // bumped when the bundle changed. Answers with the bundle as stored.
   using Edit = std::move_only_function<bool(Bundle& bundle, ChangeSet& also)>;
   void edit_own(Edit edit, Done<Bundle> done);
 

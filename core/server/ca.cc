@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/ca.h"
 
+#include <algorithm>
+
 #include "server/ca_flows.h"
 
 namespace limpet::server {
 namespace {
 constexpr int64_t kTickMs = 10'000;
+constexpr int64_t kShortestTickMs = 250;
 constexpr int64_t kPruneMs = int64_t{6} * 3600 * 1000;
 constexpr int64_t kPruneAfter = 24 * 3600;  // seconds after its expiry that a root leaves the bundle
 constexpr int kFailuresUntilUnhealthy = 10;
@@ -61,8 +64,15 @@ class X509Ca::SignOperation {
 
 X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
                BundleCache& bundles, CaOptions options)
-    : loop_(loop), clock_(clock), logger_(logger), health_(health), store_(store), keys_(keys), bundles_(bundles),
-      options_(std::move(options)), tick_(loop) {}
+    : loop_(loop),
+      clock_(clock),
+      logger_(logger),
+      health_(health),
+      store_(store),
+      keys_(keys),
+      bundles_(bundles),
+      options_(std::move(options)),
+      tick_(loop) {}
 X509Ca::~X509Ca() = default;
 
 void X509Ca::start(Done<void> done) {
@@ -78,13 +88,15 @@ void X509Ca::on_loaded(Result<LoadedCa> loaded) {
   current_ = std::move(loaded->current);
   next_ = std::move(loaded->next);
   next_prune_ms_ = loop_.now_ms() + kPruneMs;
-  if (current_) logger_.info("X509 CA loaded", {{"slot", current_->slot_id}, {"local_authority_id", authority_id(*current_)}});
+  if (current_)
+    logger_.info("X509 CA loaded", {{"slot", current_->slot_id}, {"local_authority_id", authority_id(*current_)}});
   on_tick();
 }
 
 // What is due is decided here and nowhere else; one thing at a time.
 void X509Ca::on_tick() {
-  tick_.start<&X509Ca::on_tick>(kTickMs, this);
+  // an authority of minutes, as in tests and demonstrations, is looked at more often than one of hours
+  tick_.start<&X509Ca::on_tick>(std::clamp(options_.ttl * 1000 / 24, kShortestTickMs, kTickMs), this);
   if (preparing_) return;
   int64_t now = clock_.now();
   if (next_ && next_->not_after() <= now) next_.reset();
@@ -108,7 +120,8 @@ void X509Ca::on_prepared(Result<CaSlot> slot) {
   preparing_.reset();
   if (!slot) return report(std::unexpected(std::move(slot).error().within("prepare X.509 CA")));
   logger_.info(current_ ? "X509 CA prepared" : "X509 CA activated",
-               {{"slot", slot->slot_id}, {"local_authority_id", authority_id(*slot)},
+               {{"slot", slot->slot_id},
+                {"local_authority_id", authority_id(*slot)},
                 {"expiration", TimeText(slot->not_after()).rfc3339()}});
   (current_ ? next_ : current_) = std::move(*slot);
   report({});
@@ -128,7 +141,9 @@ void X509Ca::activate_next() {
   }
   // Not waited for: should it be lost, a restart finds the slot prepared and activates it again.
   journal_dirty_ = true;
-  logger_.info("X509 CA activated", {{"slot", current_->slot_id}, {"local_authority_id", is}, {"was", was},
+  logger_.info("X509 CA activated", {{"slot", current_->slot_id},
+                                     {"local_authority_id", is},
+                                     {"was", was},
                                      {"expiration", TimeText(current_->not_after()).rfc3339()}});
 }
 
@@ -190,7 +205,8 @@ void X509Ca::report(Result<void> outcome) {
 
 void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {
   if (!current_) {
-    loop_.post([held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
+    loop_.post(
+        [held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
     return;
   }
   auto& operation = signing_.emplace_back(std::make_unique<SignOperation>(*this, current_->authority, std::move(done)));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The X.509 certificate authority: self-signed, with two slots A and B whose keys the key manager holds, and a journal in
-// the store from which a restart finds the active slot again. Owned by Server; loop thread.
+// The X.509 certificate authority: self-signed, with two slots A and B whose keys the key manager holds, and a journal
+// in the store from which a restart finds the active slot again. Owned by Server; loop thread.
 //
-// Glossary. Authority: a CA certificate with the signer of its key. Prepared: its root is already in the bundle, nothing
-// is signed with it yet. Active: signs. Old: signed once; its root stays in the bundle until it has expired.
+// Glossary. Authority: a CA certificate with the signer of its key. Prepared: its root is already in the bundle,
+// nothing is signed with it yet. Active: signs. Old: signed once; its root stays in the bundle until it has expired.
 
 #include <list>
 #include <memory>
@@ -26,7 +26,7 @@ namespace limpet::server {
 struct SignedSvid {
   std::vector<Bytes> chain;  // the leaf alone: the CA is self-signed
   int64_t expires_at = 0;
-  std::string serial;        // decimal
+  std::string serial;  // decimal
 };
 
 struct CaOptions {
@@ -49,11 +49,13 @@ class X509Ca {
 
   // Answers once an authority is active; rotation then goes on by itself.
   void start(Done<void> done);
-  // Signs with the active authority. UNAVAILABLE before start() answered. Whatever rotates meanwhile, the certificate is
-  // signed by the authority that was active when this was called.
+  // Signs with the active authority. UNAVAILABLE before start() answered. Whatever rotates meanwhile, the certificate
+  // is signed by the authority that was active when this was called.
   void sign(SvidRequest request, Done<SignedSvid> done);
   // Null before start() answered.
-  [[nodiscard]] const Certificate* active_certificate() const { return current_ ? &current_->authority->certificate : nullptr; }
+  [[nodiscard]] const Certificate* active_certificate() const {
+    return current_ ? &current_->authority->certificate : nullptr;
+  }
   [[nodiscard]] const CaSlot* current() const { return current_ ? &*current_ : nullptr; }
   [[nodiscard]] const CaSlot* next() const { return next_ ? &*next_ : nullptr; }
 

@@ -9,7 +9,8 @@ namespace limpet::server {
 void LoadCaFlow::start() { keys_.list(listed_.then<&LoadCaFlow::on_keys>(this)); }
 
 void LoadCaFlow::on_keys(Result<std::vector<ManagedKey>> keys) {
-  if (!keys) return done_(std::unexpected(std::move(keys).error().within("list the keys of key manager " + keys_.name())));
+  if (!keys)
+    return done_(std::unexpected(std::move(keys).error().within("list the keys of key manager " + keys_.name())));
   auto journal = read_journal(store_.read());
   if (!journal) return done_(std::unexpected(std::move(journal).error().within("read the CA journal")));
   LoadedCa loaded;
@@ -24,9 +25,8 @@ void LoadCaFlow::on_keys(Result<std::vector<ManagedKey>> keys) {
 std::optional<CaSlot> LoadCaFlow::slot_of(const JournalX509Ca& entry, const std::vector<ManagedKey>& keys) const {
   auto certificate = Certificate::parse(entry.certificate);
   if (!certificate || certificate->not_after <= clock_.now()) return std::nullopt;
-  auto key = std::ranges::find_if(keys, [&](const ManagedKey& k) {
-    return k.id == ca_key_id(entry.slot_id) && k.key == certificate->key;
-  });
+  auto key = std::ranges::find_if(
+      keys, [&](const ManagedKey& k) { return k.id == ca_key_id(entry.slot_id) && k.key == certificate->key; });
   if (key == keys.end()) return std::nullopt;
   CaSlot slot{entry.slot_id, entry.issued_at, nullptr};
   auto signer = make_signer(keys_, *key);
@@ -45,7 +45,8 @@ void PrepareCaFlow::on_key(Result<ManagedKey> key) {
   key_ = std::move(*key);
   issued_at_ = clock_.now();
   HashAlg alg = hash_for(key_->type);
-  tbs_ = encode_tbs(ca_template(options_.subject, options_.trust_domain, key_->key, options_.ttl, issued_at_), key_->type, alg);
+  tbs_ = encode_tbs(ca_template(options_.subject, options_.trust_domain, key_->key, options_.ttl, issued_at_),
+                    key_->type, alg);
   keys_.sign(*key_, alg, hash(alg, tbs_), signed_.then<&PrepareCaFlow::on_signed>(this));
 }
 
@@ -56,7 +57,8 @@ void PrepareCaFlow::on_signed(Result<Bytes> signature) {
   auto certificate = Certificate::parse(der);
   if (!certificate) return end(std::unexpected(std::move(certificate).error().within("parse the new CA certificate")));
   auto signer = make_signer(keys_, *key_);
-  slot_ = {slot_id_, issued_at_, std::make_shared<const Authority>(Authority{std::move(*certificate), std::move(signer)})};
+  slot_ = {slot_id_, issued_at_,
+           std::make_shared<const Authority>(Authority{std::move(*certificate), std::move(signer)})};
   new_journal_ = journal_with(slot_);
   bundles_.edit_own(
       [der = std::move(der), journal = new_journal_](Bundle& bundle, ChangeSet& also) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The two conversations of the certificate authority with its key manager and the store: finding the slots again after a
-// restart, and preparing a new authority. Owned by X509Ca, one at a time; loop thread.
+// The two conversations of the certificate authority with its key manager and the store: finding the slots again after
+// a restart, and preparing a new authority. Owned by X509Ca, one at a time; loop thread.
 
 #include "base/clock.h"
 #include "server/bundle_cache.h"
@@ -28,14 +28,20 @@ class LoadCaFlow {
   Pending<std::vector<ManagedKey>> listed_;
 };
 
-// New key, self-signed certificate, root into the bundle and entry into the journal (one commit). Answers with the slot and
-// leaves the journal with its new entry: ACTIVE when `activate` (there was no authority), else PREPARED.
+// New key, self-signed certificate, root into the bundle and entry into the journal (one commit). Answers with the slot
+// and leaves the journal with its new entry: ACTIVE when `activate` (there was no authority), else PREPARED.
 class PrepareCaFlow {
  public:
   PrepareCaFlow(const Clock& clock, KeyManager& keys, BundleCache& bundles, const CaOptions& options, Journal& journal,
                 std::string slot_id, bool activate, Done<CaSlot> done)
-      : clock_(clock), keys_(keys), bundles_(bundles), options_(options), journal_(journal), slot_id_(std::move(slot_id)),
-        activate_(activate), done_(std::move(done)) {}
+      : clock_(clock),
+        keys_(keys),
+        bundles_(bundles),
+        options_(options),
+        journal_(journal),
+        slot_id_(std::move(slot_id)),
+        activate_(activate),
+        done_(std::move(done)) {}
   void start();
 
  private:

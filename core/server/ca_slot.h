@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One slot of the certificate authority, when it is due to be replaced, and the journal that remembers the slots. Values.
+// One slot of the certificate authority, when it is due to be replaced, and the journal that remembers the slots.
+// Values.
 
 #include <algorithm>
 #include <memory>
@@ -31,8 +32,12 @@ struct CaSlot {
 
   [[nodiscard]] int64_t not_after() const { return authority->certificate.not_after; }
   // The fractions of SPIRE: a day's CA is prepared after 12 h and active after 20 h.
-  [[nodiscard]] int64_t prepare_at() const { return not_after() - std::min((not_after() - issued_at) / 2, int64_t{30} * 86400); }
-  [[nodiscard]] int64_t activate_at() const { return not_after() - std::min((not_after() - issued_at) / 6, int64_t{7} * 86400); }
+  [[nodiscard]] int64_t prepare_at() const {
+    return not_after() - std::min((not_after() - issued_at) / 2, int64_t{30} * 86400);
+  }
+  [[nodiscard]] int64_t activate_at() const {
+    return not_after() - std::min((not_after() - issued_at) / 6, int64_t{7} * 86400);
+  }
 };
 
 // What a restart found: the journal, and the slots whose keys the key manager still has.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Who calls, once authorised, and the shape of a server API behind the gate. The gate (server/authorization.h) checks the
-// caller table of each method, the agent record and the rate limits, then lets the API open the flow that answers.
+// Who calls, once authorised, and the shape of a server API behind the gate. The gate (server/authorization.h) checks
+// the caller table of each method, the agent record and the rate limits, then lets the API open the flow that answers.
 
 #include <memory>
 #include <optional>
@@ -15,11 +15,11 @@
 namespace limpet::server {
 
 struct Caller {
-  bool local = false;        // over the Unix socket
+  bool local = false;  // over the Unix socket
   bool admin = false;
-  bool agent = false;        // passed the agent check
+  bool agent = false;  // passed the agent check
   bool downstream = false;
-  SpiffeId id;               // empty: local, or TCP without a certificate
+  SpiffeId id;  // empty: local, or TCP without a certificate
   std::optional<Certificate> certificate;
   SelectorSet agent_selectors;  // when agent
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the server's APIs work with: references to the parts that Server owns and that outlive every flow. Loop thread only.
+// What the server's APIs work with: references to the parts that Server owns and that outlive every flow. Loop thread
+// only.
 
 #include <string>
 #include <vector>
@@ -37,7 +38,9 @@ struct Context {
   const TrustDomain trust_domain;
   const std::vector<NodeAttestorServer*> attestors;
 
-  [[nodiscard]] int64_t agent_ttl() const { return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s; }
+  [[nodiscard]] int64_t agent_ttl() const {
+    return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s;
+  }
 };
 
 }  // namespace limpet::server

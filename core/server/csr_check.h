@@ -15,7 +15,8 @@ struct CheckedCsr {
 inline Result<CheckedCsr> check_csr(BytesView der, std::string_view malformed, std::string_view unsigned_by_key) {
   auto csr = Csr::parse(der);
   if (!csr) return fail(Code::invalid_argument, std::string(malformed) + ": " + csr.error().message);
-  if (auto good = csr->verify(); !good) return fail(Code::invalid_argument, std::string(unsigned_by_key) + ": " + good.error().message);
+  if (auto good = csr->verify(); !good)
+    return fail(Code::invalid_argument, std::string(unsigned_by_key) + ": " + good.error().message);
   Bytes key_id = csr->key.key_id();
   return CheckedCsr{std::move(*csr), std::move(key_id)};
 }

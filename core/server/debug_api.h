@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// spire.api.server.debug.v1.Debug (wire notes 5.8), on the local socket only: what the server holds, counted at most every
-// 5 s. Owned by Server; loop thread only.
+// spire.api.server.debug.v1.Debug (wire notes 5.8), on the local socket only: what the server holds, counted at most
+// every 5 s. Owned by Server; loop thread only.
 
 #include <memory>
 #include <vector>

@@ -47,7 +47,8 @@ bool is_common_name(BytesView rdn_set_contents) {
   auto attribute = read_element(rdn_set_contents);
   if (!attribute) return false;
   BytesView inside = attribute->contents;
-  return inside.size() >= sizeof kCommonNameOid && std::equal(kCommonNameOid, kCommonNameOid + sizeof kCommonNameOid, inside.begin());
+  return inside.size() >= sizeof kCommonNameOid &&
+         std::equal(kCommonNameOid, kCommonNameOid + sizeof kCommonNameOid, inside.begin());
 }
 
 }  // namespace

@@ -12,7 +12,8 @@
 
 namespace limpet::server {
 
-inline constexpr int64_t kNotBeforeSlack = 10;  // seconds a certificate is valid before it was made: peers' clocks differ
+inline constexpr int64_t kNotBeforeSlack =
+    10;  // seconds a certificate is valid before it was made: peers' clocks differ
 
 struct SvidRequest {
   SpiffeId id;

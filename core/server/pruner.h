@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Removes what has expired, every five minutes: registration entries with an expiry, and join tokens nobody used. Owned by
-// Server; loop thread only.
+// Removes what has expired, every five minutes: registration entries with an expiry, and join tokens nobody used. Owned
+// by Server; loop thread only.
 
 #include "base/clock.h"
 #include "loop/loop.h"

@@ -8,7 +8,7 @@ namespace limpet::server {
 namespace {
 constexpr int64_t kSweepMs = 60'000;
 constexpr size_t kWaiters = 8192;  // per limiter: every agent of a large site behind one address fits
-}
+}  // namespace
 
 struct RateLimiter::Waiter {
   Waiter(RateLimiter& limiter, Done<void> waiting) : owner(limiter), done(std::move(waiting)), timer(limiter.loop_) {}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Rate limits of the TCP endpoint (wire notes 2.5): token buckets per source address. A caller is delayed, not rejected,
-// unless it asks for more than a bucket ever holds or would wait beyond its deadline. Owned by the server; loop thread.
+// Rate limits of the TCP endpoint (wire notes 2.5): token buckets per source address. A caller is delayed, not
+// rejected, unless it asks for more than a bucket ever holds or would wait beyond its deadline. Owned by the server;
+// loop thread.
 
 #include <cstdint>
 #include <list>
@@ -23,7 +24,8 @@ class RateLimiter {
   RateLimiter& operator=(const RateLimiter&) = delete;
 
   // Answers when `count` tokens of `ip` are there; an empty `ip` (the local socket) is never limited. `time_left_ms` is
-  // the call's. RESOURCE_EXHAUSTED "rate (n) exceeds burst size (m)" or "rate: Wait(n=n) would exceed context deadline".
+  // the call's. RESOURCE_EXHAUSTED "rate (n) exceeds burst size (m)" or "rate: Wait(n=n) would exceed context
+  // deadline".
   void wait(const std::string& ip, size_t count, int64_t time_left_ms, Done<void> done);
   // Buckets in memory: full ones are forgotten.
   [[nodiscard]] size_t buckets() const { return buckets_.size(); }
@@ -50,7 +52,9 @@ class RateLimiter {
 // The buckets of the server's methods. The signing calls of X.509 share one.
 struct RateLimits {
   RateLimits(Loop& loop, bool attestation, bool signing)
-      : attest(loop, attestation ? 1 : 0), sign_x509(loop, signing ? 500 : 0), sign_jwt(loop, signing ? 500 : 0),
+      : attest(loop, attestation ? 1 : 0),
+        sign_x509(loop, signing ? 500 : 0),
+        sign_jwt(loop, signing ? 500 : 0),
         post_status(loop, 10) {}
   RateLimiter attest;
   RateLimiter sign_x509;

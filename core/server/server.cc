@@ -50,7 +50,9 @@ void Server::start(Done<void> done) {
   parts_.health.report("server", HealthState::starting);
   auto core = ServerCore::make(loop_, parts_, config_);
   if (!core) {
-    loop_.post([held = std::move(started_), error = std::move(core).error()]() mutable { held(std::unexpected(std::move(error))); });
+    loop_.post([held = std::move(started_), error = std::move(core).error()]() mutable {
+      held(std::unexpected(std::move(error)));
+    });
     return;
   }
   core_ = std::move(*core);
@@ -59,7 +61,8 @@ void Server::start(Done<void> done) {
 
 void Server::on_core_started(Result<void> started) {
   if (started) started = open_listeners();
-  parts_.health.report("server", started ? HealthState::ok : HealthState::failed, started ? "" : started.error().message);
+  parts_.health.report("server", started ? HealthState::ok : HealthState::failed,
+                       started ? "" : started.error().message);
   if (!started) listeners_.reset();
   Done<void> done = std::move(started_);
   done(std::move(started));
@@ -69,7 +72,8 @@ Result<void> Server::open_listeners() {
   listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger);
   TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, listeners_->tcp));
   TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
-  parts_.logger.info("Starting Server APIs", {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
+  parts_.logger.info("Starting Server APIs",
+                     {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
   parts_.logger.info("Starting Server APIs", {{"address", config_.socket_path}, {"network", "unix"}});
   return {};
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The server role: certificate authority, registration, attestation and the APIs on their two listeners. main (or a test)
-// builds it from the parts it does not own, starts it and stops it. Loop thread only.
+// The server role: certificate authority, registration, attestation and the APIs on their two listeners. main (or a
+// test) builds it from the parts it does not own, starts it and stops it. Loop thread only.
 
 #include <memory>
 #include <vector>
@@ -36,8 +36,8 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Answers once both listeners are open: the CA and the server's own SVID are there by then. An error names what failed
-  // (trust domain, key manager, port or socket) and leaves nothing open.
+  // Answers once both listeners are open: the CA and the server's own SVID are there by then. An error names what
+  // failed (trust domain, key manager, port or socket) and leaves nothing open.
   void start(Done<void> done);
   // Lets calls in flight end, for at most 10 s, then closes.
   void stop(Done<void> done);

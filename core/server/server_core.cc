@@ -19,7 +19,8 @@ Result<std::unique_ptr<ServerCore>> ServerCore::make(Loop& loop, const ServerPar
   return std::unique_ptr<ServerCore>(new ServerCore(loop, parts, config, std::move(trust_domain), std::move(options)));
 }
 
-ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain, CaOptions options)
+ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
+                       CaOptions options)
     : health_(parts.health),
       agents_(parts.store.read()),
       entries_(parts.store.read()),
@@ -30,8 +31,8 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
-      context_{loop, parts.clock, parts.logger, parts.health, parts.store, agents_, entries_, index_, bundles_, ca_, limits_,
-               config, trust_domain, parts.attestors},
+      context_{loop,   parts.clock, parts.logger, parts.health, parts.store, agents_,      entries_,
+               index_, bundles_,    ca_,          limits_,      config,      trust_domain, parts.attestors},
       agent_api_(context_),
       entry_api_(context_),
       svid_api_(context_),
@@ -86,6 +87,11 @@ wire::Service* ServerCore::service(std::string_view name) {
 // Health has no one to tell when it changes, so the watchers of the health service are served by looking once a second.
 void ServerCore::on_tick() {
   tick_.start<&ServerCore::on_tick>(kHealthMs, this);
+  if (bool read_only = context_.store.read_only(); read_only != was_read_only_) {
+    was_read_only_ = read_only;
+    health_.report("store", read_only ? HealthState::degraded : HealthState::ok,
+                   read_only ? "the last write failed: the disk is full or read-only" : "");
+  }
   if (was_serving_ == health_.serving()) return;
   was_serving_ = !was_serving_;
   health_service_.changed();

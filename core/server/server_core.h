@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The server without its sockets: every part wired together, and the services for each of the two listeners. Runs on any
-// loop, so that tests drive it on a fake one. Owned by Server; loop thread only.
+// The server without its sockets: every part wired together, and the services for each of the two listeners. Runs on
+// any loop, so that tests drive it on a fake one. Owned by Server; loop thread only.
 
 #include <memory>
 #include <vector>
@@ -42,7 +42,8 @@ class ServerCore {
   [[nodiscard]] EntryIndex& index() { return index_; }
 
  private:
-  ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain, CaOptions options);
+  ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
+             CaOptions options);
   void on_ca_started(Result<void> started);
   void on_svid_started(Result<void> started);
   void on_tick();
@@ -74,6 +75,7 @@ class ServerCore {
   std::vector<Gate> gates_;
   wire::HealthService health_service_;
   bool was_serving_ = false;
+  bool was_read_only_ = false;
   Timer tick_;
   Pending<void> ca_started_;
   Pending<void> svid_started_;

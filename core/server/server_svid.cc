@@ -64,10 +64,12 @@ void ServerSvid::end(Result<void> result) {
   new_key_.reset();
   if (result) {
     health_.report("svid", HealthState::ok);
-    logger_.info("Server X509-SVID issued", {{"spiffe_id", id_.text()}, {"expires_at", TimeText(certificate_.not_after).rfc3339()}});
+    logger_.info("Server X509-SVID issued",
+                 {{"spiffe_id", id_.text()}, {"expires_at", TimeText(certificate_.not_after).rfc3339()}});
   } else if (identity_) {
     bool expired = certificate_.not_after <= clock_.now();
-    health_.report("svid", expired ? HealthState::failed : HealthState::degraded, "server X509-SVID not renewed: " + result.error().message);
+    health_.report("svid", expired ? HealthState::failed : HealthState::degraded,
+                   "server X509-SVID not renewed: " + result.error().message);
     logger_.error("Server X509-SVID not renewed, trying again", {{"error", result.error().text()}});
   }
   if (identity_) tick_.start<&ServerSvid::on_tick>(kCheckMs, this);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The server's own X509-SVID (spiffe://<td>/spire/server): made before the TCP port opens, checked every 5 s, renewed at
-// half of its life, its key in memory only. Owned by Server; loop thread.
+// The server's own X509-SVID (spiffe://<td>/spire/server): made before the TCP port opens, checked every 5 s, renewed
+// at half of its life, its key in memory only. Owned by Server; loop thread.
 
 #include <memory>
 
@@ -16,7 +16,8 @@ namespace limpet::server {
 
 class ServerSvid {
  public:
-  ServerSvid(Loop& loop, const Clock& clock, Logger& logger, Health& health, X509Ca& ca, TrustDomain trust_domain, int64_t ttl);
+  ServerSvid(Loop& loop, const Clock& clock, Logger& logger, Health& health, X509Ca& ca, TrustDomain trust_domain,
+             int64_t ttl);
   ServerSvid(const ServerSvid&) = delete;
   ServerSvid& operator=(const ServerSvid&) = delete;
 

@@ -19,7 +19,8 @@ class SvidApi final : public Api {
   Context& context_;
 };
 
-std::unique_ptr<wire::ServerFlow> open_mint_x509_svid(Context& context, wire::ServerCall& call);                            // svid_mint.cc
-std::unique_ptr<wire::ServerFlow> open_batch_new_x509_svid(Context& context, wire::ServerCall& call, const Caller& caller); // svid_batch.cc
+std::unique_ptr<wire::ServerFlow> open_mint_x509_svid(Context& context, wire::ServerCall& call);  // svid_mint.cc
+std::unique_ptr<wire::ServerFlow> open_batch_new_x509_svid(Context& context, wire::ServerCall& call,
+                                                           const Caller& caller);  // svid_batch.cc
 
 }  // namespace limpet::server

@@ -56,12 +56,15 @@ class BatchNewX509SvidFlow final : public wire::UnaryFlow<Request, Response> {
     context_.limits.sign_x509.wait(call().peer().address.ip, request.params_count, call().time_left_ms(),
                                    allowed_.then<&BatchNewX509SvidFlow::on_allowed>(this));
   }
-  // 2. their turn has come. The flow itself counts as one open item, so that items which fail at once do not answer early.
+  // 2. their turn has come. The flow itself counts as one open item, so that items which fail at once do not answer
+  // early.
   void on_allowed(Result<void> allowed) {
-    if (!allowed) return refuse(std::move(allowed).error().within("rejecting request due to certificate signing rate limiting"));
+    if (!allowed)
+      return refuse(std::move(allowed).error().within("rejecting request due to certificate signing rate limiting"));
     open_ = size_t{request_->params_count} + 1;
     std::unordered_map<std::string_view, const Entry*> authorized;  // the pointers live until the next commit
-    for (const Entry* entry : context_.index.authorized(caller_.id, caller_.agent_selectors)) authorized.emplace(entry->id, entry);
+    for (const Entry* entry : context_.index.authorized(caller_.id, caller_.agent_selectors))
+      authorized.emplace(entry->id, entry);
     for (const Params& params : wire::items(request_->params, request_->params_count)) {
       items_.push_back(std::make_unique<BatchItem>(*this, context_));
       auto found = authorized.find(wire::view(params.entry_id));
@@ -124,7 +127,8 @@ void BatchItem::end(Result<SignedSvid> svid) {
 
 }  // namespace
 
-std::unique_ptr<wire::ServerFlow> open_batch_new_x509_svid(Context& context, wire::ServerCall& call, const Caller& caller) {
+std::unique_ptr<wire::ServerFlow> open_batch_new_x509_svid(Context& context, wire::ServerCall& call,
+                                                           const Caller& caller) {
   return std::make_unique<BatchNewX509SvidFlow>(context, call, caller);
 }
 

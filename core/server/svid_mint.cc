@@ -18,7 +18,8 @@ Error invalid(std::string message) { return {Code::invalid_argument, std::move(m
 Result<void> check_dns_names(const std::vector<std::string>& names) {
   std::set<std::string> seen;
   for (const std::string& name : names) {
-    if (auto good = check_dns_name(name); !good) return fail(invalid("CSR DNS name is not valid: " + good.error().message));
+    if (auto good = check_dns_name(name); !good)
+      return fail(invalid("CSR DNS name is not valid: " + good.error().message));
     if (!seen.insert(name).second) return fail(invalid("CSR DNS name is not unique: " + name));
   }
   for (const std::string& name : names) {
@@ -31,8 +32,8 @@ Result<void> check_dns_names(const std::vector<std::string>& names) {
   return {};
 }
 
-class MintX509SvidFlow final
-    : public wire::UnaryFlow<spire_api_server_svid_v1_MintX509SVIDRequest, spire_api_server_svid_v1_MintX509SVIDResponse> {
+class MintX509SvidFlow final : public wire::UnaryFlow<spire_api_server_svid_v1_MintX509SVIDRequest,
+                                                      spire_api_server_svid_v1_MintX509SVIDResponse> {
  public:
   MintX509SvidFlow(Context& context, wire::ServerCall& call) : UnaryFlow(call), context_(context) {}
 
@@ -43,8 +44,9 @@ class MintX509SvidFlow final
     if (csr.empty()) return refuse(invalid("missing CSR"));
     if (request.ttl < 0) return refuse(invalid("ttl cannot be negative"));
     ttl_ = request.ttl != 0 ? request.ttl : context_.config.default_x509_svid_ttl_s;
-    context_.loop.work([der = to_bytes(csr)] { return check_csr(der, "malformed CSR", "failed to verify CSR signature"); },
-                       checked_.then<&MintX509SvidFlow::on_checked>(this));
+    context_.loop.work(
+        [der = to_bytes(csr)] { return check_csr(der, "malformed CSR", "failed to verify CSR signature"); },
+        checked_.then<&MintX509SvidFlow::on_checked>(this));
   }
   // 2. the CSR is sound: what does it ask for?
   void on_checked(Result<CheckedCsr> checked) {

@@ -8,7 +8,10 @@ class ClientVerifier final : public wire::PeerVerifier {
  public:
   ClientVerifier(const Clock& clock, std::shared_ptr<const BundleSet> roots, TrustDomain trust_domain,
                  std::shared_ptr<const std::set<std::string>> admin_ids)
-      : clock_(clock), roots_(std::move(roots)), trust_domain_(std::move(trust_domain)), admin_ids_(std::move(admin_ids)) {}
+      : clock_(clock),
+        roots_(std::move(roots)),
+        trust_domain_(std::move(trust_domain)),
+        admin_ids_(std::move(admin_ids)) {}
 
   [[nodiscard]] Result<void> verify(const std::vector<Bytes>& chain) const override {
     if (chain.empty()) return {};
@@ -29,7 +32,10 @@ class ClientVerifier final : public wire::PeerVerifier {
 
 ServerTlsPolicy::ServerTlsPolicy(const Clock& clock, const ServerSvid& svid, const BundleCache& bundles,
                                  TrustDomain trust_domain, const std::vector<std::string>& admin_ids)
-    : clock_(clock), svid_(svid), bundles_(bundles), trust_domain_(std::move(trust_domain)),
+    : clock_(clock),
+      svid_(svid),
+      bundles_(bundles),
+      trust_domain_(std::move(trust_domain)),
       admin_ids_(std::make_shared<const std::set<std::string>>(admin_ids.begin(), admin_ids.end())) {}
 
 std::shared_ptr<const wire::PeerVerifier> ServerTlsPolicy::verifier() {

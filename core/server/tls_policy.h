@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Whom the TCP endpoint is and whom it accepts (wire notes 1.1): its own SVID; clients without a certificate, clients of
-// its own trust domain, and foreign IDs that stand in admin_ids. Owned by Server; the verifier it hands out is an
+// Whom the TCP endpoint is and whom it accepts (wire notes 1.1): its own SVID; clients without a certificate, clients
+// of its own trust domain, and foreign IDs that stand in admin_ids. Owned by Server; the verifier it hands out is an
 // immutable snapshot that workers use.
 
 #include <memory>

@@ -7,9 +7,11 @@ namespace limpet::server {
 
 namespace {
 std::unexpected<Error> wrong_id(const SpiffeId& id, const TrustDomain& trust_domain, std::string_view what) {
-  return fail(Code::invalid_argument, "\"" + id.text() + "\" is not " + std::string(what) + " trust domain \"" + trust_domain.name() + "\"");
+  return fail(Code::invalid_argument,
+              "\"" + id.text() + "\" is not " + std::string(what) + " trust domain \"" + trust_domain.name() + "\"");
 }
-std::unexpected<Error> wrong_path(const SpiffeId& id, const TrustDomain& trust_domain, std::string_view kind, std::string_view why) {
+std::unexpected<Error> wrong_path(const SpiffeId& id, const TrustDomain& trust_domain, std::string_view kind,
+                                  std::string_view why) {
   return fail(Code::invalid_argument, "\"" + id.text() + "\" is not " + std::string(kind) + " in trust domain \"" +
                                           trust_domain.name() + "\"; " + std::string(why));
 }
@@ -18,7 +20,8 @@ std::unexpected<Error> wrong_path(const SpiffeId& id, const TrustDomain& trust_d
 Result<void> check_agent_id(const SpiffeId& id, const TrustDomain& trust_domain) {
   if (!id.member_of(trust_domain)) return wrong_id(id, trust_domain, "a member of");
   if (id.path().empty()) return wrong_path(id, trust_domain, "an agent", "path is empty");
-  if (!id.path().starts_with(kAgentPrefix)) return wrong_path(id, trust_domain, "an agent", "path is not in the agent namespace");
+  if (!id.path().starts_with(kAgentPrefix))
+    return wrong_path(id, trust_domain, "an agent", "path is not in the agent namespace");
   return {};
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the server's APIs share beyond wire/api_types.h: which IDs may stand where, with SPIRE's error texts. Pure functions.
+// What the server's APIs share beyond wire/api_types.h: which IDs may stand where, with SPIRE's error texts. Pure
+// functions.
 
 #include <cstring>
 

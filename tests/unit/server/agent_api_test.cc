@@ -18,7 +18,9 @@ class Attestor final : public NodeAttestorServer {
  public:
   explicit Attestor(Loop& loop) : loop_(loop) {}
   [[nodiscard]] const std::string& name() const override { return name_; }
-  std::unique_ptr<NodeAttestorServerSession> open(const std::string&) override { return std::make_unique<Session>(*this); }
+  std::unique_ptr<NodeAttestorServerSession> open(const std::string&) override {
+    return std::make_unique<Session>(*this);
+  }
 
   int rounds = 1;
   AttestStep verdict{true, {}, "/spire/agent/fake/node-1", {"b", "a", "b"}, true};
@@ -225,13 +227,26 @@ TEST(AttestAgent, RefusesUnknownTypesBannedAgentsBadVerdictsAndEndlessChallenges
        "error getting node attestor: could not find node attestor type \"other\""},
       {"fake", [](AttestRig& a) { a.attestor.failure = Error{Code::permission_denied, "no"}; }, Code::permission_denied,
        "nodeattestor(fake): no"},
-      {"fake", [](AttestRig& a) { a.attestor.rounds = 0; a.attestor.verdict.agent_path = "/spire/server"; }, Code::internal,
-       "agent ID cannot collide with the server ID"},
-      {"fake", [](AttestRig& a) { a.attestor.rounds = 0; a.attestor.verdict.agent_path = "no path"; }, Code::internal,
-       "invalid agent ID: "},
-      {"fake", [](AttestRig& a) { a.attestor.rounds = 0; a.rig.put_agent("/spire/agent/fake/node-1", ""); },
+      {"fake",
+       [](AttestRig& a) {
+         a.attestor.rounds = 0;
+         a.attestor.verdict.agent_path = "/spire/server";
+       },
+       Code::internal, "agent ID cannot collide with the server ID"},
+      {"fake",
+       [](AttestRig& a) {
+         a.attestor.rounds = 0;
+         a.attestor.verdict.agent_path = "no path";
+       },
+       Code::internal, "invalid agent ID: "},
+      {"fake",
+       [](AttestRig& a) {
+         a.attestor.rounds = 0;
+         a.rig.put_agent("/spire/agent/fake/node-1", "");
+       },
        Code::permission_denied, "failed to attest: agent is banned"},
-      {"fake", [](AttestRig& a) { a.attestor.rounds = 1000; }, Code::resource_exhausted, "nodeattestor(fake): too many challenges"},
+      {"fake", [](AttestRig& a) { a.attestor.rounds = 1000; }, Code::resource_exhausted,
+       "nodeattestor(fake): too many challenges"},
   };
   for (const Case& c : cases) {
     AttestRig a;
@@ -311,13 +326,15 @@ TEST(RenewAgent, StandsBesideTheOldSvidUntilItIsUsed) {
   auto refused = rig.unary<Response>("agent.v1.Agent", "RenewAgent", agent, request);
   EXPECT_EQ(refused.error().code, Code::permission_denied);
   EXPECT_EQ(refused.error().message, "agent must reattest instead of renew");
-  EXPECT_EQ(refused.error().details, permission_denied("agent must reattest instead of renew", DeniedReason::agent_must_reattest).details);
+  EXPECT_EQ(refused.error().details,
+            permission_denied("agent must reattest instead of renew", DeniedReason::agent_must_reattest).details);
 }
 
 TEST(Agents, AreListedFilteredCountedBannedAndDeleted) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());
-  for (int i = 0; i < 5; i++) rig.put_agent("/spire/agent/join_token/" + std::to_string(i), i == 3 ? "" : "9", "", {{"s", std::to_string(i)}});
+  for (int i = 0; i < 5; i++)
+    rig.put_agent("/spire/agent/join_token/" + std::to_string(i), i == 3 ? "" : "9", "", {{"s", std::to_string(i)}});
   using ListRequest = spire_api_server_agent_v1_ListAgentsRequest;
   using ListResponse = spire_api_server_agent_v1_ListAgentsResponse;
   auto list = [&](wire::Message<ListRequest>& request) {
@@ -359,7 +376,8 @@ TEST(Agents, AreListedFilteredCountedBannedAndDeleted) {
     wire::Message<CountRequest> request;
     request->has_filter = true;
     set(request->filter);
-    auto response = rig.unary<spire_api_server_agent_v1_CountAgentsResponse>("agent.v1.Agent", "CountAgents", rig.local(), request);
+    auto response =
+        rig.unary<spire_api_server_agent_v1_CountAgentsResponse>("agent.v1.Agent", "CountAgents", rig.local(), request);
     return response ? (*response)->count : -static_cast<int>(response.error().code);
   };
   EXPECT_EQ(count([](auto&) {}), 5);
@@ -373,7 +391,8 @@ TEST(Agents, AreListedFilteredCountedBannedAndDeleted) {
   auto by_selector = [&](int behavior) {
     return count([behavior](auto& f) {
       f.has_by_selector_match = true;
-      wire::write_selectors(f.by_selector_match.selectors, f.by_selector_match.selectors_count, {{"s", "0"}, {"s", "1"}});
+      wire::write_selectors(f.by_selector_match.selectors, f.by_selector_match.selectors_count,
+                            {{"s", "0"}, {"s", "1"}});
       std::memcpy(&f.by_selector_match.match, &behavior, sizeof behavior);
     });
   };
@@ -402,7 +421,9 @@ TEST(JoinTokens, ComeWithAnAliasEntryThatGoesWithTheirAgent) {
   ASSERT_TRUE(rig.start());
   using Request = spire_api_server_agent_v1_CreateJoinTokenRequest;
   wire::Message<Request> request;
-  auto create = [&] { return rig.unary<spire_api_types_JoinToken>("agent.v1.Agent", "CreateJoinToken", rig.local(), request); };
+  auto create = [&] {
+    return rig.unary<spire_api_types_JoinToken>("agent.v1.Agent", "CreateJoinToken", rig.local(), request);
+  };
   EXPECT_EQ(create().error().message, "ttl is required, you must provide one");
   request->ttl = 60;
   auto anonymous = create();
@@ -449,8 +470,10 @@ TEST(AgentFlows, MayDieAtEachOfTheirSteps) {
     bool local;
     Bytes request;
   };
-  const Case cases[] = {{"RenewAgent", false, *renew.encode()},     {"PostStatus", false, *status.encode()},
-                        {"CreateJoinToken", true, *token.encode()}, {"BanAgent", true, *ban.encode()},
+  const Case cases[] = {{"RenewAgent", false, *renew.encode()},
+                        {"PostStatus", false, *status.encode()},
+                        {"CreateJoinToken", true, *token.encode()},
+                        {"BanAgent", true, *ban.encode()},
                         {"DeleteAgent", true, *ban.encode()}};
   for (const Case& c : cases) {
     size_t steps = 0;
@@ -458,7 +481,8 @@ TEST(AgentFlows, MayDieAtEachOfTheirSteps) {
       ServerRig rig;
       ASSERT_TRUE(rig.start());
       rig.put_agent("/spire/agent/join_token/t", "8", "9");  // the gate has a step of its own: the promotion
-      auto peer = c.local ? rig.local() : rig.remote({rig.certificate("spiffe://example.org/spire/agent/join_token/t")});
+      auto peer =
+          c.local ? rig.local() : rig.remote({rig.certificate("spiffe://example.org/spire/agent/join_token/t")});
       auto open = rig.open(kService, c.method, std::move(peer));
       open.call->say(c.request);
       size_t step = 0;
@@ -488,7 +512,8 @@ TEST(PostStatus, KeepsTheAgentsVersion) {
   EXPECT_EQ(rig.unary<Response>("agent.v1.Agent", "PostStatus", agent, request).error().code, Code::invalid_argument);
   wire::set_string(request->agent_version, "1.15.3");
   EXPECT_TRUE(rig.unary<Response>("agent.v1.Agent", "PostStatus", agent, request));
-  EXPECT_EQ(find_agent(rig.store->read(), "spiffe://example.org/spire/agent/join_token/t")->agent.agent_version, "1.15.3");
+  EXPECT_EQ(find_agent(rig.store->read(), "spiffe://example.org/spire/agent/join_token/t")->agent.agent_version,
+            "1.15.3");
 }
 
 }  // namespace

@@ -81,9 +81,9 @@ TEST(Gate, LetsEachKindOfCallerIntoItsMethodsOnly) {
   };
   for (const Case& c : cases) {
     const std::string method = std::string("spire.api.server.") + c.method;
-    const std::pair<const wire::Peer*, bool> callers[] = {{&anonymous, c.anonymous_in},     {&agent, c.agent_in},
-                                                          {&admin_by_config, c.admin_in},   {&admin_by_entry, c.admin_in},
-                                                          {&nested, c.nested_in},           {&workload, c.workload_in}};
+    const std::pair<const wire::Peer*, bool> callers[] = {{&anonymous, c.anonymous_in},   {&agent, c.agent_in},
+                                                          {&admin_by_config, c.admin_in}, {&admin_by_entry, c.admin_in},
+                                                          {&nested, c.nested_in},         {&workload, c.workload_in}};
     int number = 0;
     for (const auto& [peer, in] : callers) {
       Knock result = knock(rig, method, *peer);
@@ -105,10 +105,11 @@ TEST(Gate, MethodsThatAreNotOfferedAreAuthorisedBeforeTheyAnswerUnimplemented) {
     const char* method;
     bool for_agents;
   };
-  for (const Case& c : {Case{"svid.v1.SVID/NewJWTSVID", true}, Case{"svid.v1.SVID/MintJWTSVID", false},
-                        Case{"svid.v1.SVID/BatchNewWITSVID", true}, Case{"trustdomain.v1.TrustDomain/RefreshBundle", false},
-                        Case{"localauthority.v1.LocalAuthority/GetX509AuthorityState", false},
-                        Case{"bundle.v1.Bundle/ListFederatedBundles", false}}) {
+  for (const Case& c :
+       {Case{"svid.v1.SVID/NewJWTSVID", true}, Case{"svid.v1.SVID/MintJWTSVID", false},
+        Case{"svid.v1.SVID/BatchNewWITSVID", true}, Case{"trustdomain.v1.TrustDomain/RefreshBundle", false},
+        Case{"localauthority.v1.LocalAuthority/GetX509AuthorityState", false},
+        Case{"bundle.v1.Bundle/ListFederatedBundles", false}}) {
     const std::string method = std::string("spire.api.server.") + c.method;
     EXPECT_EQ(knock(rig, method, rig.remote()).code, Code::permission_denied) << method;
     EXPECT_EQ(knock(rig, method, c.for_agents ? agent : rig.local()).code, Code::unimplemented) << method;
@@ -135,15 +136,15 @@ TEST(Gate, RefusesCertificatesWithoutExactlyOneSpiffeId) {
 TEST(Gate, TellsAnAgentWhyItIsRefusedInTheTrailer) {
   struct Case {
     const char* name;
-    const char* serial;       // of the record; null: no record
+    const char* serial;  // of the record; null: no record
     const char* new_serial;
-    int64_t not_after;        // of the certificate, whose serial is 9
-    int64_t reason;           // -1: let in
+    int64_t not_after;  // of the certificate, whose serial is 9
+    int64_t reason;     // -1: let in
   };
   const Case cases[] = {
-      {"current serial", "9", "", kStart + 10, -1},       {"expired", "9", "", kStart - 1, 1},
-      {"never attested", nullptr, "", kStart + 10, 2},    {"another serial", "10", "", kStart + 10, 3},
-      {"decimal, not hex", "09", "", kStart + 10, 3},     {"banned", "", "", kStart + 10, 4},
+      {"current serial", "9", "", kStart + 10, -1},      {"expired", "9", "", kStart - 1, 1},
+      {"never attested", nullptr, "", kStart + 10, 2},   {"another serial", "10", "", kStart + 10, 3},
+      {"decimal, not hex", "09", "", kStart + 10, 3},    {"banned", "", "", kStart + 10, 4},
       {"renewed, first use", "8", "9", kStart + 10, -1},
   };
   for (const Case& c : cases) {
@@ -178,12 +179,30 @@ TEST(Gate, FirstUseOfARenewedSvidMakesItTheCurrentOneAndEndsTheOldOne) {
   EXPECT_EQ(knock(rig, method, after).code, Code::unknown);
 }
 
+TEST(Gate, AFullDiskKeepsNoAgentOutAndShowsInHealth) {
+  ServerRig rig;
+  ASSERT_TRUE(rig.start());
+  rig.put_agent(kAgentPath, "9", "10");
+  rig.disk_full = true;
+  const char* method = "spire.api.server.entry.v1.Entry/GetAuthorizedEntries";
+  EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(kAgentUri, {0x0a})})).code, Code::unknown);
+  EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(kAgentUri, {0x09})})).code, Code::unknown);
+  rig.pass(2);
+  EXPECT_EQ(rig.health.parts().at("store").state, HealthState::degraded);
+  EXPECT_TRUE(rig.health.serving());
+  rig.disk_full = false;
+  EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(kAgentUri, {0x0a})})).code, Code::unknown);
+  EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(kAgentUri, {0x09})})).reason, 3);
+  rig.pass(2);
+  EXPECT_EQ(rig.health.parts().at("store").state, HealthState::ok);
+}
+
 TEST(Methods, KnowEachMethodByItsFullNameOnly) {
   EXPECT_EQ(allowed_callers("/spire.api.server.agent.v1.Agent/AttestAgent"), kAny);
   EXPECT_EQ(allowed_callers("/grpc.health.v1.Health/Check"), kLocal);
   for (const char* name : {"", "/", "/spire.api.server.agent.v1.Agent/", "/spire.api.server.agent.v1.Agent/attestAgent",
-                           "/spire.api.server.agent.v1.Agent/AttestAgentX", "spire.api.server.agent.v1.Agent/AttestAgent",
-                           "/grpc.health.v1.Health/Other"}) {
+                           "/spire.api.server.agent.v1.Agent/AttestAgentX",
+                           "spire.api.server.agent.v1.Agent/AttestAgent", "/grpc.health.v1.Health/Other"}) {
     EXPECT_EQ(allowed_callers(name), 0) << name;
   }
 }

@@ -235,7 +235,8 @@ TEST(Profiles, ACommonNameIsReplacedAndEverythingElseKept) {
   Bytes name = encode_name({{kOidCountry, "FR"}, {kOidCommonName, "old"}, {kOidOrganization, std::string(60, 'o')}});
   auto replaced = with_common_name(name, "new");
   ASSERT_TRUE(replaced);
-  EXPECT_EQ(*replaced, encode_name({{kOidCountry, "FR"}, {kOidOrganization, std::string(60, 'o')}, {kOidCommonName, "new"}}));
+  EXPECT_EQ(*replaced,
+            encode_name({{kOidCountry, "FR"}, {kOidOrganization, std::string(60, 'o')}, {kOidCommonName, "new"}}));
   std::string longest(200, 'x');
   EXPECT_TRUE(with_common_name(*replaced, longest));
   for (size_t cut = 0; cut < name.size(); cut++) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
@@ -77,7 +78,8 @@ class FakeKeyManager final : public KeyManager {
 // One call, as the test's client makes it.
 class FakeCall final : public wire::ServerCall {
  public:
-  FakeCall(Loop& loop, std::string method, wire::Peer peer) : loop_(loop), method_(std::move(method)), peer_(std::move(peer)) {}
+  FakeCall(Loop& loop, std::string method, wire::Peer peer)
+      : loop_(loop), method_(std::move(method)), peer_(std::move(peer)) {}
   [[nodiscard]] std::string_view method() const override { return method_; }
   [[nodiscard]] const wire::Peer& peer() const override { return peer_; }
   [[nodiscard]] const wire::Metadata& metadata() const override { return metadata_; }
@@ -106,7 +108,9 @@ class FakeCall final : public wire::ServerCall {
     serve();
   }
   [[nodiscard]] Code code() const { return !status ? Code::unknown : *status ? Code::ok : status->error().code; }
-  [[nodiscard]] std::string message() const { return !status ? "not finished" : *status ? "" : status->error().message; }
+  [[nodiscard]] std::string message() const {
+    return !status ? "not finished" : *status ? "" : status->error().message;
+  }
 
   int64_t time_left = INT64_MAX;
   std::vector<Bytes> sent;
@@ -132,6 +136,23 @@ class FakeCall final : public wire::ServerCall {
   Done<std::optional<Bytes>> waiting_;
 };
 
+// The local committer, until the test has the disk fill up.
+class FillingDisk final : public Committer {
+ public:
+  FillingDisk(std::unique_ptr<Committer> local, const std::atomic<bool>& full)
+      : local_(std::move(local)), full_(full) {}
+  std::vector<Outcome> commit(std::vector<ChangeSet>& group) override {
+    if (!full_) return local_->commit(group);
+    std::vector<Outcome> outcomes(group.size());
+    for (Outcome& outcome : outcomes) outcome.revision = fail(Code::resource_exhausted, "no space left on device");
+    return outcomes;
+  }
+
+ private:
+  std::unique_ptr<Committer> local_;
+  const std::atomic<bool>& full_;
+};
+
 struct Waited {
   Done<void> done() { return pending.then<&Waited::on_done>(this); }
   void on_done(Result<void> r) { result = std::move(r); }
@@ -146,7 +167,13 @@ class ServerRig {
     if (::mkdtemp(name) != nullptr) dir_ = name;
     config.trust_domain = kDomain;
     config.admin_ids = {"spiffe://example.org/admin"};
-    store = std::move(*Store::open(loop, {.path = dir_ + "/state.mdb", .check_child = false}));
+    StoreOptions options;
+    options.path = dir_ + "/state.mdb";
+    options.check_child = false;
+    options.wrap_committer = [this](std::unique_ptr<Committer> local) {
+      return std::make_unique<FillingDisk>(std::move(local), disk_full);
+    };
+    store = std::move(*Store::open(loop, std::move(options)));
   }
   ~ServerRig() {
     core.reset();
@@ -258,7 +285,8 @@ class ServerRig {
     e.selectors = {{"unix", "uid:" + id}};
     return e;
   }
-  static Bytes csr(const std::vector<std::string>& uris = {}, const std::vector<std::string>& dns = {}, Bytes subject = {0x30, 0x00}) {
+  static Bytes csr(const std::vector<std::string>& uris = {}, const std::vector<std::string>& dns = {},
+                   Bytes subject = {0x30, 0x00}) {
     CsrTemplate request;
     request.subject = std::move(subject);
     request.spki = some_key(1).public_key().spki();
@@ -298,6 +326,7 @@ class ServerRig {
   Health health;
   FakeKeyManager keys{loop};
   ServerConfig config;
+  std::atomic<bool> disk_full = false;  // the store's writer thread reads it
   std::unique_ptr<Store> store;
   std::unique_ptr<ServerCore> core;
 

@@ -40,7 +40,8 @@ TEST(MintX509Svid, RefusesWhatACsrMustNotSay) {
       {ServerRig::csr({}), "CSR URI SAN is required"},
       {ServerRig::csr({id, "spiffe://example.org/b"}), "only one URI SAN is expected"},
       {ServerRig::csr({"https://example.org"}), "CSR URI SAN is invalid: "},
-      {ServerRig::csr({"spiffe://other.org/web"}), "CSR URI SAN is invalid: \"spiffe://other.org/web\" is not a member of trust domain \"example.org\""},
+      {ServerRig::csr({"spiffe://other.org/web"}),
+       "CSR URI SAN is invalid: \"spiffe://other.org/web\" is not a member of trust domain \"example.org\""},
       {ServerRig::csr({"spiffe://example.org/spire/server"}), "CSR URI SAN is invalid: "},
       {ServerRig::csr({"spiffe://example.org"}), "CSR URI SAN is invalid: "},
       {ServerRig::csr({id}, {"a.b", "a.b"}), "CSR DNS name is not unique"},
@@ -58,7 +59,8 @@ TEST(MintX509Svid, RefusesWhatACsrMustNotSay) {
 TEST(MintX509Svid, HonoursSubjectDnsNamesAndTtl) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());
-  auto response = mint(rig, ServerRig::csr({"spiffe://example.org/web"}, {"web.local"}, encode_name({{kOidOrganization, "ACME"}})), 120);
+  auto response = mint(
+      rig, ServerRig::csr({"spiffe://example.org/web"}, {"web.local"}, encode_name({{kOidOrganization, "ACME"}})), 120);
   ASSERT_TRUE(response) << response.error().text();
   Certificate leaf = *Certificate::parse(wire::view((*response)->svid.cert_chain[0]));
   EXPECT_EQ(leaf.subject_text(), "CN=web.local,O=ACME");
@@ -104,13 +106,18 @@ TEST(BatchNewX509Svid, GivesEachItemItsOwnOutcome) {
   auto response = rig.unary<BatchResponse>("svid.v1.SVID", "BatchNewX509SVID", rig.agent(), request);
   ASSERT_TRUE(response) << response.error().text();
   ASSERT_EQ((*response)->results_count, 7);
-  const std::pair<int, const char*> expected[] = {{0, "OK"}, {3, "missing entry ID"}, {3, "missing CSR"},
-      {5, "entry not found or not authorized"}, {5, "entry not found or not authorized"}, {3, "malformed CSR: "},
-      {3, "invalid CSR signature: "}};
+  const std::pair<int, const char*> expected[] = {{0, "OK"},
+                                                  {3, "missing entry ID"},
+                                                  {3, "missing CSR"},
+                                                  {5, "entry not found or not authorized"},
+                                                  {5, "entry not found or not authorized"},
+                                                  {3, "malformed CSR: "},
+                                                  {3, "invalid CSR signature: "}};
   for (size_t i = 0; i < 7; i++) {
     const auto& result = (*response)->results[i];
     EXPECT_EQ(result.status.code, expected[i].first) << i;
-    EXPECT_EQ(std::string(wire::view(result.status.message)).substr(0, std::string(expected[i].second).size()), expected[i].second);
+    EXPECT_EQ(std::string(wire::view(result.status.message)).substr(0, std::string(expected[i].second).size()),
+              expected[i].second);
     EXPECT_EQ(result.has_svid, i == 0);
   }
   Certificate leaf = *Certificate::parse(wire::view((*response)->results[0].svid.cert_chain[0]));
@@ -122,7 +129,8 @@ TEST(BatchNewX509Svid, GivesEachItemItsOwnOutcome) {
 TEST(BatchNewX509Svid, IsLimitedByTheNumberOfItems) {
   BatchRig rig;
   wire::Message<BatchRequest> request;
-  EXPECT_EQ(rig.unary<BatchResponse>("svid.v1.SVID", "BatchNewX509SVID", rig.agent(), request).error().message, "missing parameters");
+  EXPECT_EQ(rig.unary<BatchResponse>("svid.v1.SVID", "BatchNewX509SVID", rig.agent(), request).error().message,
+            "missing parameters");
   wire::set_array(request->params, request->params_count, 501);
   auto too_many = rig.unary<BatchResponse>("svid.v1.SVID", "BatchNewX509SVID", rig.agent(), request);
   EXPECT_EQ(too_many.error().code, Code::resource_exhausted);
@@ -169,7 +177,9 @@ TEST(Bundle, IsServedMaskedCountedAndAppendedTo) {
 
   using Append = spire_api_server_bundle_v1_AppendBundleRequest;
   wire::Message<Append> append;
-  auto send = [&] { return rig.unary<spire_api_types_Bundle>("bundle.v1.Bundle", "AppendBundle", rig.local(), append); };
+  auto send = [&] {
+    return rig.unary<spire_api_types_Bundle>("bundle.v1.Bundle", "AppendBundle", rig.local(), append);
+  };
   EXPECT_EQ(send().error().message, "no authorities to append");
   auto* roots = wire::set_array(append->x509_authorities, append->x509_authorities_count, 1);
   wire::set_bytes(roots[0].asn1, to_bytes("x"));
@@ -181,7 +191,8 @@ TEST(Bundle, IsServedMaskedCountedAndAppendedTo) {
   EXPECT_EQ((*appended)->sequence_number, 2u);
   EXPECT_EQ((*send())->sequence_number, 2u);  // nothing new: nothing changed
   wire::Message<spire_api_server_bundle_v1_CountBundlesRequest> count;
-  auto counted = rig.unary<spire_api_server_bundle_v1_CountBundlesResponse>("bundle.v1.Bundle", "CountBundles", rig.local(), count);
+  auto counted = rig.unary<spire_api_server_bundle_v1_CountBundlesResponse>("bundle.v1.Bundle", "CountBundles",
+                                                                            rig.local(), count);
   EXPECT_EQ((*counted)->count, 1);
 }
 
