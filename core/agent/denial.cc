@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/denial.h"
 
+#include <cstring>
+
 #include "proto/google_rpc_status.pb.h"
 #include "proto/spire_types.pb.h"
 #include "wire/message.h"
@@ -20,7 +22,10 @@ Denial denial_of(const Error& error) {
     if (wire::view(any.type_url) != kDetails) continue;
     auto details = wire::Message<DeniedDetails>::decode(wire::view(any.value));
     if (!details) continue;
-    switch (static_cast<int>((*details)->reason)) {
+    int32_t reason = 0;  // may be any number: the peer chose it
+    static_assert(sizeof (*details)->reason == sizeof reason);
+    std::memcpy(&reason, &(*details)->reason, sizeof reason);
+    switch (reason) {
       case 1: case 2: case 3: case 5: return Denial::reattest;
       case 4: return Denial::banned;
       default: return Denial::none;

@@ -144,6 +144,9 @@ void Syncer::failed(const Error& why) {
 
 void Syncer::stop_calls() {
   running_ = false;
+  synced_.drop();  // a call that is ended by us has nothing more to say
+  got_bundle_.drop();
+  got_federated_.drop();
   entry_sync_.reset();
   bundle_call_.reset();
   federated_call_.reset();

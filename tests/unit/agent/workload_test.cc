@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Workload API's flows: the security header, attestation, what is said and when, and dying at any moment.
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include "agent/workload_api.h"
+#include "fakes.h"
+#include "loop/destroy_at_every_step.h"
+#include "proto/workload.pb.h"
+#include "wire/peer_info.h"
+
+namespace limpet::test {
+namespace {
+
+class FakeCall final : public wire::ServerCall {
+ public:
+  FakeCall(FakeLoop& loop, std::string method) : loop_(loop), method_("/SpiffeWorkloadAPI/" + method) {
+    peer_.credentials = PeerCredentials{::getpid(), 1, 1};
+    peer_.process_start = wire::process_start_time(::getpid());
+    headers = {{"workload.spiffe.io", "true"}};
+  }
+  [[nodiscard]] std::string_view method() const override { return method_; }
+  [[nodiscard]] const wire::Peer& peer() const override { return peer_; }
+  [[nodiscard]] const wire::Metadata& metadata() const override { return headers; }
+  [[nodiscard]] int64_t time_left_ms() const override { return INT64_MAX; }
+  void receive(Done<std::optional<Bytes>>) override {}
+  void send(Bytes message, Done<void> done, bool secret) override {
+    sent.push_back(std::move(message));
+    was_secret = secret;
+    loop_.post([d = std::move(done)]() mutable { d({}); });
+  }
+  void finish(Result<void> status) override { ended.push_back(std::move(status)); }
+  [[nodiscard]] std::string end() const { return ended.empty() ? "" : ended[0] ? "OK" : ended[0].error().text(); }
+
+  wire::Metadata headers;
+  wire::Peer peer_;
+  std::vector<Bytes> sent;
+  bool was_secret = false;
+  std::vector<Result<void>> ended;
+
+ private:
+  FakeLoop& loop_;
+  std::string method_;
+};
+
+class FakeWorkloadAttestor final : public WorkloadAttestor {
+ public:
+  FakeWorkloadAttestor(FakeLoop& loop, std::string name, Result<std::vector<std::string>> answer)
+      : answer(std::move(answer)), loop_(loop), name_(std::move(name)) {}
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  void attest(const WorkloadReference& workload, Done<std::vector<std::string>> done) override {
+    asked_pid = workload.pid;
+    if (silent) kept = std::move(done);
+    else loop_.post([a = answer, d = std::move(done)]() mutable { d(std::move(a)); });
+  }
+  Result<std::vector<std::string>> answer;
+  bool silent = false;
+  int32_t asked_pid = 0;
+  Done<std::vector<std::string>> kept;
+
+ private:
+  FakeLoop& loop_;
+  std::string name_;
+};
+
+struct ApiScenario : World, agent::WorkloadApiClient {
+  explicit ApiScenario(FakeLoop& l, const std::string& method = "FetchX509SVID") : World(l), call(l, method) {
+    cache.put_bundle(server.bundle);
+    cache.put_entry(make_entry("a", "/a", {{"unix", "uid:1"}}));
+    sign("a", kNow + 3600);
+  }
+  void sign(const char* id, int64_t not_after) {
+    auto svid = std::make_unique<agent::CachedSvid>();
+    svid->chain = Bytes(100, static_cast<uint8_t>(not_after));
+    svid->key = SecretBytes(Bytes{4, 5});
+    svid->not_before = kNow;
+    svid->not_after = not_after;
+    cache.put_svid(*cache.find(id), std::move(svid));
+    audiences.refresh();
+  }
+  void start(bool unauthenticated = false) {
+    api = std::make_unique<agent::WorkloadApi>(agent::WorkloadApiParts{loop, log, audiences, attestors, *this, unauthenticated});
+    flow = api->open(call);
+    if (flow != nullptr) flow->start();
+  }
+  size_t svids(size_t i) { return (*wire::Message<X509SVIDResponse>::decode(call.sent.at(i)))->svids_count; }
+  void on_identity_wanted() override { wanted++; }
+  [[nodiscard]] bool knows_entries() const override { return known; }
+
+  FakeWorkloadAttestor unix_attestor{loop, "unix", std::vector<std::string>{"uid:1"}};
+  FakeWorkloadAttestor broken{loop, "broken", fail(Code::internal, "broken")};
+  std::vector<WorkloadAttestor*> attestors{&unix_attestor, &broken};
+  agent::Audiences audiences{loop, *clock, cache, "example.org"};
+  int wanted = 0;
+  bool known = true;
+  FakeCall call;
+  std::unique_ptr<agent::WorkloadApi> api;
+  std::unique_ptr<wire::ServerFlow> flow;
+};
+
+struct HeaderCase {
+  const char* name;
+  wire::Metadata headers;
+  bool good;
+};
+class SecurityHeader : public ::testing::TestWithParam<HeaderCase> {};
+
+TEST_P(SecurityHeader, IsCheckedBeforeEverythingOnEveryMethod) {
+  for (const char* method : {"FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID",
+                             "FetchWITSVID", "FetchWITBundles"}) {
+    FakeLoop loop;
+    ApiScenario s(loop, method);
+    s.call.headers = GetParam().headers;
+    s.start();
+    loop.run_ready();
+    const std::string refusal = "InvalidArgument: security header missing from request";
+    EXPECT_EQ(s.call.end() == refusal, !GetParam().good) << method;
+    EXPECT_TRUE(GetParam().good || s.unix_attestor.asked_pid == 0) << "not even attested";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Headers, SecurityHeader, ::testing::Values(
+    HeaderCase{"None", {}, false}, HeaderCase{"Empty", {{"workload.spiffe.io", ""}}, false},
+    HeaderCase{"Capital", {{"workload.spiffe.io", "TRUE"}}, false},
+    HeaderCase{"Twice", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "true"}}, false},
+    HeaderCase{"Both", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "false"}}, false},
+    HeaderCase{"Another", {{"workload.spiffe", "true"}}, false},
+    HeaderCase{"Right", {{"user-agent", "x"}, {"workload.spiffe.io", "true"}}, true}),
+    [](const auto& param) { return param.param.name; });
+
+TEST(WorkloadApi, AnswersUnimplementedForProfilesItDoesNotOffer) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"FetchWITSVID", "Unimplemented: fetching WIT-SVIDs is not implemented"},
+      {"FetchWITBundles", "Unimplemented: fetching WIT bundles is not implemented"},
+      {"FetchJWTSVID", "Unimplemented: fetching JWT-SVIDs is not implemented by this agent"},
+      {"FetchJWTBundles", "Unimplemented: fetching JWT bundles is not implemented by this agent"},
+      {"ValidateJWTSVID", "Unimplemented: validating JWT-SVIDs is not implemented by this agent"}};
+  for (const auto& [method, text] : cases) {
+    FakeLoop loop;
+    ApiScenario s(loop, method);
+    s.start();
+    loop.run_ready();
+    EXPECT_EQ(s.call.end(), text);
+  }
+  FakeLoop loop;
+  ApiScenario s(loop, "Nonsense");
+  s.start();
+  EXPECT_EQ(s.flow, nullptr);
+}
+
+TEST(FetchX509Svid, AnswersAtOnceAndOneFailedAttestorDoesNotMatter) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.start();
+  loop.run_ready();
+  ASSERT_EQ(s.call.sent.size(), 1u) << s.call.end();
+  EXPECT_EQ(s.svids(0), 1u);
+  EXPECT_TRUE(s.call.was_secret);
+  EXPECT_EQ(s.unix_attestor.asked_pid, ::getpid());
+}
+
+TEST(FetchX509Svid, PushesEachUpdateOfItsOwnIdentitiesOnly) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.start();
+  loop.run_ready();
+  s.cache.put_entry(make_entry("b", "/b", {{"unix", "uid:2"}}));
+  s.sign("b", kNow + 50);
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 1u);
+  s.sign("a", kNow + 7200);
+  loop.run_ready();
+  ASSERT_EQ(s.call.sent.size(), 2u);
+  EXPECT_NE(s.call.sent[0], s.call.sent[1]);
+}
+
+TEST(FetchX509Svid, SendsTheLatestOnlyWhenSeveralUpdatesComeWhileItSends) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.start();
+  while (s.call.sent.empty()) loop.run_one();
+  for (int i = 1; i <= 3; i++) s.sign("a", kNow + 7200 + i);
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 2u);
+}
+
+TEST(FetchX509Svid, IsDeniedWithoutAnIdentityAtTheStartAndLater) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.unix_attestor.answer = std::vector<std::string>{"uid:9"};
+  s.start();
+  loop.run_ready();
+  EXPECT_EQ(s.call.end(), "PermissionDenied: no identity issued");
+
+  ApiScenario later(loop);
+  later.start();
+  loop.run_ready();
+  EXPECT_EQ(later.call.end(), "");
+  later.cache.remove_entry("a");
+  later.audiences.refresh();
+  loop.run_ready();
+  EXPECT_EQ(later.call.end(), "PermissionDenied: no identity issued");
+  EXPECT_EQ(later.call.ended.size(), 1u);
+}
+
+TEST(FetchX509Svid, WaitsForANewEntrysSvidRatherThanDeny) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.cache.drop_svid(*s.cache.find("a"));
+  s.start();
+  loop.advance(3000);
+  EXPECT_TRUE(s.call.sent.empty());
+  EXPECT_EQ(s.call.end(), "");
+  EXPECT_GE(s.wanted, 1);
+  s.sign("a", kNow + 100);
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 1u);
+}
+
+TEST(FetchX509Svid, GivesWhatItHasWhenTheRestTakesLong) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.cache.put_entry(make_entry("b", "/b", {{"unix", "uid:1"}}));
+  s.start();
+  loop.advance(1000);
+  EXPECT_TRUE(s.call.sent.empty());
+  loop.advance(agent::WorkloadApi::kWaitForAllMs);
+  ASSERT_EQ(s.call.sent.size(), 1u);
+  EXPECT_EQ(s.svids(0), 1u);
+  s.sign("b", kNow + 100);
+  loop.run_ready();
+  ASSERT_EQ(s.call.sent.size(), 2u);
+  EXPECT_EQ(s.svids(1), 2u);
+}
+
+TEST(FetchX509Svid, EndsUnavailableWhenNothingComes) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.cache.drop_svid(*s.cache.find("a"));
+  s.start();
+  loop.advance(agent::WorkloadApi::kWaitForAnyMs);
+  EXPECT_TRUE(s.call.end().starts_with("Unavailable: ")) << s.call.end();
+
+  ApiScenario fresh(loop);
+  fresh.cache.remove_entry("a");
+  fresh.known = false;
+  fresh.start();
+  loop.advance(agent::WorkloadApi::kWaitForAnyMs);
+  EXPECT_EQ(fresh.call.end(), "Unavailable: the agent has not reached its server yet");
+}
+
+TEST(FetchX509Svid, IsRefusedWhenTheProcessIsGoneOrAnother) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.call.peer_.process_start++;
+  s.start();
+  loop.run_ready();
+  EXPECT_EQ(s.call.end(), "Unavailable: workload attestation failed");
+}
+
+TEST(FetchX509Svid, DoesNotWaitForEverForAnAttestor) {
+  FakeLoop loop;
+  ApiScenario s(loop);
+  s.broken.silent = true;
+  s.start();
+  loop.run_ready();
+  EXPECT_TRUE(s.call.sent.empty());
+  loop.advance(agent::WorkloadAttest::kDeadlineMs);
+  EXPECT_EQ(s.call.sent.size(), 1u) << "with what the others said";
+}
+
+TEST(FetchX509Bundles, SuppressesByteIdenticalUpdates) {
+  FakeLoop loop;
+  ApiScenario s(loop, "FetchX509Bundles");
+  s.start();
+  loop.run_ready();
+  ASSERT_EQ(s.call.sent.size(), 1u);
+  s.sign("a", kNow + 7200);
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 1u);
+  Bundle bundle = s.server.bundle;
+  bundle.x509_authorities.push_back({make_root("next", KeyType::ec_p256, 9).certificate.der, false});
+  s.cache.put_bundle(bundle);
+  s.audiences.refresh();
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 2u);
+}
+
+TEST(FetchX509Bundles, GivesTheOwnBundleToStrangersOnlyWhenAllowed) {
+  for (const bool allowed : {false, true}) {
+    FakeLoop loop;
+    ApiScenario s(loop, "FetchX509Bundles");
+    s.unix_attestor.answer = std::vector<std::string>{"uid:9"};
+    s.start(allowed);
+    loop.run_ready();
+    EXPECT_EQ(s.call.sent.size(), allowed ? 1u : 0u);
+    EXPECT_EQ(s.call.end(), allowed ? "" : "PermissionDenied: no identity issued");
+  }
+}
+
+TEST(FetchX509Svid, MayDieAtEachOfItsSteps) {
+  EXPECT_GT(destroy_at_every_step([](FakeLoop& loop) {
+    auto s = std::make_unique<ApiScenario>(loop);
+    s->cache.put_entry(make_entry("b", "/b", {{"unix", "uid:1"}}));  // so that it waits, too
+    s->start();
+    return s;
+  }), 3u);
+}
+
+}  // namespace
+}  // namespace limpet::test
