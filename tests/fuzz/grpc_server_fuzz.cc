@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A hostile client: raw bytes into a gRPC server's connection. The first byte says in what pieces they arrive and whether
-// the HTTP/2 preface, which random bytes would never find, goes before them.
+// A hostile client: raw bytes into a gRPC server's connection. The first byte says in what pieces they arrive and
+// whether the HTTP/2 preface, which random bytes would never find, goes before them.
 #include <string_view>
 
 #include "echo_service.h"

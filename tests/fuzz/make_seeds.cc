@@ -91,12 +91,13 @@ void http2_seeds() {
   conversation("hold", "/test.Echo/Hold", {to_bytes("x")});
   conversation("unknown", "/no.Such/Method", {to_bytes("x")});
   conversation("large", "/test.Echo/Unary", {Bytes(20'000, 'y')});
-  // frames to recombine: PING, SETTINGS, GOAWAY, RST_STREAM, WINDOW_UPDATE, PRIORITY, CONTINUATION, DATA without a stream
+  // frames to recombine: PING, SETTINGS, GOAWAY, RST_STREAM, WINDOW_UPDATE, PRIORITY, CONTINUATION, DATA without a
+  // stream
   const std::pair<const char*, std::string_view> frames[] = {
-      {"ping", {"\0\0\x8\x6\0\0\0\0\0abcdefgh", 17}},       {"settings", {"\0\0\x6\x4\0\0\0\0\0\0\x4\0\0\0\0", 15}},
+      {"ping", {"\0\0\x8\x6\0\0\0\0\0abcdefgh", 17}},           {"settings", {"\0\0\x6\x4\0\0\0\0\0\0\x4\0\0\0\0", 15}},
       {"goaway", {"\0\0\x8\x7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17}}, {"reset", {"\0\0\x4\x3\0\0\0\0\x1\0\0\0\x8", 13}},
       {"window", {"\0\0\x4\x8\0\0\0\0\0\x7f\xff\xff\xff", 13}}, {"priority", {"\0\0\x5\x2\0\0\0\0\x3\0\0\0\1\x10", 14}},
-      {"continuation", {"\0\0\1\x9\x4\0\0\0\1\x82", 10}},      {"data", {"\0\0\x5\0\0\0\0\0\1\0\0\0\0\0", 14}},
+      {"continuation", {"\0\0\1\x9\x4\0\0\0\1\x82", 10}},       {"data", {"\0\0\x5\0\0\0\0\0\1\0\0\0\0\0", 14}},
       {"headers", {"\0\0\x3\x1\x5\0\0\0\x1\x83\x86\x84", 12}},
   };
   for (const auto& [name, frame] : frames) {
@@ -135,7 +136,7 @@ Bytes nested(size_t levels, std::vector<uint8_t> tags) {
   Bytes reversed;
   for (size_t level = levels; level-- > 0;) {
     Bytes header{tags[level % tags.size()]};
-    for (size_t size = reversed.size(); ; size >>= 7) {
+    for (size_t size = reversed.size();; size >>= 7) {
       header.push_back(static_cast<uint8_t>((size & 0x7f) | (size > 0x7f ? 0x80 : 0)));
       if (size <= 0x7f) break;
     }
@@ -172,7 +173,8 @@ void message_seeds() {
   }
   Bytes many;  // two bytes of wire for one element each
   for (int i = 0; i < 70'000; ++i) append(many, as_bytes({"\xa\0", 2}));
-  for (const char* name : {"spire_api_server_entry_v1_BatchCreateEntryRequest", "spire_api_server_svid_v1_BatchNewX509SVIDRequest"}) {
+  for (const char* name :
+       {"spire_api_server_entry_v1_BatchCreateEntryRequest", "spire_api_server_svid_v1_BatchNewX509SVIDRequest"}) {
     seed("message", std::string("many_items_") + name, of_type(name, many));
   }
 }
@@ -213,10 +215,27 @@ void pki_seeds(const std::string& vectors) {
 }
 
 void text_seeds(const std::string& samples) {
-  const std::string_view ids[] = {"spiffe://example.org", "spiffe://example.org/web", "spiffe://example.org/spire/agent/join_token/x",
-    "spiffe://a_b-c.1/a/b.c/d-e_f", "example.org", "spiffe://", "spiffe://example.org/", "spiffe://example.org//a",
-    "spiffe://example.org/..", "spiffe://EXAMPLE.org/a", "spiffe://example.org:80/a", "spiffe://u@example.org/a", "http://x",
-    "unix:uid:1000", "k8s:sa:default", ":x", "x:", "unix::", "spiffe://example.org/%41", "*.example.org", "xn--nxasmq6b.org"};
+  const std::string_view ids[] = {"spiffe://example.org",
+                                  "spiffe://example.org/web",
+                                  "spiffe://example.org/spire/agent/join_token/x",
+                                  "spiffe://a_b-c.1/a/b.c/d-e_f",
+                                  "example.org",
+                                  "spiffe://",
+                                  "spiffe://example.org/",
+                                  "spiffe://example.org//a",
+                                  "spiffe://example.org/..",
+                                  "spiffe://EXAMPLE.org/a",
+                                  "spiffe://example.org:80/a",
+                                  "spiffe://u@example.org/a",
+                                  "http://x",
+                                  "unix:uid:1000",
+                                  "k8s:sa:default",
+                                  ":x",
+                                  "x:",
+                                  "unix::",
+                                  "spiffe://example.org/%41",
+                                  "*.example.org",
+                                  "xn--nxasmq6b.org"};
   int number = 0;
   for (std::string_view id : ids) seed("spiffe_id", "text_" + std::to_string(number++), as_bytes(id));
   seed("spiffe_id", "long", as_bytes("spiffe://example.org/" + std::string(2048, 'a')));
@@ -224,7 +243,8 @@ void text_seeds(const std::string& samples) {
     if (file.path().extension() == ".toml") seed("config", file.path().stem(), as_bytes(read_file(file.path())));
   }
   seed("config", "nested", as_bytes("x = " + std::string(100'000, '[')));
-  seed("config", "keys", as_bytes("[server]\nbind_prot = 1\ntrust_domain = 7\ndata_dir = \"x\"\n[[plugin]]\nname = \"\"\n"));
+  seed("config", "keys",
+       as_bytes("[server]\nbind_prot = 1\ntrust_domain = 7\ndata_dir = \"x\"\n[[plugin]]\nname = \"\"\n"));
   seed("config", "duration", as_bytes("1h30m5.5s10ms"));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every message type: the first two bytes choose it, the rest is scanned and decoded. What was taken must encode, and that
-// must decode to the same again; the commands' JSON and the domain's values must cope with it.
+// Every message type: the first two bytes choose it, the rest is scanned and decoded. What was taken must encode, and
+// that must decode to the same again; the commands' JSON and the domain's values must cope with it.
 #include "all_messages.h"
 #include "fuzz.h"
 #include "wire/api_types.h"

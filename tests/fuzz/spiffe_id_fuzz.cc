@@ -14,7 +14,8 @@ void run(std::string_view text) {
     FUZZ_CHECK(TrustDomain::parse(id->trust_domain().name()).value() == id->trust_domain());
     FUZZ_CHECK(id->text() == text);
   }
-  if (const auto trust_domain = TrustDomain::parse(text)) FUZZ_CHECK(TrustDomain::parse(trust_domain->id()).has_value());
+  if (const auto trust_domain = TrustDomain::parse(text))
+    FUZZ_CHECK(TrustDomain::parse(trust_domain->id()).has_value());
   if (const auto selector = Selector::parse(text)) FUZZ_CHECK(Selector::parse(selector->text()).value() == *selector);
   (void)check_path(text);
   (void)check_dns_name(text);

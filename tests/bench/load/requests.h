@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The few requests the load client makes, encoded by hand. Pure functions.
+
+#include <cstdint>
+#include <string>
+
+namespace limpet::bench {
+
+struct EntryKind {
+  std::string trust_domain = "example.org";
+  std::string parent_path = "/elsewhere";
+  std::string prefix = "bench";
+  int64_t uid = -1;  // -1: a different one for each entry
+};
+
+// entry.v1 BatchCreateEntryRequest with `count` entries that no earlier number had.
+std::string batch_create(const EntryKind& kind, int64_t first_number, int count);
+// svid.v1 MintX509SVIDRequest.
+std::string mint_x509(const std::string& csr_der);
+// How many results of a BatchCreateEntryResponse carry an entry and not an error alone.
+int created_entries(const std::string& response);
+
+}  // namespace limpet::bench
