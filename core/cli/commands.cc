@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/entry_commands.h"
 #include "cli/health_commands.h"
+#include "cli/manual.h"
 #include "cli/run_commands.h"
 #include "cli/server_commands.h"
 
@@ -12,7 +13,8 @@ namespace limpet::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
-    for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), api_commands()}) {
+    for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), api_commands(),
+                      manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;
