@@ -50,6 +50,10 @@ Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
   take(flags, "trustBundleFormat", agent.trust_bundle_format);
   take(flags, "joinToken", agent.join_token);
   take(flags, "joinTokenFile", agent.join_token_file);
+  // what a flag says takes the place of its counterpart in the file
+  if (flags.given("joinToken")) agent.join_token_file.clear();
+  if (flags.given("joinTokenFile")) agent.join_token.clear();
+  if (flags.given("trustBundle")) agent.insecure_bootstrap = false;
   if (flags.given("insecureBootstrap")) agent.insecure_bootstrap = flags.on("insecureBootstrap");
   if (flags.given("allowUnauthenticatedVerifiers")) {
     agent.allow_unauthenticated_verifiers = flags.on("allowUnauthenticatedVerifiers");
