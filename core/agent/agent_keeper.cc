@@ -10,7 +10,7 @@ namespace limpet::agent {
 
 namespace {
 constexpr int64_t kBannedRetryMs = 600'000;  // only an operator changes it; ask six times an hour
-constexpr int64_t kLongestTimerMs = 3'600'000;  // the wall clock may jump: look at it at least hourly
+constexpr int64_t kLongestTimerMs = 60'000;  // the wall clock may jump, and stands still for the loop during a suspend
 }  // namespace
 
 AgentKeeper::AgentKeeper(AgentKeeperParts parts) : parts_(parts), timer_(parts.loop) {}
