@@ -206,6 +206,7 @@ TEST(Debug, TellsWhatTheServerHoldsAtMostEveryFiveSeconds) {
   ASSERT_EQ(before->svid_chain_count, 2);
   EXPECT_EQ(wire::view(before->svid_chain[0].id.path), "/spire/server");
   EXPECT_EQ(before->entries_count, 0);
+  EXPECT_EQ(before->federated_bundles_count, 1);
   rig.put_entry(rig.entry("e", "/host", "/web"));
   EXPECT_EQ(ask()->entries_count, 0);
   rig.pass(6);
