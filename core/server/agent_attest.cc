@@ -218,10 +218,12 @@ class AttestAgentFlow final : public wire::ServerFlow {
     signed_.drop();
     sent_.drop();
     stored_.drop();
-    context_.logger.error("Agent attestation failed", {{"address", call_.peer().address.text()},
-                                                       {"agent_id", id_.text()},
-                                                       {"node_attestor_type", type_},
-                                                       {"error", error.text()}});
+    if (context_.refusals.allows(context_.logger, context_.loop.now_ms())) {
+      context_.logger.error("Agent attestation failed", {{"address", call_.peer().address.text()},
+                                                         {"agent_id", id_.text()},
+                                                         {"node_attestor_type", type_},
+                                                         {"error", error.text()}});
+    }
     call_.finish(std::unexpected(std::move(error)));
   }
 

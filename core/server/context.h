@@ -15,6 +15,7 @@
 #include "server/bundle_cache.h"
 #include "server/ca.h"
 #include "server/entry_index.h"
+#include "server/log_budget.h"
 #include "server/rate_limits.h"
 #include "store/agents.h"
 #include "store/entries.h"
@@ -37,6 +38,7 @@ struct Context {
   const ServerConfig& config;
   const TrustDomain trust_domain;
   const std::vector<NodeAttestorServer*> attestors;
+  LogBudget refusals = {};  // of calls and attestations
 
   [[nodiscard]] int64_t agent_ttl() const {
     return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s;

@@ -15,13 +15,16 @@ constexpr int64_t kGraceMs = 10'000;
 // Refused connections are the peer's doing: said once each, never an error of ours.
 class LogRefused final : public wire::GrpcServerEvents {
  public:
-  explicit LogRefused(Logger& logger) : logger_(logger) {}
+  LogRefused(Loop& loop, Logger& logger) : loop_(loop), logger_(logger) {}
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
+    if (!budget_.allows(logger_, loop_.now_ms())) return;
     logger_.warn("Connection refused", {{"caller_addr", peer.address.text()}, {"error", why.text()}});
   }
 
  private:
+  Loop& loop_;
   Logger& logger_;
+  LogBudget budget_;
 };
 
 }  // namespace
@@ -29,7 +32,7 @@ class LogRefused final : public wire::GrpcServerEvents {
 // Order matters: a listener hands connections to its server until it dies.
 struct Server::Listeners {
   Listeners(Loop& loop, ServerCore& core, Logger& logger)
-      : events(logger), tcp(loop, {&core.tls(), limits::kConnectionAgeMs}, &events), uds(loop, {}, &events) {
+      : events(loop, logger), tcp(loop, {&core.tls(), limits::kConnectionAgeMs}, &events), uds(loop, {}, &events) {
     core.add_services(tcp, false);
     core.add_services(uds, true);
   }

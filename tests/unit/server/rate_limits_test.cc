@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "loop/fake_loop.h"
+#include "server/log_budget.h"
 
 namespace limpet::server {
 namespace {
@@ -93,6 +94,17 @@ TEST(RateLimiter, AWaiterOrTheLimiterMayDieFirst) {
   loop.advance(10'000);
   ASSERT_TRUE(stays.result);
   EXPECT_FALSE(*stays.result);
+}
+
+TEST(LogBudget, LetsSoManyLinesASecondThroughAndCountsTheRest) {
+  LogBudget budget;
+  int lines = 0;
+  for (int i = 0; i < 100; i++) lines += budget.allows(Logger::none(), 5'000) ? 1 : 0;
+  EXPECT_EQ(lines, LogBudget::kLinesPerSecond);
+  EXPECT_EQ(budget.left_out(), 100u - LogBudget::kLinesPerSecond);
+  EXPECT_FALSE(budget.allows(Logger::none(), 5'999));
+  EXPECT_TRUE(budget.allows(Logger::none(), 6'000));
+  EXPECT_EQ(budget.left_out(), 0u);
 }
 
 }  // namespace
