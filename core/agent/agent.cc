@@ -24,7 +24,8 @@ constexpr int64_t kTimeSavedEveryS = 600;  // the known good time on disk may la
 
 class ServerDialer final : public Dialer {
  public:
-  ServerDialer(UvLoop& loop, const AgentConfig& config) : loop_(loop), host_(config.server_address), port_(config.server_port) {}
+  ServerDialer(UvLoop& loop, const AgentConfig& config)
+      : loop_(loop), host_(config.server_address), port_(config.server_port) {}
   void dial(wire::TlsPolicy& policy, Done<std::unique_ptr<wire::Channel>> done) override {
     wire::DialOptions options;
     options.host = host_;
@@ -43,7 +44,11 @@ class ServerDialer final : public Dialer {
 
 }  // namespace
 
-struct Agent::Impl final : LinkClient, AgentKeeperClient, SvidRenewerClient, SyncerClient, WorkloadApiClient,
+struct Agent::Impl final : LinkClient,
+                           AgentKeeperClient,
+                           SvidRenewerClient,
+                           SyncerClient,
+                           WorkloadApiClient,
                            wire::GrpcServerEvents {
   Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
 
@@ -88,19 +93,23 @@ struct Agent::Impl final : LinkClient, AgentKeeperClient, SvidRenewerClient, Syn
   std::unique_ptr<Listener> listener;
 };
 
-Agent::Agent(AgentParts parts, AgentConfig config) : impl_(std::make_unique<Impl>(std::move(parts), std::move(config))) {}
+Agent::Agent(AgentParts parts, AgentConfig config)
+    : impl_(std::make_unique<Impl>(std::move(parts), std::move(config))) {}
 Agent::~Agent() = default;
 Result<void> Agent::start() { return impl_->start(); }
 
 void Agent::stop(int64_t grace_ms, Done<void> done) {
   impl_->listener.reset();
-  if (impl_->server != nullptr) impl_->server->stop(grace_ms, std::move(done));
-  else impl_->parts.loop.post([d = std::move(done)]() mutable { d({}); });
+  if (impl_->server != nullptr)
+    impl_->server->stop(grace_ms, std::move(done));
+  else
+    impl_->parts.loop.post([d = std::move(done)]() mutable { d({}); });
 }
 
 Result<void> Agent::Impl::start() {
   TRY_ASSIGN_WITHIN("trust_domain", const TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
-  TRY_ASSIGN_WITHIN("workload_x509_svid_key_type", const KeyType key_type, parse_key_type(config.workload_x509_svid_key_type));
+  TRY_ASSIGN_WITHIN("workload_x509_svid_key_type", const KeyType key_type,
+                    parse_key_type(config.workload_x509_svid_key_type));
   TRY_ASSIGN_WITHIN("data_dir", SecretBytes seal_key, load_seal_key(config.data_dir + "/seal.key"));
   build(trust_domain, key_type, std::move(seal_key));
   KeptState kept = writer->load();
@@ -115,16 +124,18 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   clock = std::make_shared<TrustedClock>(parts.clock);
   trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
   dialer = std::make_unique<ServerDialer>(parts.loop, config);
-  writer = std::make_unique<StateWriter>(parts.loop, parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
+  writer = std::make_unique<StateWriter>(parts.loop, parts.store, parts.log, parts.health, cache, trust_domain,
+                                         std::move(seal_key));
   audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
   link = std::make_unique<Link>(parts.loop, *dialer, *trust, parts.health, parts.log, *this);
-  keeper = std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust, *link,
-                                                          parts.keys, parts.attestor, *writer, *this});
+  keeper = std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust,
+                                                          *link, parts.keys, parts.attestor, *writer, *this});
   renewer = std::make_unique<SvidRenewer>(parts.loop, *clock, parts.log, *link, cache, key_type,
                                           static_cast<size_t>(config.x509_svid_cache_max_size), *this);
-  syncer = std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
-  workload_api = std::make_unique<WorkloadApi>(WorkloadApiParts{parts.loop, parts.log, *audiences, parts.workload_attestors,
-                                                                *this, config.allow_unauthenticated_verifiers});
+  syncer =
+      std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
+  workload_api = std::make_unique<WorkloadApi>(WorkloadApiParts{
+      parts.loop, parts.log, *audiences, parts.workload_attestors, *this, config.allow_unauthenticated_verifiers});
 }
 
 Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
@@ -133,14 +144,17 @@ Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) co
 
 // A bundle in the store always wins over the one to start with.
 Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& trust_domain) {
-  for (const std::string& lost : kept.lost) parts.log.error("Part of the agent's stored state cannot be read", {{"what", lost}});
+  for (const std::string& lost : kept.lost)
+    parts.log.error("Part of the agent's stored state cannot be read", {{"what", lost}});
   if (kept.bundle && kept.bundle->trust_domain != trust_domain)
     return fail(Code::failed_precondition, "data_dir " + config.data_dir + " holds the state of trust domain \"" +
-                kept.bundle->trust_domain.name() + "\", the configuration says \"" + trust_domain.name() + "\": use another data_dir");
+                                               kept.bundle->trust_domain.name() + "\", the configuration says \"" +
+                                               trust_domain.name() + "\": use another data_dir");
   clock->set_floor(kept.time);
   if (clock->implausible())
     parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
-  else parts.health.report("clock", HealthState::ok);
+  else
+    parts.health.report("clock", HealthState::ok);
   known = synced_stored = kept.synced;
   if (kept.bundle) {
     trust->set_bundle(*kept.bundle);
@@ -148,7 +162,8 @@ Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& tr
     TRY_ASSIGN(const Bundle bundle, bootstrap_bundle(trust_domain));
     trust->set_bundle(bundle);
   } else if (!config.insecure_bootstrap) {
-    return fail(Code::failed_precondition, "no trust bundle yet: set trust_bundle_path, or insecure_bootstrap for a first try");
+    return fail(Code::failed_precondition,
+                "no trust bundle yet: set trust_bundle_path, or insecure_bootstrap for a first try");
   }
   return {};
 }
@@ -238,15 +253,17 @@ void Agent::Impl::believe_time() {
   clock->set_floor(now);
   if (clock->implausible())
     parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
-  else parts.health.report("clock", HealthState::ok);
+  else
+    parts.health.report("clock", HealthState::ok);
   if (now - time_saved < kTimeSavedEveryS) return;
   time_saved = now;
   writer->save_time(now);
 }
 
 void Agent::Impl::on_connection_refused(const wire::Peer& peer, const Error& why) {
-  parts.log.warn("A Workload API connection was refused",
-                 {{"pid", peer.credentials ? std::to_string(peer.credentials->pid) : "unknown"}, {"error", why.text()}});
+  parts.log.warn(
+      "A Workload API connection was refused",
+      {{"pid", peer.credentials ? std::to_string(peer.credentials->pid) : "unknown"}, {"error", why.text()}});
 }
 
 }  // namespace limpet::agent

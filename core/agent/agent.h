@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The agent role. This folder holds one class per conversation: attest, renew, sync, sign, and the Workload API's streams.
-// Agent owns them, wires them together and passes on what each has to say. It serves from the store at once and does
-// everything else beside that; nothing that the network does ends it. Owned by main; loop thread only.
+// The agent role. This folder holds one class per conversation: attest, renew, sync, sign, and the Workload API's
+// streams. Agent owns them, wires them together and passes on what each has to say. It serves from the store at once
+// and does everything else beside that; nothing that the network does ends it. Owned by main; loop thread only.
 //
 // Glossary. Keeper: keeps the agent's own SVID. Renewer: keeps the workloads'. Syncer: keeps entries and bundles.
 // Audience: all workloads with the same selectors.
@@ -41,8 +41,9 @@ class Agent {
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
-  // Opens the Workload API on what the store holds, then begins to attest or to sync. Fails only for what an operator must
-  // mend: a configuration value, an unreadable bundle file, a socket that cannot be opened, a store of another trust domain.
+  // Opens the Workload API on what the store holds, then begins to attest or to sync. Fails only for what an operator
+  // must mend: a configuration value, an unreadable bundle file, a socket that cannot be opened, a store of another
+  // trust domain.
   Result<void> start();
   // Lets calls in flight end, for at most `grace_ms`.
   void stop(int64_t grace_ms, Done<void> done);

@@ -80,7 +80,8 @@ void AgentKeeper::on_timer() {
 
 void AgentKeeper::attest() {
   timer_.stop();
-  attest_ = std::make_unique<AttestFlow>(parts_.loop, parts_.clock, parts_.dialer, parts_.trust, parts_.keys, parts_.attestor);
+  attest_ = std::make_unique<AttestFlow>(parts_.loop, parts_.clock, parts_.dialer, parts_.trust, parts_.keys,
+                                         parts_.attestor);
   attest_->start(next_key(), obtained_.then<&AgentKeeper::on_obtained>(this));
 }
 
@@ -103,7 +104,9 @@ void AgentKeeper::on_obtained(Result<NewIdentity> identity) {
 // A full disk must not stop a new SVID from being used: then it lives until the restart.
 void AgentKeeper::on_saved(Result<void> saved) {
   saving_ = false;
-  if (!saved) parts_.log.error("The new agent SVID could not be stored, it is used all the same", {{"error", saved.error().text()}});
+  if (!saved)
+    parts_.log.error("The new agent SVID could not be stored, it is used all the same",
+                     {{"error", saved.error().text()}});
   auto facts = facts_of(pending_.svid.chain);
   if (!facts) return retry(facts.error());
   svid_ = std::move(pending_.svid);
@@ -111,7 +114,8 @@ void AgentKeeper::on_saved(Result<void> saved) {
   id_ = facts_->id.text();
   must_attest_ = banned_ = false;
   backoff_.reset();
-  parts_.log.info("The agent has a new SVID", {{"spiffe_id", id_}, {"expires_at", TimeText(facts_->not_after).rfc3339()}});
+  parts_.log.info("The agent has a new SVID",
+                  {{"spiffe_id", id_}, {"expires_at", TimeText(facts_->not_after).rfc3339()}});
   if (!pending_.bundle.trust_domain.empty()) {
     parts_.trust.set_bundle(pending_.bundle);
     parts_.client.on_bundle(pending_.bundle);
@@ -136,9 +140,11 @@ void AgentKeeper::retry(const Error& why) {
   if (denial == Denial::reattest) must_attest_ = true;
   banned_ = denial == Denial::banned;
   const int64_t pause = denial == Denial::banned ? spread(kBannedRetryMs, 10) : backoff_.pause();
-  parts_.log.warn(svid_ ? "The agent's SVID could not be renewed, trying again" : "Node attestation failed, trying again",
-                  {{"error", why.text()}, {"retry_in", std::to_string(pause / 1000) + "s"}});
-  tell_health(denial == Denial::banned ? "banned by the server: an operator must delete the ban (`agent evict`)" : why.text());
+  parts_.log.warn(
+      svid_ ? "The agent's SVID could not be renewed, trying again" : "Node attestation failed, trying again",
+      {{"error", why.text()}, {"retry_in", std::to_string(pause / 1000) + "s"}});
+  tell_health(denial == Denial::banned ? "banned by the server: an operator must delete the ban (`agent evict`)"
+                                       : why.text());
   timer_.start<&AgentKeeper::on_timer>(pause, this);
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Keeps the agent's own SVID: takes it from the store, attests when there is none, renews it at half its life by its kind,
-// attests anew when the server says so, and tries again for ever. What is valid is never deleted; what is new is on disk
-// before it is used; the old one stays in use until then. Owned by the Agent; loop thread only.
+// Keeps the agent's own SVID: takes it from the store, attests when there is none, renews it at half its life by its
+// kind, attests anew when the server says so, and tries again for ever. What is valid is never deleted; what is new is
+// on disk before it is used; the old one stays in use until then. Owned by the Agent; loop thread only.
 //
-// A banned agent does not exit as SPIRE's does: it says so in its health, asks again rarely, and serves what is still valid.
+// A banned agent does not exit as SPIRE's does: it says so in its health, asks again rarely, and serves what is still
+// valid.
 
 #include <memory>
 #include <optional>
@@ -30,7 +31,7 @@ class IdentitySaver {
 class AgentKeeperClient {
  public:
   virtual ~AgentKeeperClient() = default;
-  virtual void on_identity() = 0;         // a new SVID is in use (ServerTrust has it)
+  virtual void on_identity() = 0;                    // a new SVID is in use (ServerTrust has it)
   virtual void on_bundle(const Bundle& bundle) = 0;  // an attestation brought the server's bundle
 };
 
@@ -79,8 +80,8 @@ class AgentKeeper {
   std::optional<AgentSvid> svid_;
   std::optional<SvidFacts> facts_;
   std::string id_;
-  NewIdentity pending_;        // obtained, being made durable
-  bool must_attest_ = false;   // RenewAgent would be refused
+  NewIdentity pending_;       // obtained, being made durable
+  bool must_attest_ = false;  // RenewAgent would be refused
   bool banned_ = false;
   bool saving_ = false;
   bool listing_ = false;

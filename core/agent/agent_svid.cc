@@ -12,7 +12,8 @@ Result<SvidFacts> facts_of(const std::vector<Bytes>& chain) {
   return SvidFacts{std::move(id), leaf.key, leaf.not_before, leaf.not_after};
 }
 
-Result<void> check_agent_svid(const std::vector<Bytes>& chain, const PublicKey& key, const Bundle& bundle, int64_t now) {
+Result<void> check_agent_svid(const std::vector<Bytes>& chain, const PublicKey& key, const Bundle& bundle,
+                              int64_t now) {
   TRY_ASSIGN(const std::vector<Certificate> certificates, parse_chain(chain));
   TRY_ASSIGN(const SpiffeId id, verify_chain(certificates, bundle_set(bundle), now));
   if (!id.path().starts_with(kAgentPrefix))

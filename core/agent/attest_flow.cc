@@ -10,7 +10,13 @@ namespace limpet::agent {
 
 AttestFlow::AttestFlow(Loop& loop, const Clock& clock, Dialer& dialer, ServerTrust& trust, KeyManager& keys,
                        NodeAttestorAgent& attestor)
-    : loop_(loop), clock_(clock), dialer_(dialer), trust_(trust), attestor_(attestor), new_key_(keys), deadline_(loop) {}
+    : loop_(loop),
+      clock_(clock),
+      dialer_(dialer),
+      trust_(trust),
+      attestor_(attestor),
+      new_key_(keys),
+      deadline_(loop) {}
 
 // 1. the connection comes first: a server that cannot be reached must not cost a key or a token
 void AttestFlow::start(std::string key_id, Done<NewIdentity> done) {
@@ -89,12 +95,11 @@ void AttestFlow::on_bundle(Result<wire::Message<spire_api_types_Bundle>> bundle)
   if (!read) return end(fail(std::move(read).error().within("trust bundle")));
   identity_.bundle = std::move(*read);
   if (identity_.bundle.trust_domain != trust_.trust_domain())
-    return end(fail(Code::unauthenticated, "the server's bundle is of trust domain \"" + identity_.bundle.trust_domain.name() + "\""));
-  loop_.work(
-      [chain = identity_.svid.chain, key = identity_.key.key, roots = identity_.bundle, now = clock_.now()] {
-        return check_agent_svid(chain, key, roots, now);
-      },
-      checked_.then<&AttestFlow::on_checked>(this));
+    return end(fail(Code::unauthenticated,
+                    "the server's bundle is of trust domain \"" + identity_.bundle.trust_domain.name() + "\""));
+  loop_.work([chain = identity_.svid.chain, key = identity_.key.key, roots = identity_.bundle,
+              now = clock_.now()] { return check_agent_svid(chain, key, roots, now); },
+             checked_.then<&AttestFlow::on_checked>(this));
 }
 
 // 8. all of it fits together

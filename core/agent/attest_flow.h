@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One attempt of this node to attest: dials without a certificate, makes a key, sends the attestor's payload, answers the
-// challenges, takes the SVID, asks for the bundle on the same connection, and checks the one against the other. Nothing is
-// kept here: the one who asked stores what comes out. Owned by the AgentKeeper; loop thread only.
+// One attempt of this node to attest: dials without a certificate, makes a key, sends the attestor's payload, answers
+// the challenges, takes the SVID, asks for the bundle on the same connection, and checks the one against the other.
+// Nothing is kept here: the one who asked stores what comes out. Owned by the AgentKeeper; loop thread only.
 
 #include <memory>
 #include <optional>
@@ -23,7 +23,8 @@ class AttestFlow {
  public:
   static constexpr int64_t kDeadlineMs = 60'000;
 
-  AttestFlow(Loop& loop, const Clock& clock, Dialer& dialer, ServerTrust& trust, KeyManager& keys, NodeAttestorAgent& attestor);
+  AttestFlow(Loop& loop, const Clock& clock, Dialer& dialer, ServerTrust& trust, KeyManager& keys,
+             NodeAttestorAgent& attestor);
   // `key_id` names the slot for the new key.
   void start(std::string key_id, Done<NewIdentity> done);
 

@@ -72,7 +72,7 @@ class Audience {
   uint64_t generation_ = 0;
   int64_t valid_until_ = 0;  // Unix seconds: when the first of its SVIDs expires
   int64_t used_at_ = 0;
-  Bytes svids_;    // zeroed on release: holds keys
+  Bytes svids_;  // zeroed on release: holds keys
   Bytes bundles_;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Pauses between attempts: each 1.5 times the one before up to a ceiling, spread by 10 % so that many agents that lost the
-// same server do not come back together. A value; loop thread only.
+// Pauses between attempts: each 1.5 times the one before up to a ceiling, spread by 10 % so that many agents that lost
+// the same server do not come back together. A value; loop thread only.
 
 #include <algorithm>
 #include <cstdint>

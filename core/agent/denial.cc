@@ -23,12 +23,18 @@ Denial denial_of(const Error& error) {
     auto details = wire::Message<DeniedDetails>::decode(wire::view(any.value));
     if (!details) continue;
     int32_t reason = 0;  // may be any number: the peer chose it
-    static_assert(sizeof (*details)->reason == sizeof reason);
+    static_assert(sizeof(*details)->reason == sizeof reason);
     std::memcpy(&reason, &(*details)->reason, sizeof reason);
     switch (reason) {
-      case 1: case 2: case 3: case 5: return Denial::reattest;
-      case 4: return Denial::banned;
-      default: return Denial::none;
+      case 1:
+      case 2:
+      case 3:
+      case 5:
+        return Denial::reattest;
+      case 4:
+        return Denial::banned;
+      default:
+        return Denial::none;
     }
   }
   return Denial::none;

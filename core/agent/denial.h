@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a server means when it refuses an agent: the reason in the status details (wire notes, section 3). Pure, any thread.
+// What a server means when it refuses an agent: the reason in the status details (wire notes, section 3). Pure, any
+// thread.
 
 #include "base/result.h"
 

@@ -46,10 +46,13 @@ void EntrySync::on_message(Result<std::optional<Bytes>> message) {
   auto page = wire::Message<Response>::decode(**message);
   if (!page) return end(fail(std::move(page).error().within("entry sync")));
   switch (phase_) {
-    case Phase::first: return on_first(**page);
-    case Phase::revisions: return on_revisions(**page);
+    case Phase::first:
+      return on_first(**page);
+    case Phase::revisions:
+      return on_revisions(**page);
     case Phase::full:
-    case Phase::entries: return on_entries(**page);
+    case Phase::entries:
+      return on_entries(**page);
   }
 }
 
@@ -84,15 +87,17 @@ void EntrySync::request_page() {
   if (asked_ == wanted_.size()) return end(std::move(update_));
   const size_t count = std::min(page_size_, wanted_.size() - asked_);
   wire::Message<Request> request;
-  wire::write_strings(request->ids, request->ids_count,
-                      {wanted_.begin() + static_cast<ptrdiff_t>(asked_), wanted_.begin() + static_cast<ptrdiff_t>(asked_ + count)});
+  wire::write_strings(
+      request->ids, request->ids_count,
+      {wanted_.begin() + static_cast<ptrdiff_t>(asked_), wanted_.begin() + static_cast<ptrdiff_t>(asked_ + count)});
   asked_ += count;
   send(request);
 }
 
 // 4. entries: of the full list, or of the page asked for
 void EntrySync::on_entries(const Response& page) {
-  if (page.entry_revisions_count != 0) return end(fail(Code::internal, "the server mixed revisions into a page of entries"));
+  if (page.entry_revisions_count != 0)
+    return end(fail(Code::internal, "the server mixed revisions into a page of entries"));
   take(page.entries, page.entries_count);
   if (update_.entries.size() > kMostEntries)
     return end(fail(Code::resource_exhausted, "the server authorizes this agent for more than 200,000 entries"));

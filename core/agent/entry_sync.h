@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Fetches the entries this agent is authorized for, in whichever shape the server chooses (wire notes, section 8.2): the full
-// list, or revisions followed by the entries that are new or stale here; from a server without SyncAuthorizedEntries by
-// GetAuthorizedEntries. Owned by the Syncer; loop thread only.
+// Fetches the entries this agent is authorized for, in whichever shape the server chooses (wire notes, section 8.2):
+// the full list, or revisions followed by the entries that are new or stale here; from a server without
+// SyncAuthorizedEntries by GetAuthorizedEntries. Owned by the Syncer; loop thread only.
 
 #include <memory>
 #include <optional>
@@ -18,10 +18,10 @@
 namespace limpet::agent {
 
 struct EntriesUpdate {
-  std::vector<Entry> entries;                     // new, stale, or all of them
-  std::set<std::string, std::less<>> present;     // every id the server named
-  size_t unreadable = 0;                          // entries left out because they break the rules
-  bool sync_unimplemented = false;                // ask with GetAuthorizedEntries from now on
+  std::vector<Entry> entries;                  // new, stale, or all of them
+  std::set<std::string, std::less<>> present;  // every id the server named
+  size_t unreadable = 0;                       // entries left out because they break the rules
+  bool sync_unimplemented = false;             // ask with GetAuthorizedEntries from now on
 };
 
 class EntrySync {

@@ -12,7 +12,8 @@ bool same_entry(const Entry& a, const Entry& b) {
   return a.revision_number == b.revision_number && a.created_at == b.created_at && a.spiffe_id == b.spiffe_id &&
          a.selectors == b.selectors && a.federates_with == b.federates_with && a.hint == b.hint &&
          a.store_svid == b.store_svid && a.admin == b.admin && a.downstream == b.downstream &&
-         a.disable_x509_svid_prefetch == b.disable_x509_svid_prefetch && a.jwt_svid_include_jti == b.jwt_svid_include_jti;
+         a.disable_x509_svid_prefetch == b.disable_x509_svid_prefetch &&
+         a.jwt_svid_include_jti == b.jwt_svid_include_jti;
 }
 
 bool older(const Entry& a, const Entry& b) {

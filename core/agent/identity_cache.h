@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the agent can serve: the entries the server authorized it for, an X.509-SVID with key for each, and the bundles.
-// Filled from the store at start, then by sync and by the renewer. It decides nothing and does no I/O. Owned by the Agent;
-// loop thread only.
+// Filled from the store at start, then by sync and by the renewer. It decides nothing and does no I/O. Owned by the
+// Agent; loop thread only.
 //
 // Glossary. Identity: one entry with its SVID. Watched: a workload waits for it or holds a stream on it. Generation: a
 // number that grows whenever something a workload could see has changed.
@@ -32,10 +32,10 @@ struct CachedSvid {
 struct Identity {
   Entry entry;
   std::unique_ptr<const CachedSvid> svid;  // null: not signed yet
-  uint64_t version = 0;    // the generation of its last change
+  uint64_t version = 0;                    // the generation of its last change
   size_t watchers = 0;
-  int64_t used_at = 0;     // loop milliseconds; for the cache's soft limit
-  int64_t retry_at = 0;    // loop milliseconds; after a refusal of this one
+  int64_t used_at = 0;   // loop milliseconds; for the cache's soft limit
+  int64_t retry_at = 0;  // loop milliseconds; after a refusal of this one
   int failures = 0;
   // Issued for what the entry says now.
   [[nodiscard]] bool current() const {
@@ -45,13 +45,13 @@ struct Identity {
 
 struct CachedBundle {
   Bundle bundle;
-  Bytes roots;  // concatenated DER
+  Bytes roots;           // concatenated DER
   uint64_t version = 0;  // the generation of its last change
 };
 
 class IdentityCache {
  public:
-  using Identities = std::map<std::string, Identity, std::less<>>;  // by entry id, the order workloads see
+  using Identities = std::map<std::string, Identity, std::less<>>;   // by entry id, the order workloads see
   using Bundles = std::map<std::string, CachedBundle, std::less<>>;  // by trust domain name
 
   // True when something changed. An SVID stays until there is a new one, unless the SPIFFE ID is another.

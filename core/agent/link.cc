@@ -13,8 +13,10 @@ void Link::refresh() {
   seen_ = Seen::nothing;
   backoff_.reset();
   pause_.stop();
-  if (dialled_.armed()) stale_dial_ = true;
-  else dial();
+  if (dialled_.armed())
+    stale_dial_ = true;
+  else
+    dial();
 }
 
 void Link::acquire(Done<SharedChannel> done) {
@@ -23,7 +25,8 @@ void Link::acquire(Done<SharedChannel> done) {
     return;
   }
   if (pause_.running() || trust_.credential() == nullptr) {
-    const Error why = trust_.credential() == nullptr ? Error{Code::unavailable, "the agent has no SVID yet"} : last_error_;
+    const Error why =
+        trust_.credential() == nullptr ? Error{Code::unavailable, "the agent has no SVID yet"} : last_error_;
     loop_.post([why, d = std::move(done)]() mutable { d(fail(why)); });
     return;
   }
@@ -51,7 +54,8 @@ void Link::on_dialled(Result<std::unique_ptr<wire::Channel>> channel) {
   if (!channel) {
     last_error_ = std::move(channel).error();
     health_.report("link", HealthState::degraded, last_error_.text());
-    if (std::exchange(seen_, Seen::down) != Seen::down) log_.warn("Cannot reach the server, dialling again until it answers", {{"error", last_error_.text()}});
+    if (std::exchange(seen_, Seen::down) != Seen::down)
+      log_.warn("Cannot reach the server, dialling again until it answers", {{"error", last_error_.text()}});
     pause_.start<&Link::on_pause_over>(backoff_.pause(), this);
     return answer_waiters();
   }
@@ -70,8 +74,10 @@ void Link::answer_waiters() {
   std::vector<Done<SharedChannel>> waiters = std::move(waiters_);
   waiters_.clear();
   for (Done<SharedChannel>& waiter : waiters) {
-    if (channel_ != nullptr) waiter(channel_);
-    else waiter(fail(last_error_));
+    if (channel_ != nullptr)
+      waiter(channel_);
+    else
+      waiter(fail(last_error_));
   }
 }
 

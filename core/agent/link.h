@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The way to the server: one connection with the agent's SVID, kept open, dialled anew with a growing pause after each
-// failure, for ever. A connection that got GOAWAY or carries an old SVID is left to the calls in flight on it. Owned by the
-// Agent; loop thread only.
+// failure, for ever. A connection that got GOAWAY or carries an old SVID is left to the calls in flight on it. Owned by
+// the Agent; loop thread only.
 
 #include <memory>
 #include <string>

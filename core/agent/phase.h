@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// When something with a lifetime is renewed: at half of it, shifted by at most a tenth of that half by a phase that belongs
-// to the name and never changes, so that a fleet spreads itself and one identity keeps its rhythm. Pure.
+// When something with a lifetime is renewed: at half of it, shifted by at most a tenth of that half by a phase that
+// belongs to the name and never changes, so that a fleet spreads itself and one identity keeps its rhythm. Pure.
 
 #include <cstdint>
 #include <string_view>

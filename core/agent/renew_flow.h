@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One attempt to renew the agent's SVID with the one it has: a key in the other slot, RenewAgent, a check of what came. For
-// agents whose attestor cannot attest twice. Owned by the AgentKeeper; loop thread only.
+// One attempt to renew the agent's SVID with the one it has: a key in the other slot, RenewAgent, a check of what came.
+// For agents whose attestor cannot attest twice. Owned by the AgentKeeper; loop thread only.
 
 #include "agent/agent_key.h"
 #include "agent/agent_svid.h"

@@ -16,7 +16,9 @@ namespace {
 class ServerVerifier final : public wire::PeerVerifier {
  public:
   ServerVerifier(std::shared_ptr<const Clock> clock, const Bundle& bundle)
-      : clock_(std::move(clock)), roots_(bundle_set(bundle)), server_(bundle.trust_domain.id() + std::string(kServerPath)) {}
+      : clock_(std::move(clock)),
+        roots_(bundle_set(bundle)),
+        server_(bundle.trust_domain.id() + std::string(kServerPath)) {}
 
   [[nodiscard]] Result<void> verify(const std::vector<Bytes>& chain) const override {
     TRY_ASSIGN(const std::vector<Certificate> certificates, parse_chain(chain));
@@ -86,8 +88,10 @@ Credential::Credential(std::vector<Bytes> chain, const ManagedKey& key, std::sha
 
 ServerTrust::ServerTrust(std::shared_ptr<const Clock> clock, TrustDomain trust_domain, bool insecure)
     : clock_(std::move(clock)), trust_domain_(std::move(trust_domain)) {
-  if (insecure) verifier_ = std::make_shared<NameVerifier>(trust_domain_);
-  else verifier_ = std::make_shared<NoVerifier>();
+  if (insecure)
+    verifier_ = std::make_shared<NameVerifier>(trust_domain_);
+  else
+    verifier_ = std::make_shared<NoVerifier>();
 }
 
 void ServerTrust::set_bundle(const Bundle& bundle) {
@@ -120,7 +124,8 @@ Result<Bundle> read_bundle_file(const std::string& path, const std::string& form
   auto bundle = format == "spiffe" ? bundle_from_json(text, trust_domain) : bundle_from_pem(text, trust_domain);
   if (!bundle) return fail(std::move(bundle).error().within("trust bundle " + path));
   if (bundle->x509_authorities.empty())
-    return fail(Code::invalid_argument, "trust bundle " + path + ": no certificate in it; is trust_bundle_format right?");
+    return fail(Code::invalid_argument,
+                "trust bundle " + path + ": no certificate in it; is trust_bundle_format right?");
   return bundle;
 }
 

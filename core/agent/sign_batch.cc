@@ -29,7 +29,8 @@ void SignBatch::on_channel(Result<SharedChannel> channel) {
 void SignBatch::make_keys() {
   std::vector<SpiffeId> ids;
   for (size_t i = made_.size(); i < items_.size() && ids.size() < kKeysPerJob; i++) ids.push_back(items_[i].spiffe_id);
-  loop_.work([ids = std::move(ids), type = key_type_] { return make(ids, type); }, keyed_.then<&SignBatch::on_keys>(this));
+  loop_.work([ids = std::move(ids), type = key_type_] { return make(ids, type); },
+             keyed_.then<&SignBatch::on_keys>(this));
 }
 
 void SignBatch::on_keys(Result<std::vector<Made>> made) {
@@ -60,9 +61,11 @@ void SignBatch::on_signed(Result<wire::Message<Response>> response) {
   if ((*response)->results_count != items_.size())
     return end(fail(Code::internal, "the server answered " + std::to_string((*response)->results_count) + " of " +
                                         std::to_string(items_.size()) + " requests"));
-  loop_.work([items = std::move(items_), made = std::move(made_), answer = std::move(*response)]() mutable {
+  loop_.work(
+      [items = std::move(items_), made = std::move(made_), answer = std::move(*response)]() mutable {
         return Result<std::vector<SignedItem>>(read(std::move(items), std::move(made), answer));
-      }, read_.then<&SignBatch::on_read>(this));
+      },
+      read_.then<&SignBatch::on_read>(this));
 }
 
 void SignBatch::on_read(Result<std::vector<SignedItem>> read) { end(std::move(read)); }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One batch of workload SVIDs: makes keys and CSRs on workers, a few at a time, asks the server to sign them in one call, and
-// checks each answer against its key and SPIFFE ID. Owned by the SvidRenewer; loop thread only.
+// One batch of workload SVIDs: makes keys and CSRs on workers, a few at a time, asks the server to sign them in one
+// call, and checks each answer against its key and SPIFFE ID. Owned by the SvidRenewer; loop thread only.
 
 #include <memory>
 #include <string>
@@ -50,8 +50,10 @@ class SignBatch {
   void on_read(Result<std::vector<SignedItem>> read);
   void end(Result<std::vector<SignedItem>> result);
   static Result<std::vector<Made>> make(std::vector<SpiffeId> ids, KeyType type);
-  static std::vector<SignedItem> read(std::vector<SignItem> items, std::vector<Made> made, const wire::Message<Response>& response);
-  static Result<std::unique_ptr<CachedSvid>> read_one(const SignItem& item, Made& made, const wire::Message<Response>& response, size_t i);
+  static std::vector<SignedItem> read(std::vector<SignItem> items, std::vector<Made> made,
+                                      const wire::Message<Response>& response);
+  static Result<std::unique_ptr<CachedSvid>> read_one(const SignItem& item, Made& made,
+                                                      const wire::Message<Response>& response, size_t i);
 
   Loop& loop_;
   Link& link_;

@@ -44,7 +44,8 @@ Result<SecretBytes> make_seal_key(const std::string& path) {
   const std::string next = path + ".new";
   const int file = ::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (file < 0) return fail(file_error(next, "create"));
-  const bool written = ::fchmod(file, 0600) == 0 && ::write(file, key.data(), kSealKeyBytes) == kSealKeyBytes && ::fsync(file) == 0;
+  const bool written =
+      ::fchmod(file, 0600) == 0 && ::write(file, key.data(), kSealKeyBytes) == kSealKeyBytes && ::fsync(file) == 0;
   const Error why = file_error(next, "write");
   ::close(file);
   if (!written) return fail(why);
@@ -84,13 +85,21 @@ Result<SecretBytes> load_seal_key(const std::string& path) {
 
 StateWriter::StateWriter(Loop& loop, Store& store, Logger& log, Health& health, IdentityCache& cache,
                          TrustDomain trust_domain, SecretBytes seal_key)
-    : loop_(loop), store_(store), log_(log), health_(health), cache_(cache), trust_domain_(std::move(trust_domain)), seal_key_(std::move(seal_key)) {}
+    : loop_(loop),
+      store_(store),
+      log_(log),
+      health_(health),
+      cache_(cache),
+      trust_domain_(std::move(trust_domain)),
+      seal_key_(std::move(seal_key)) {}
 
 KeptState StateWriter::load() {
   KeptState kept;
   const Snapshot snapshot = store_.read();
-  if (auto svid = read_agent_svid(snapshot)) kept.svid = std::move(*svid);
-  else kept.lost.push_back("agent SVID: " + svid.error().message);
+  if (auto svid = read_agent_svid(snapshot))
+    kept.svid = std::move(*svid);
+  else
+    kept.lost.push_back("agent SVID: " + svid.error().message);
   if (auto time = read_agent_time(snapshot)) kept.time = *time;
   if (auto synced = read_agent_blob(snapshot, kSynced)) kept.synced = synced->has_value();
   load_bundles(snapshot, kept);
@@ -101,8 +110,10 @@ KeptState StateWriter::load() {
 }
 
 void StateWriter::load_bundles(const Snapshot& snapshot, KeptState& kept) {
-  if (auto bundle = read_agent_bundle(snapshot)) kept.bundle = std::move(*bundle);
-  else kept.lost.push_back("trust bundle: " + bundle.error().message);
+  if (auto bundle = read_agent_bundle(snapshot))
+    kept.bundle = std::move(*bundle);
+  else
+    kept.lost.push_back("trust bundle: " + bundle.error().message);
   if (kept.bundle) cache_.put_bundle(*kept.bundle);
   auto blob = read_agent_blob(snapshot, kFederated);
   if (!blob || !blob->has_value()) return;
@@ -116,8 +127,10 @@ void StateWriter::load_bundles(const Snapshot& snapshot, KeptState& kept) {
 void StateWriter::load_entries(const Snapshot& snapshot, KeptState& kept) {
   auto scanned = snapshot.scan(TableId::agent_entries, {}, [&](BytesView key, BytesView row) {
     auto entry = decode_entry(row);
-    if (entry) cache_.put_entry(std::move(*entry));
-    else kept.lost.push_back("entry " + std::string(as_text(key)) + ": " + entry.error().message);
+    if (entry)
+      cache_.put_entry(std::move(*entry));
+    else
+      kept.lost.push_back("entry " + std::string(as_text(key)) + ": " + entry.error().message);
     return true;
   });
   if (!scanned) kept.lost.push_back("entries: " + scanned.error().message);
@@ -128,8 +141,10 @@ void StateWriter::load_svids(const Snapshot& snapshot, KeptState& kept) {
     Identity* identity = cache_.find(as_text(key));
     if (identity == nullptr) return true;
     auto svid = decode_svid(seal_key_, key, row);
-    if (svid) cache_.put_svid(*identity, std::move(*svid));
-    else kept.lost.push_back("SVID of entry " + identity->entry.id + ": " + svid.error().message);
+    if (svid)
+      cache_.put_svid(*identity, std::move(*svid));
+    else
+      kept.lost.push_back("SVID of entry " + identity->entry.id + ": " + svid.error().message);
     return true;
   });
   if (!scanned) kept.lost.push_back("SVIDs: " + scanned.error().message);
@@ -147,8 +162,10 @@ void StateWriter::save_identity(const AgentSvid& svid, const Bundle& bundle, Don
 void StateWriter::on_identity_written(Result<uint64_t> revision) {
   if (!revision) tell_health(&revision.error());
   Done<void> done = std::move(identity_done_);
-  if (!revision) done(fail(std::move(revision).error()));
-  else done({});
+  if (!revision)
+    done(fail(std::move(revision).error()));
+  else
+    done({});
 }
 
 void StateWriter::save_entries(std::set<std::string> ids) {
@@ -185,8 +202,10 @@ void StateWriter::write() {
   writing_svids_ = std::exchange(svids_, {});
   for (const std::string& id : writing_entries_) {
     const Identity* identity = cache_.find(id);
-    if (identity != nullptr) changes.put(TableId::agent_entries, as_bytes(id), encode_entry(identity->entry));
-    else changes.remove(TableId::agent_entries, as_bytes(id));
+    if (identity != nullptr)
+      changes.put(TableId::agent_entries, as_bytes(id), encode_entry(identity->entry));
+    else
+      changes.remove(TableId::agent_entries, as_bytes(id));
     if (identity == nullptr) changes.remove(TableId::agent_svids, as_bytes(id));
   }
   for (const std::string& id : writing_svids_) put_svid(changes, id, cache_.find(id));
@@ -227,8 +246,10 @@ void StateWriter::put_svid(ChangeSet& changes, const std::string& id, const Iden
 void StateWriter::put_bundles(ChangeSet& changes) const {
   ProtoWriter federated;
   for (const auto& [name, cached] : cache_.bundles()) {
-    if (name == trust_domain_.name()) put_agent_bundle(changes, cached.bundle);
-    else federated.item(1, encode_bundle(cached.bundle));
+    if (name == trust_domain_.name())
+      put_agent_bundle(changes, cached.bundle);
+    else
+      federated.item(1, encode_bundle(cached.bundle));
   }
   put_agent_blob(changes, kFederated, federated.view());
 }

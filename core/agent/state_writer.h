@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The agent's memory on disk: what it can serve, its own SVID, its bundles, and the last time it trusted. Reads all of it at
-// start; afterwards writes what changed, one change set at a time. When the disk fails, serving goes on from memory, health
-// says so, and what could not be written is written again with the next change. Owned by the Agent; loop thread only.
+// The agent's memory on disk: what it can serve, its own SVID, its bundles, and the last time it trusted. Reads all of
+// it at start; afterwards writes what changed, one change set at a time. When the disk fails, serving goes on from
+// memory, health says so, and what could not be written is written again with the next change. Owned by the Agent; loop
+// thread only.
 
 #include <memory>
 #include <optional>
@@ -24,8 +25,8 @@ Result<SecretBytes> load_seal_key(const std::string& path);
 struct KeptState {
   std::optional<AgentSvid> svid;
   std::optional<Bundle> bundle;
-  int64_t time = 0;         // Unix seconds, the last known good time
-  bool synced = false;      // entries were stored by a sync that succeeded
+  int64_t time = 0;               // Unix seconds, the last known good time
+  bool synced = false;            // entries were stored by a sync that succeeded
   std::vector<std::string> lost;  // what could not be read, for the log
 };
 

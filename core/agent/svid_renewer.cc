@@ -10,16 +10,24 @@
 namespace limpet::agent {
 
 namespace {
-constexpr size_t kMostPerCall = 500;            // as SPIRE's agent asks at most
-constexpr int64_t kWindowMs = 30'000;           // what falls due within this, or 2 % of its life, comes along
-constexpr int64_t kLongestTimerMs = 60'000;     // the wall clock may jump
+constexpr size_t kMostPerCall = 500;         // as SPIRE's agent asks at most
+constexpr int64_t kWindowMs = 30'000;        // what falls due within this, or 2 % of its life, comes along
+constexpr int64_t kLongestTimerMs = 60'000;  // the wall clock may jump
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 }  // namespace
 
-SvidRenewer::SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link, IdentityCache& cache, KeyType key_type,
-                         size_t cache_limit, SvidRenewerClient& client)
-    : loop_(loop), clock_(clock), log_(log), link_(link), cache_(cache), key_type_(key_type),
-      cache_limit_(cache_limit == 0 ? kNever : cache_limit), client_(client), batch_limit_(kMostPerCall), timer_(loop) {}
+SvidRenewer::SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link, IdentityCache& cache,
+                         KeyType key_type, size_t cache_limit, SvidRenewerClient& client)
+    : loop_(loop),
+      clock_(clock),
+      log_(log),
+      link_(link),
+      cache_(cache),
+      key_type_(key_type),
+      cache_limit_(cache_limit == 0 ? kNever : cache_limit),
+      client_(client),
+      batch_limit_(kMostPerCall),
+      timer_(loop) {}
 
 void SvidRenewer::poke() {
   if (batch_ == nullptr && !pausing_) timer_.start<&SvidRenewer::look>(0, this);
@@ -122,8 +130,9 @@ void SvidRenewer::on_batch_failed(const Error& why) {
   if (why.code != Code::unavailable && why.code != Code::permission_denied && why.code != Code::unauthenticated)
     batch_limit_ = std::max<size_t>(1, batch_size_ / 2);
   const int64_t pause = backoff_.pause();
-  log_.log(std::exchange(failing_, true) ? LogLevel::debug : LogLevel::warn, "Workload SVIDs could not be signed, trying again",
-            {{"count", std::to_string(batch_size_)}, {"error", why.text()}, {"retry_in_ms", std::to_string(pause)}});
+  log_.log(std::exchange(failing_, true) ? LogLevel::debug : LogLevel::warn,
+           "Workload SVIDs could not be signed, trying again",
+           {{"count", std::to_string(batch_size_)}, {"error", why.text()}, {"retry_in_ms", std::to_string(pause)}});
   pausing_ = true;
   timer_.start<&SvidRenewer::look>(pause, this);
   client_.on_sign_refused(why);
@@ -133,8 +142,8 @@ void SvidRenewer::on_batch_failed(const Error& why) {
 void SvidRenewer::refuse(Identity& identity, const Error& why) {
   identity.failures = std::min(identity.failures + 1, 7);
   identity.retry_at = loop_.now_ms() + std::min<int64_t>(300'000, 2'500LL << identity.failures);
-  log_.warn("The server did not sign an SVID", {{"entry_id", identity.entry.id},
-                                                {"spiffe_id", identity.entry.spiffe_id.text()}, {"error", why.text()}});
+  log_.warn("The server did not sign an SVID",
+            {{"entry_id", identity.entry.id}, {"spiffe_id", identity.entry.spiffe_id.text()}, {"error", why.text()}});
 }
 
 // Above the soft limit the SVIDs used longest ago go, those in use never.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Renews workload SVIDs by a schedule of its own, apart from sync: each at half its life with the phase of its entry id, what
-// somebody waits for first, then by expiry, with what falls due soon taken along in the same call. While the server is away
-// it tries again for ever; the old SVIDs stay. Owned by the Agent; loop thread only.
+// Renews workload SVIDs by a schedule of its own, apart from sync: each at half its life with the phase of its entry
+// id, what somebody waits for first, then by expiry, with what falls due soon taken along in the same call. While the
+// server is away it tries again for ever; the old SVIDs stay. Owned by the Agent; loop thread only.
 
 #include <memory>
 #include <vector>
@@ -26,7 +26,8 @@ class SvidRenewer {
  public:
   SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link, IdentityCache& cache, KeyType key_type,
               size_t cache_limit, SvidRenewerClient& client);
-  // Something changed: an entry came, a workload waits, the link is up. Looks at the schedule at the next turn of the loop.
+  // Something changed: an entry came, a workload waits, the link is up. Looks at the schedule at the next turn of the
+  // loop.
   void poke();
   // As poke(), and forgets the pause after a failure.
   void kick();
@@ -35,8 +36,8 @@ class SvidRenewer {
  private:
   struct Due {
     Identity* identity;
-    int urgency;      // 0: somebody waits; 1: none yet; 2: has one
-    int64_t at;       // Unix milliseconds
+    int urgency;  // 0: somebody waits; 1: none yet; 2: has one
+    int64_t at;   // Unix milliseconds
   };
   void look();
   void on_signed(Result<std::vector<SignedItem>> signed_items);

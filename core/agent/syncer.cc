@@ -10,8 +10,15 @@ namespace limpet::agent {
 
 Syncer::Syncer(Loop& loop, Logger& log, Link& link, const IdentityCache& cache, TrustDomain trust_domain,
                int64_t interval_ms, SyncerClient& client)
-    : loop_(loop), log_(log), link_(link), cache_(cache), trust_domain_(std::move(trust_domain)), interval_ms_(interval_ms),
-      client_(client), backoff_(interval_ms, std::max(interval_ms, std::min<int64_t>(480'000, interval_ms * 48))), timer_(loop) {}
+    : loop_(loop),
+      log_(log),
+      link_(link),
+      cache_(cache),
+      trust_domain_(std::move(trust_domain)),
+      interval_ms_(interval_ms),
+      client_(client),
+      backoff_(interval_ms, std::max(interval_ms, std::min<int64_t>(480'000, interval_ms * 48))),
+      timer_(loop) {}
 
 void Syncer::now() {
   post_status_ = true;
@@ -67,7 +74,8 @@ void Syncer::on_bundle(Result<wire::Message<spire_api_types_Bundle>> bundle) {
   auto read = wire::read_bundle(**bundle);
   if (!read) return failed(std::move(read).error().within("trust bundle"));
   if (read->trust_domain != trust_domain_ || read->x509_authorities.empty())
-    return failed({Code::internal, "the server sent a trust bundle that is empty or of trust domain \"" + read->trust_domain.name() + "\""});
+    return failed({Code::internal, "the server sent a trust bundle that is empty or of trust domain \"" +
+                                       read->trust_domain.name() + "\""});
   bundle_ = std::move(*read);
   if (entries_) list_federated();
 }
@@ -96,8 +104,8 @@ void Syncer::next_federated() {
   wire::Message<spire_api_server_bundle_v1_GetFederatedBundleRequest> request;
   wire::set_string(request->trust_domain, federated_names_.back());
   federated_call_ = std::make_unique<GetFederated>();
-  federated_call_->start(*channel_, "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle", request, {kRpcTimeoutMs, {}},
-                         got_federated_.then<&Syncer::on_federated>(this));
+  federated_call_->start(*channel_, "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle", request,
+                         {kRpcTimeoutMs, {}}, got_federated_.then<&Syncer::on_federated>(this));
 }
 
 void Syncer::on_federated(Result<wire::Message<spire_api_types_Bundle>> bundle) {
@@ -112,7 +120,8 @@ void Syncer::on_federated(Result<wire::Message<spire_api_types_Bundle>> bundle) 
   auto read = wire::read_bundle(**bundle);
   if (!read) return failed(std::move(read).error().within("bundle of \"" + name + "\""));
   if (read->trust_domain.name() != name)
-    return failed({Code::internal, "the server sent the bundle of \"" + read->trust_domain.name() + "\" instead of \"" + name + "\""});
+    return failed({Code::internal,
+                   "the server sent the bundle of \"" + read->trust_domain.name() + "\" instead of \"" + name + "\""});
   outcome_.federated.push_back(std::move(*read));
   next_federated();
 }
@@ -126,17 +135,20 @@ void Syncer::succeeded() {
   ever_ = true;
   if (std::exchange(failing_, false)) log_.info("Synchronised with the server again");
   if (outcome.entries.unreadable != 0)
-    log_.warn("Entries from the server break the rules and were left out", {{"count", std::to_string(outcome.entries.unreadable)}});
+    log_.warn("Entries from the server break the rules and were left out",
+              {{"count", std::to_string(outcome.entries.unreadable)}});
   timer_.start<&Syncer::on_timer>(std::exchange(again_, false) ? 0 : spread(interval_ms_, 10), this);
   client_.on_synced(std::move(outcome));
 }
 
 void Syncer::failed(const Error& why) {
   if (channel_ != nullptr) link_.failed(channel_.get(), why);
-  const Error kept = why;
+  // stop_calls() may free what `why` refers to
+  const Error kept = why;  // NOLINT(performance-unnecessary-copy-initialization)
   stop_calls();
   const int64_t pause = std::exchange(again_, false) ? 0 : backoff_.pause();
-  log_.log(std::exchange(failing_, true) ? LogLevel::debug : LogLevel::warn, "Could not synchronise with the server, trying again",
+  log_.log(std::exchange(failing_, true) ? LogLevel::debug : LogLevel::warn,
+           "Could not synchronise with the server, trying again",
            {{"error", kept.text()}, {"retry_in_ms", std::to_string(pause)}});
   timer_.start<&Syncer::on_timer>(pause, this);
   client_.on_sync_failed(kept);

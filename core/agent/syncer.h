@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Keeps the agent's view of the server current: every sync_interval the entries, the own bundle and one bundle per federated
-// trust domain; after a failure with a growing pause, for ever. What the server did not name is dropped only when the whole
-// sync succeeded. Owned by the Agent; loop thread only.
+// Keeps the agent's view of the server current: every sync_interval the entries, the own bundle and one bundle per
+// federated trust domain; after a failure with a growing pause, for ever. What the server did not name is dropped only
+// when the whole sync succeeded. Owned by the Agent; loop thread only.
 
 #include <memory>
 #include <optional>
@@ -19,8 +19,8 @@ namespace limpet::agent {
 struct SyncOutcome {
   EntriesUpdate entries;
   Bundle bundle;
-  std::vector<Bundle> federated;              // found
-  std::vector<std::string> not_federated;     // asked for, and the server has none
+  std::vector<Bundle> federated;           // found
+  std::vector<std::string> not_federated;  // asked for, and the server has none
 };
 
 class SyncerClient {
@@ -39,7 +39,8 @@ class Syncer {
   [[nodiscard]] bool ever() const { return ever_; }  // synced since the start
 
  private:
-  using Status = wire::UnaryCall<spire_api_server_agent_v1_PostStatusRequest, spire_api_server_agent_v1_PostStatusResponse>;
+  using Status =
+      wire::UnaryCall<spire_api_server_agent_v1_PostStatusRequest, spire_api_server_agent_v1_PostStatusResponse>;
   using GetBundle = wire::UnaryCall<spire_api_server_bundle_v1_GetBundleRequest, spire_api_types_Bundle>;
   using GetFederated = wire::UnaryCall<spire_api_server_bundle_v1_GetFederatedBundleRequest, spire_api_types_Bundle>;
 
@@ -65,10 +66,10 @@ class Syncer {
   SyncerClient& client_;
   Backoff backoff_;
   bool running_ = false;
-  bool again_ = false;        // asked for while one was running
+  bool again_ = false;  // asked for while one was running
   bool use_sync_ = true;
   bool post_status_ = true;
-  bool failing_ = false;      // said so in the log
+  bool failing_ = false;  // said so in the log
   bool ever_ = false;
   SharedChannel channel_;
   std::optional<EntriesUpdate> entries_;

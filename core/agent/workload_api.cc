@@ -41,7 +41,8 @@ std::unique_ptr<wire::ServerFlow> WorkloadApi::open(wire::ServerCall& call) {
   const std::string_view path = call.method();
   const std::string_view method = path.substr(path.rfind('/') + 1);
   if (method == "FetchX509SVID") return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::svids);
-  if (method == "FetchX509Bundles") return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::bundles);
+  if (method == "FetchX509Bundles")
+    return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::bundles);
   for (const Refusal& refusal : kNotOffered)
     if (method == refusal.method) return std::make_unique<NotOffered>(call, refusal.message);
   return nullptr;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The SPIFFE Workload API, X.509 half: the service that opens a flow per call, and what its flows share. Methods of profiles
-// that are not offered answer UNIMPLEMENTED, after the security header like all others. Owned by the Agent; loop thread only.
+// The SPIFFE Workload API, X.509 half: the service that opens a flow per call, and what its flows share. Methods of
+// profiles that are not offered answer UNIMPLEMENTED, after the security header like all others. Owned by the Agent;
+// loop thread only.
 
 #include <memory>
 #include <vector>

@@ -64,7 +64,8 @@ void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {
 void WorkloadAttest::on_answer(Asked& asked, Result<std::vector<std::string>> values) {
   if (!values)
     log_.warn("A workload attestor failed", {{"attestor", asked.name()},
-                                             {"pid", std::to_string(peer_->credentials->pid)}, {"error", values.error().text()}});
+                                             {"pid", std::to_string(peer_->credentials->pid)},
+                                             {"error", values.error().text()}});
   else
     for (std::string& value : *values) selectors_.push_back({asked.name(), std::move(value)});
   if (--waiting_ == 0) end();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Finds out who a workload is: asks every workload attestor at once about the process at the other end of the connection, and
-// makes sure afterwards that it is still that process. One that fails or takes too long leaves its selectors out, no more.
-// A member of the flow that answers the workload; loop thread only.
+// Finds out who a workload is: asks every workload attestor at once about the process at the other end of the
+// connection, and makes sure afterwards that it is still that process. One that fails or takes too long leaves its
+// selectors out, no more. A member of the flow that answers the workload; loop thread only.
 
 #include <memory>
 #include <string>

@@ -42,7 +42,8 @@ Result<Bytes> encode_svids(const std::vector<Identity*>& identities, const Ident
   wire::Message<X509SVIDResponse> message;
   message.mark_secret();
   X509SVID* svids = wire::set_array(message->svids, message->svids_count, ready.size());
-  for (size_t i = 0; i < message->svids_count; i++) fill(svids[i], *ready[i], own == nullptr ? BytesView() : own->roots);
+  for (size_t i = 0; i < message->svids_count; i++)
+    fill(svids[i], *ready[i], own == nullptr ? BytesView() : own->roots);
   const auto foreign = federated(ready, cache, trust_domain);
   auto* bundles = wire::set_array(message->federated_bundles, message->federated_bundles_count, foreign.size());
   for (size_t i = 0; i < message->federated_bundles_count; i++) {

@@ -34,8 +34,10 @@ void WorkloadStream::on_attested(Result<SelectorSet> selectors) {
 }
 
 void WorkloadStream::on_view_changed() {
-  if (sending_) changed_ = true;
-  else if (!ended_) look();
+  if (sending_)
+    changed_ = true;
+  else if (!ended_)
+    look();
 }
 
 void WorkloadStream::on_waited() { look(); }
@@ -58,7 +60,8 @@ void WorkloadStream::look_for_svids() {
   if (answered_ && audience_->ready() == 0) return;  // expired, to be renewed: the workload keeps what it has
   const int64_t waited = parts_.loop.now_ms() - began_;
   if (!answered_ && audience_->missing() > 0 && (audience_->ready() == 0 || waited < WorkloadApi::kWaitForAllMs))
-    return wait_or(audience_->ready() > 0, Code::unavailable, "no valid X.509-SVID yet: the agent cannot reach its server");
+    return wait_or(audience_->ready() > 0, Code::unavailable,
+                   "no valid X.509-SVID yet: the agent cannot reach its server");
   send(audience_->svids(), true);
 }
 

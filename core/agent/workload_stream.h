@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One FetchX509SVID or FetchX509Bundles call: header, attestation, the first answer, then one message per change until the
-// workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300 bytes while it waits.
+// One FetchX509SVID or FetchX509Bundles call: header, attestation, the first answer, then one message per change until
+// the workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300 bytes while it
+// waits.
 
 #include <memory>
 
@@ -31,7 +32,7 @@ class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
   wire::ServerCall& call_;
   Kind kind_;
   bool sending_ = false;
-  bool changed_ = false;   // while sending
+  bool changed_ = false;  // while sending
   bool ended_ = false;
   bool answered_ = false;
   int64_t began_ = 0;

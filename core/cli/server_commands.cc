@@ -17,7 +17,6 @@ namespace limpet::cli {
 
 using wire::items;
 using wire::Message;
-using wire::set_string;
 using wire::view;
 
 namespace {

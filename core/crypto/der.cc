@@ -86,7 +86,7 @@ Bytes named_bits(uint16_t bits) {
   Bytes content(highest < 0 ? 1 : highest < 8 ? 2 : 3);
   for (int i = 0; i <= highest; ++i)
     if ((bits >> i & 1) != 0) {
-      uint8_t& byte = content[static_cast<size_t>(1 + i / 8)];
+      uint8_t& byte = content[1 + static_cast<size_t>(i) / 8];
       byte = static_cast<uint8_t>(byte | 0x80 >> i % 8);
     }
   if (highest >= 0) content[0] = static_cast<uint8_t>(7 - highest % 8);

@@ -25,7 +25,9 @@ std::unique_ptr<wire::ServerFlow> open_get_entry(Context& context, wire::ServerC
 std::unique_ptr<wire::ServerFlow> open_create_entries(Context& context, wire::ServerCall& call);  // entry_change.cc
 std::unique_ptr<wire::ServerFlow> open_update_entries(Context& context, wire::ServerCall& call);  // entry_change.cc
 std::unique_ptr<wire::ServerFlow> open_delete_entries(Context& context, wire::ServerCall& call);  // entry_change.cc
-std::unique_ptr<wire::ServerFlow> open_get_authorized(Context& context, wire::ServerCall& call, const Caller& caller);   // entry_sync.cc
-std::unique_ptr<wire::ServerFlow> open_sync_authorized(Context& context, wire::ServerCall& call, const Caller& caller);  // entry_sync.cc
+std::unique_ptr<wire::ServerFlow> open_get_authorized(Context& context, wire::ServerCall& call,
+                                                      const Caller& caller);  // entry_sync.cc
+std::unique_ptr<wire::ServerFlow> open_sync_authorized(Context& context, wire::ServerCall& call,
+                                                       const Caller& caller);  // entry_sync.cc
 
 }  // namespace limpet::server

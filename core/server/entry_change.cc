@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// BatchCreateEntry, BatchUpdateEntry and BatchDeleteEntry: each item is judged against a snapshot and what the items before
-// it will do, then all of them are one change set. If another call's commit came between, the batch is judged anew.
+// BatchCreateEntry, BatchUpdateEntry and BatchDeleteEntry: each item is judged against a snapshot and what the items
+// before it will do, then all of them are one change set. If another call's commit came between, the batch is judged
+// anew.
 #include <unordered_map>
 
 #include "proto/spire_entry.pb.h"
@@ -121,8 +122,8 @@ std::optional<Error> check_federation(const Snapshot& snapshot, const Entry& ent
   for (const std::string& name : entry.federates_with) {
     const auto trust_domain = TrustDomain::parse(name);
     if (trust_domain && find_bundle(snapshot, *trust_domain)) continue;
-    return Error{Code::internal, std::string("failed to ") + verb + " entry: unable to find federated bundle \"spiffe://" +
-                                     name + "\""};
+    return Error{Code::internal, std::string("failed to ") + verb +
+                                     " entry: unable to find federated bundle \"spiffe://" + name + "\""};
   }
   return std::nullopt;
 }
@@ -181,7 +182,7 @@ using UpdateResponse = spire_api_server_entry_v1_BatchUpdateEntryResponse;
 // The old entry with the fields the mask names taken from the new one; no mask: all of them.
 Entry merged(const Entry& old, const Entry& change, const spire_api_types_EntryMask* mask) {
   Entry out = old;
-  const auto takes = [mask](bool spire_api_types_EntryMask::*field) { return mask == nullptr || mask->*field; };
+  const auto takes = [mask](bool spire_api_types_EntryMask::* field) { return mask == nullptr || mask->*field; };
   using Mask = spire_api_types_EntryMask;
   if (takes(&Mask::spiffe_id)) out.spiffe_id = change.spiffe_id;
   if (takes(&Mask::parent_id)) out.parent_id = change.parent_id;
@@ -232,7 +233,8 @@ class UpdateEntriesFlow final : public BatchFlow<UpdateRequest, UpdateResponse> 
       return {Error(good.error()).within("failed to convert entry"), std::nullopt, {}};
     }
     if (planned.touched(id)) {
-      return failed_item(Code::invalid_argument, "failed to update entry: entry ID \"" + id + "\" stands twice in the batch");
+      return failed_item(Code::invalid_argument,
+                         "failed to update entry: entry ID \"" + id + "\" stands twice in the batch");
     }
     const auto similar = find_similar_entry(snapshot, entry);
     if (!similar) return {Error(similar.error()).within("failed to update entry"), std::nullopt, {}};

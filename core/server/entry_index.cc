@@ -57,6 +57,7 @@ struct EntryIndex::Impl {
   std::unordered_map<std::string_view, const Entry*> by_id;
   EntryLists by_parent;     // parent path -> children; without aliases
   EntryLists by_spiffe_id;  // path -> entries
+  std::string damage;       // why entries could not be read; empty: all were
   EntryLists aliases;       // text of the first selector -> entries whose parent is the server
 
   [[nodiscard]] static bool is_alias(const Entry& entry) { return entry.parent_id.path() == kServerPath; }
@@ -105,10 +106,11 @@ EntryIndex::EntryIndex(Store& store, TrustDomain trust_domain)
     : impl_(std::make_unique<Impl>(store, std::move(trust_domain))) {
   {
     const Snapshot snapshot = store.read();
-    (void)scan_entries(snapshot, 0, [this](EntryRow&& row) {
+    const auto scanned = scan_entries(snapshot, 0, [this](EntryRow&& row) {
       impl_->put(row.row, std::move(row.entry));
       return true;
     });
+    if (!scanned) impl_->damage = scanned.error().message;
   }
   store.subscribe(*this);
 }
@@ -180,5 +182,7 @@ std::vector<const Entry*> EntryIndex::with_spiffe_id(const SpiffeId& id) const {
 }
 
 size_t EntryIndex::size() const { return impl_->rows.size(); }
+
+const std::string& EntryIndex::damage() const { return impl_->damage; }
 
 }  // namespace limpet::server

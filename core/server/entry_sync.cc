@@ -10,7 +10,8 @@
 namespace limpet::server {
 namespace {
 
-// Up to this many entries a sync sends them all; above, revisions first. SPIRE's number; agents accept either at any size.
+// Up to this many entries a sync sends them all; above, revisions first. SPIRE's number; agents accept either at any
+// size.
 constexpr size_t kPage = 500;
 
 using GetRequest = spire_api_server_entry_v1_GetAuthorizedEntriesRequest;
@@ -136,9 +137,9 @@ class SyncAuthorizedFlow final : public wire::ServerFlow {
   wire::ServerCall& call_;
   const Caller& caller_;
   std::optional<spire_api_types_EntryMask> mask_;
-  std::deque<Revision> revisions_;   // still to send
-  std::deque<std::string> wanted_;   // still to send
-  bool last_ = false;                // everything was in the message being sent
+  std::deque<Revision> revisions_;  // still to send
+  std::deque<std::string> wanted_;  // still to send
+  bool last_ = false;               // everything was in the message being sent
   Pending<std::optional<Bytes>> received_;
   Pending<void> sent_;
 };

@@ -98,6 +98,7 @@ CertificateTemplate ca_template(const CaSubject& subject, const TrustDomain& tru
   Certificate numbered;
   numbered.serial = cert.serial;
   std::vector<NameAttribute> name;
+  name.reserve(subject.country.size() + subject.organization.size() + 2);
   for (const std::string& value : subject.country) name.push_back({kOidCountry, value});
   for (const std::string& value : subject.organization) name.push_back({kOidOrganization, value});
   if (!subject.common_name.empty()) name.push_back({kOidCommonName, subject.common_name});

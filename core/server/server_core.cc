@@ -64,6 +64,7 @@ void ServerCore::on_ca_started(Result<void> started) {
 
 void ServerCore::on_svid_started(Result<void> started) {
   if (!started) return started_(std::move(started));
+  if (!index_.damage().empty()) context_.logger.error("Some entries cannot be read", {{"error", index_.damage()}});
   if (!bundles_.damage().empty()) context_.logger.error("Some bundles cannot be read", {{"error", bundles_.damage()}});
   pruner_.start();
   on_tick();

@@ -39,7 +39,8 @@ TEST(IdentityCache, MatchesEntriesWhoseSelectorsTheWorkloadHasAllOf) {
   Entry stored = make_entry("s", "/s", {{"unix", "uid:1"}});
   stored.store_svid = true;
   cache.put_entry(stored);
-  EXPECT_EQ(ids(cache.match(make_selector_set({{"unix", "uid:1"}, {"unix", "gid:1"}, {"k8s", "x"}}))), (std::vector<std::string>{"a", "c"}));
+  EXPECT_EQ(ids(cache.match(make_selector_set({{"unix", "uid:1"}, {"unix", "gid:1"}, {"k8s", "x"}}))),
+            (std::vector<std::string>{"a", "c"}));
   EXPECT_EQ(ids(cache.match(make_selector_set({{"unix", "uid:1"}}))), std::vector<std::string>{"c"});
   EXPECT_TRUE(cache.match({}).empty());
   cache.remove_entry("c");
@@ -48,8 +49,11 @@ TEST(IdentityCache, MatchesEntriesWhoseSelectorsTheWorkloadHasAllOf) {
 
 TEST(IdentityCache, OfEqualHintsTheOldestEntryStays) {
   IdentityCache cache;
-  struct { const char* id; const char* hint; int64_t created; } rows[] = {
-      {"a", "h", 20}, {"b", "h", 10}, {"c", "h", 10}, {"d", "", 5}, {"e", "", 6}, {"f", "other", 1}};
+  struct {
+    const char* id;
+    const char* hint;
+    int64_t created;
+  } rows[] = {{"a", "h", 20}, {"b", "h", 10}, {"c", "h", 10}, {"d", "", 5}, {"e", "", 6}, {"f", "other", 1}};
   for (const auto& row : rows) {
     Entry entry = make_entry(row.id, "/x", {{"unix", "uid:1"}});
     entry.hint = row.hint;
@@ -190,14 +194,18 @@ TEST(Audiences, AnswerWithSvidsAndTheBundlesTheEntryFederatesWith) {
 
 // ---- the renewer ----
 struct RenewerWorld : World, agent::SvidRenewerClient {
-  RenewerWorld(FakeLoop& l, int count, size_t limit = 1000) : World(l), renewer(l, *clock, log, link, cache, KeyType::ec_p256, limit, *this) {
+  RenewerWorld(FakeLoop& l, int count, size_t limit = 1000)
+      : World(l), renewer(l, *clock, log, link, cache, KeyType::ec_p256, limit, *this) {
     for (int i = 0; i < count; i++) {
-      server.entries.push_back(make_entry("e" + std::to_string(100 + i), "/w" + std::to_string(i), {{"unix", "uid:" + std::to_string(i)}}));
+      server.entries.push_back(
+          make_entry("e" + std::to_string(100 + i), "/w" + std::to_string(i), {{"unix", "uid:" + std::to_string(i)}}));
       cache.put_entry(server.entries.back());
     }
     attested();
   }
-  void on_svids(const std::vector<std::string>& entry_ids) override { told.insert(told.end(), entry_ids.begin(), entry_ids.end()); }
+  void on_svids(const std::vector<std::string>& entry_ids) override {
+    told.insert(told.end(), entry_ids.begin(), entry_ids.end());
+  }
   void on_sign_refused(const Error& why) override { refused.push_back(why); }
   std::vector<std::string> told;
   std::vector<Error> refused;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// For the agent's tests: a server that answers on a fake loop, with knobs for everything it may do wrong, the channel and
-// dialler to it, and a key manager, an attestor and a saver that live in memory.
+// For the agent's tests: a server that answers on a fake loop, with knobs for everything it may do wrong, the channel
+// and dialler to it, and a key manager, an attestor and a saver that live in memory.
 
 #include <deque>
 #include <functional>
@@ -26,7 +26,9 @@ class FakeReply {
   explicit FakeReply(FakeLoop& loop) : loop_(loop) {}
   void message(Bytes bytes) { push(std::optional(std::move(bytes))); }
   template <class T>
-  void message(const wire::Message<T>& m) { message(*m.encode()); }
+  void message(const wire::Message<T>& m) {
+    message(*m.encode());
+  }
   void end() { push(std::optional<Bytes>()); }
   void error(Error why) { push(fail(std::move(why))); }
   void receive(Done<std::optional<Bytes>> done, std::shared_ptr<FakeReply> self) {
@@ -71,7 +73,7 @@ struct FakeServer {
   int challenges = 0;
   bool reattestable = false;
   bool wrong_key = false;
-  bool silent = false;                  // answers nothing
+  bool silent = false;  // answers nothing
   std::string agent_path = "/spire/agent/join_token/t";
   bool with_revisions = false;
   size_t page = 500;
@@ -138,7 +140,9 @@ struct FakeServer {
     response->has_result = response->result.has_svid = true;
     response->result.reattestable = reattestable;
     wire::write_x509_svid(response->result.svid, {{certificate(csr_, trust_domain.id() + agent_path)},
-                                                  *SpiffeId::make(trust_domain, agent_path), now + lifetime, ""});
+                                                  *SpiffeId::make(trust_domain, agent_path),
+                                                  now + lifetime,
+                                                  ""});
     reply.message(response);
   }
 
@@ -147,8 +151,11 @@ struct FakeServer {
     ASSERT_TRUE(request.has_value());
     wire::Message<spire_api_server_agent_v1_RenewAgentResponse> response;
     response->has_svid = true;
-    wire::write_x509_svid(response->svid, {{certificate(wire::view((*request)->params.csr), trust_domain.id() + agent_path)},
-                                           *SpiffeId::make(trust_domain, agent_path), now + lifetime, ""});
+    wire::write_x509_svid(response->svid,
+                          {{certificate(wire::view((*request)->params.csr), trust_domain.id() + agent_path)},
+                           *SpiffeId::make(trust_domain, agent_path),
+                           now + lifetime,
+                           ""});
     unary(reply, response);
   }
 
@@ -215,7 +222,8 @@ struct FakeServer {
       if (std::find(ids.begin(), ids.end(), entry.id) != ids.end()) found.push_back(entry);
     SyncResponse out;
     fill(out, found);
-    if (mix_revisions) wire::set_string(wire::set_array(out->entry_revisions, out->entry_revisions_count, 1)[0].id, "x");
+    if (mix_revisions)
+      wire::set_string(wire::set_array(out->entry_revisions, out->entry_revisions_count, 1)[0].id, "x");
     reply.message(out);
   }
 
@@ -237,8 +245,9 @@ struct FakeServer {
       if (entry.id != id || refuse_entries.contains(id)) continue;
       result.has_svid = true;
       wire::write_ok(result.has_status, result.status);
-      return wire::write_x509_svid(result.svid, {{certificate(wire::view(params.csr), entry.spiffe_id.text())},
-                                                 entry.spiffe_id, now + lifetime, entry.hint});
+      return wire::write_x509_svid(
+          result.svid,
+          {{certificate(wire::view(params.csr), entry.spiffe_id.text())}, entry.spiffe_id, now + lifetime, entry.hint});
     }
     wire::write_error(result.has_status, result.status, {Code::not_found, "entry not found"});
   }
@@ -258,7 +267,8 @@ class FakeClientCall final : public wire::ClientCall {
     reply_->set_self(reply_);
   }
   void send(Bytes message, Done<void> done) override {
-    loop_.post([this_reply = reply_, &server = server_, method = method_, m = std::move(message), d = std::move(done)]() mutable {
+    loop_.post([this_reply = reply_, &server = server_, method = method_, m = std::move(message),
+                d = std::move(done)]() mutable {
       server.on_message(method, m, *this_reply);
       d({});
     });
@@ -275,7 +285,8 @@ class FakeClientCall final : public wire::ClientCall {
 
 class FakeChannel final : public wire::Channel {
  public:
-  FakeChannel(FakeLoop& loop, FakeServer& server, const bool& going_away) : loop_(loop), server_(server), going_away_(going_away) {}
+  FakeChannel(FakeLoop& loop, FakeServer& server, const bool& going_away)
+      : loop_(loop), server_(server), going_away_(going_away) {}
   std::unique_ptr<wire::ClientCall> open(std::string_view method, wire::CallOptions) override {
     std::string name(method.substr(method.rfind('/') + 1));
     server_.open(name);
@@ -303,7 +314,7 @@ class FakeDialer final : public agent::Dialer {
     });
   }
   int dials = 0;
-  std::vector<bool> shown;   // whether a certificate was shown, by dial
+  std::vector<bool> shown;  // whether a certificate was shown, by dial
   bool going_away = false;
 
  private:
@@ -340,7 +351,8 @@ class FakeKeyManager final : public KeyManager {
 
  private:
   ManagedKey managed(const std::string& id) {
-    return {id, KeyType::ec_p256, shared_key(KeyType::ec_p256, which_.at(id)).public_key(), std::to_string(which_.at(id))};
+    return {id, KeyType::ec_p256, shared_key(KeyType::ec_p256, which_.at(id)).public_key(),
+            std::to_string(which_.at(id))};
   }
   FakeLoop& loop_;
   std::string name_ = "fake";
@@ -357,7 +369,9 @@ class FakeNodeAttestor final : public NodeAttestorAgent {
   struct Session final : NodeAttestorAgentSession {
     explicit Session(FakeLoop& l) : loop(l) {}
     void payload(Done<Bytes> done) override { give("payload", std::move(done)); }
-    void answer(Bytes challenge, Done<Bytes> done) override { give("answer to " + std::string(as_text(challenge)), std::move(done)); }
+    void answer(Bytes challenge, Done<Bytes> done) override {
+      give("answer to " + std::string(as_text(challenge)), std::move(done));
+    }
     void give(std::string what, Done<Bytes> done) {
       loop.post([what = std::move(what), d = std::move(done)]() mutable { d(to_bytes(what)); });
     }
@@ -435,7 +449,8 @@ struct World : agent::LinkClient {
   // As after an attestation: with an SVID and a connection.
   void attested() {
     trust.set_bundle(server.bundle);
-    trust.set_credential(std::make_shared<agent::Credential>(std::vector<Bytes>{Bytes{1}}, keys.put("agent-svid-A", 200), nullptr));
+    trust.set_credential(
+        std::make_shared<agent::Credential>(std::vector<Bytes>{Bytes{1}}, keys.put("agent-svid-A", 200), nullptr));
     link.refresh();
     loop.run_ready();
   }

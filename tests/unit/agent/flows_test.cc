@@ -16,7 +16,10 @@ using agent::NewIdentity;
 template <class T>
 struct Caught {
   Done<T> done() { return pending.template then<&Caught::on>(this); }
-  void on(Result<T> r) { result = std::move(r); times++; }
+  void on(Result<T> r) {
+    result = std::move(r);
+    times++;
+  }
   [[nodiscard]] bool ok() const { return result && result->has_value(); }
   [[nodiscard]] Error error() const { return result && !*result ? result->error() : Error{Code::ok, "no error"}; }
   std::optional<Result<T>> result;
@@ -64,17 +67,27 @@ TEST_P(AttestFlowAgainst, EndsWithAnErrorThatSaysWhat) {
   EXPECT_NE(s.caught.error().text().find(GetParam().says), std::string::npos) << s.caught.error().text();
 }
 
-INSTANTIATE_TEST_SUITE_P(Servers, AttestFlowAgainst, ::testing::Values(
-    Wrong{"Unreachable", [](FakeServer& s) { s.unreachable = true; }, "connection refused"},
-    Wrong{"Silent", [](FakeServer& s) { s.silent = true; }, "longer than 60 s"},
-    Wrong{"EndlessChallenges", [](FakeServer& s) { s.challenges = 1000; }, "more than 8 challenges"},
-    Wrong{"AnotherKey", [](FakeServer& s) { s.wrong_key = true; }, "another key"},
-    Wrong{"NotAnAgent", [](FakeServer& s) { s.agent_path = "/web"; }, "not an agent's SPIFFE ID"},
-    Wrong{"Expired", [](FakeServer& s) { s.lifetime = -20; }, "expired"},
-    Wrong{"ForeignBundle", [](FakeServer& s) { s.bundle.trust_domain = *TrustDomain::parse("other.org"); }, "other.org"},
-    Wrong{"BundleOfOthers", [](FakeServer& s) { s.bundle.x509_authorities = {{make_root("other", KeyType::ec_p256, 9).certificate.der, false}}; }, "unknown authority"},
-    Wrong{"NoBundle", [](FakeServer& s) { s.refuse["GetBundle"] = {Code::unavailable, "later"}; }, "get the trust bundle: later"},
-    Wrong{"Refused", [](FakeServer& s) { s.refuse["AttestAgent"] = {Code::permission_denied, "no"}; }, "PermissionDenied: no"}),
+INSTANTIATE_TEST_SUITE_P(
+    Servers, AttestFlowAgainst,
+    ::testing::Values(Wrong{"Unreachable", [](FakeServer& s) { s.unreachable = true; }, "connection refused"},
+                      Wrong{"Silent", [](FakeServer& s) { s.silent = true; }, "longer than 60 s"},
+                      Wrong{"EndlessChallenges", [](FakeServer& s) { s.challenges = 1000; }, "more than 8 challenges"},
+                      Wrong{"AnotherKey", [](FakeServer& s) { s.wrong_key = true; }, "another key"},
+                      Wrong{"NotAnAgent", [](FakeServer& s) { s.agent_path = "/web"; }, "not an agent's SPIFFE ID"},
+                      Wrong{"Expired", [](FakeServer& s) { s.lifetime = -20; }, "expired"},
+                      Wrong{"ForeignBundle",
+                            [](FakeServer& s) { s.bundle.trust_domain = *TrustDomain::parse("other.org"); },
+                            "other.org"},
+                      Wrong{"BundleOfOthers",
+                            [](FakeServer& s) {
+                              s.bundle.x509_authorities = {
+                                  {make_root("other", KeyType::ec_p256, 9).certificate.der, false}};
+                            },
+                            "unknown authority"},
+                      Wrong{"NoBundle", [](FakeServer& s) { s.refuse["GetBundle"] = {Code::unavailable, "later"}; },
+                            "get the trust bundle: later"},
+                      Wrong{"Refused", [](FakeServer& s) { s.refuse["AttestAgent"] = {Code::permission_denied, "no"}; },
+                            "PermissionDenied: no"}),
     [](const auto& param) { return param.param.name; });
 
 TEST(AttestFlow, MakesNoKeyWhileTheServerIsUnreachable) {

@@ -43,8 +43,7 @@ TEST(AgentKeeper, AttestsWhenThereIsNoSvidAndStoresItBeforeUse) {
   KeeperScenario s(loop);
   s.flow->start({});
   EXPECT_EQ(s.svid_state(), HealthState::starting);
-  while (s.saver.saved.empty() && loop.run_one())
-    EXPECT_EQ(s.trust.credential() == nullptr, s.saver.saved.empty());
+  while (s.saver.saved.empty() && loop.run_one()) EXPECT_EQ(s.trust.credential() == nullptr, s.saver.saved.empty());
   loop.run_ready();
   EXPECT_EQ(s.identities, 1);
   EXPECT_EQ(s.bundles, 1);
@@ -112,8 +111,8 @@ TEST(AgentKeeper, IgnoresRefusalsThatAreNotAboutTheAgent) {
   KeeperScenario s(loop);
   s.flow->start(s.stored(kNow, kNow + 3600));
   loop.run_ready();
-  for (const Error& error : {Error{Code::permission_denied, "no details"}, Error{Code::unavailable, "down"}, denied(0), denied(77),
-                             Error{Code::permission_denied, "junk", {0xff, 0xff}}})
+  for (const Error& error : {Error{Code::permission_denied, "no details"}, Error{Code::unavailable, "down"}, denied(0),
+                             denied(77), Error{Code::permission_denied, "junk", {0xff, 0xff}}})
     s.flow->on_denied(error);
   loop.run_ready();
   EXPECT_EQ(s.server.count("AttestAgent"), 0u);
@@ -164,7 +163,8 @@ TEST(AgentKeeper, UsesANewSvidThatAFullDiskCouldNotTake) {
 TEST(AgentKeeper, TriesAgainAfterAFailedAttestationForEver) {
   FakeLoop loop;
   KeeperScenario s(loop);
-  s.server.refuse["AttestAgent"] = {Code::invalid_argument, "failed to attest: join token does not exist or has already been used"};
+  s.server.refuse["AttestAgent"] = {Code::invalid_argument,
+                                    "failed to attest: join token does not exist or has already been used"};
   s.flow->start({});
   s.pass(1200);
   EXPECT_GE(s.server.count("AttestAgent"), 20u);
@@ -175,11 +175,14 @@ TEST(AgentKeeper, TriesAgainAfterAFailedAttestationForEver) {
 }
 
 TEST(AgentKeeper, MayDieAtEachOfItsSteps) {
-  EXPECT_GT(destroy_at_every_step([](FakeLoop& loop) {
-    auto s = std::make_unique<KeeperScenario>(loop);
-    s->flow->start({});
-    return s;
-  }, 60), 12u);
+  EXPECT_GT(destroy_at_every_step(
+                [](FakeLoop& loop) {
+                  auto s = std::make_unique<KeeperScenario>(loop);
+                  s->flow->start({});
+                  return s;
+                },
+                60),
+            12u);
 }
 
 TEST(RenewalTime, IsHalfTheLifeWithinATenthAndTheSameForTheSameName) {

@@ -37,7 +37,8 @@ class AgentState : public ::testing::Test {
     store_ = *Store::open(loop_, options);
     cache_ = std::make_unique<agent::IdentityCache>();
     writer_ = std::make_unique<agent::StateWriter>(loop_, *store_, Logger::none(), health_, *cache_,
-                                                   *TrustDomain::parse("example.org"), *agent::load_seal_key((folder_ / key_file).string()));
+                                                   *TrustDomain::parse("example.org"),
+                                                   *agent::load_seal_key((folder_ / key_file).string()));
   }
   void close() {
     writer_.reset();
@@ -46,7 +47,10 @@ class AgentState : public ::testing::Test {
   // The store's writer thread posts to the loop when a commit is on disk; a commit of ours waits behind all others.
   void flush() {
     struct Waiter {
-      void on(Result<uint64_t> r) { done = true; ok = r.has_value(); }
+      void on(Result<uint64_t> r) {
+        done = true;
+        ok = r.has_value();
+      }
       bool done = false, ok = false;
       Pending<uint64_t> pending;
     } waiter;

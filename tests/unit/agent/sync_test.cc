@@ -59,10 +59,10 @@ TEST(EntrySync, AsksOnlyForWhatIsNewOrStaleInPagesOfTheServersSize) {
   s.cache.put_entry(s.server.entries[0]);  // current
   Entry old = s.server.entries[1];
   old.revision_number = 41;
-  s.cache.put_entry(old);                  // stale by revision
+  s.cache.put_entry(old);  // stale by revision
   old = s.server.entries[2];
   old.created_at = 1;
-  s.cache.put_entry(old);                  // stale by creation: the id was used again
+  s.cache.put_entry(old);  // stale by creation: the id was used again
   s.start();
   loop.run_ready();
   ASSERT_TRUE(s.result && *s.result) << s.result->error().text();
@@ -129,10 +129,11 @@ TEST(EntrySync, EndsWhenTheServerSaysNothing) {
 
 TEST(EntrySync, MayDieAtEachOfItsSteps) {
   EXPECT_GT(destroy_at_every_step([](FakeLoop& loop) {
-    auto s = std::make_unique<SyncScenario>(loop);
-    s->start();
-    return s;
-  }), 8u);
+              auto s = std::make_unique<SyncScenario>(loop);
+              s->start();
+              return s;
+            }),
+            8u);
 }
 
 // ---- the scheduler ----
@@ -214,11 +215,14 @@ TEST(Syncer, WaitsLongerAfterEachFailureButNeverGivesUp) {
 }
 
 TEST(Syncer, MayDieAtEachOfItsSteps) {
-  EXPECT_GT(destroy_at_every_step([](FakeLoop& loop) {
-    auto s = std::make_unique<SyncerScenario>(loop);
-    s->server.entries[0].federates_with = {"other.org"};
-    return s;
-  }, 60), 20u);
+  EXPECT_GT(destroy_at_every_step(
+                [](FakeLoop& loop) {
+                  auto s = std::make_unique<SyncerScenario>(loop);
+                  s->server.entries[0].federates_with = {"other.org"};
+                  return s;
+                },
+                60),
+            20u);
 }
 
 }  // namespace

@@ -51,8 +51,10 @@ class FakeWorkloadAttestor final : public WorkloadAttestor {
   [[nodiscard]] const std::string& name() const override { return name_; }
   void attest(const WorkloadReference& workload, Done<std::vector<std::string>> done) override {
     asked_pid = workload.pid;
-    if (silent) kept = std::move(done);
-    else loop_.post([a = answer, d = std::move(done)]() mutable { d(std::move(a)); });
+    if (silent)
+      kept = std::move(done);
+    else
+      loop_.post([a = answer, d = std::move(done)]() mutable { d(std::move(a)); });
   }
   Result<std::vector<std::string>> answer;
   bool silent = false;
@@ -80,7 +82,8 @@ struct ApiScenario : World, agent::WorkloadApiClient {
     audiences.refresh();
   }
   void start(bool unauthenticated = false) {
-    api = std::make_unique<agent::WorkloadApi>(agent::WorkloadApiParts{loop, log, audiences, attestors, *this, unauthenticated});
+    api = std::make_unique<agent::WorkloadApi>(
+        agent::WorkloadApiParts{loop, log, audiences, attestors, *this, unauthenticated});
     flow = api->open(call);
     if (flow != nullptr) flow->start();
   }
@@ -120,13 +123,14 @@ TEST_P(SecurityHeader, IsCheckedBeforeEverythingOnEveryMethod) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Headers, SecurityHeader, ::testing::Values(
-    HeaderCase{"None", {}, false}, HeaderCase{"Empty", {{"workload.spiffe.io", ""}}, false},
-    HeaderCase{"Capital", {{"workload.spiffe.io", "TRUE"}}, false},
-    HeaderCase{"Twice", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "true"}}, false},
-    HeaderCase{"Both", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "false"}}, false},
-    HeaderCase{"Another", {{"workload.spiffe", "true"}}, false},
-    HeaderCase{"Right", {{"user-agent", "x"}, {"workload.spiffe.io", "true"}}, true}),
+INSTANTIATE_TEST_SUITE_P(
+    Headers, SecurityHeader,
+    ::testing::Values(HeaderCase{"None", {}, false}, HeaderCase{"Empty", {{"workload.spiffe.io", ""}}, false},
+                      HeaderCase{"Capital", {{"workload.spiffe.io", "TRUE"}}, false},
+                      HeaderCase{"Twice", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "true"}}, false},
+                      HeaderCase{"Both", {{"workload.spiffe.io", "true"}, {"workload.spiffe.io", "false"}}, false},
+                      HeaderCase{"Another", {{"workload.spiffe", "true"}}, false},
+                      HeaderCase{"Right", {{"user-agent", "x"}, {"workload.spiffe.io", "true"}}, true}),
     [](const auto& param) { return param.param.name; });
 
 TEST(WorkloadApi, AnswersUnimplementedForProfilesItDoesNotOffer) {
@@ -301,11 +305,12 @@ TEST(FetchX509Bundles, GivesTheOwnBundleToStrangersOnlyWhenAllowed) {
 
 TEST(FetchX509Svid, MayDieAtEachOfItsSteps) {
   EXPECT_GT(destroy_at_every_step([](FakeLoop& loop) {
-    auto s = std::make_unique<ApiScenario>(loop);
-    s->cache.put_entry(make_entry("b", "/b", {{"unix", "uid:1"}}));  // so that it waits, too
-    s->start();
-    return s;
-  }), 3u);
+              auto s = std::make_unique<ApiScenario>(loop);
+              s->cache.put_entry(make_entry("b", "/b", {{"unix", "uid:1"}}));  // so that it waits, too
+              s->start();
+              return s;
+            }),
+            3u);
 }
 
 }  // namespace
