@@ -39,13 +39,6 @@ void SvidRenewer::kick() {
   poke();
 }
 
-int64_t SvidRenewer::next_expiry() const {
-  int64_t first = 0;
-  for (const auto& [id, identity] : cache_.identities())
-    if (identity.svid != nullptr && (first == 0 || identity.svid->not_after < first)) first = identity.svid->not_after;
-  return first;
-}
-
 // Unix milliseconds; kNever: it needs none. `room` is how many more unasked-for SVIDs the cache may take.
 int64_t SvidRenewer::due_at(const Identity& identity, size_t& room) const {
   if (identity.entry.store_svid) return kNever;

@@ -31,7 +31,6 @@ class SvidRenewer {
   void poke();
   // As poke(), and forgets the pause after a failure.
   void kick();
-  [[nodiscard]] int64_t next_expiry() const;  // Unix seconds of the first SVID to expire; 0: there is none
 
  private:
   struct Due {

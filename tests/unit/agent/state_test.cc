@@ -76,6 +76,8 @@ class AgentState : public ::testing::Test {
     svid->chain = leaf.der;
     svid->key = SecretBytes(as_bytes("the key of " + id));
     svid->created_at = 100;
+    svid->not_before = leaf.not_before;
+    svid->not_after = leaf.not_after;
     cache_->put_svid(*cache_->find(id), std::move(svid));
   }
   void save_two() {
