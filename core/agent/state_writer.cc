@@ -27,8 +27,8 @@ constexpr std::string_view kSynced = "synced";
 constexpr size_t kSealKeyBytes = 32;
 constexpr size_t kManyRows = 64;
 
-// After hundreds of SVIDs were made, sent, received and written, what the allocator keeps for another such burst is more
-// than the SVIDs themselves; the next burst is half their life away.
+// After hundreds of SVIDs were made, sent, received and written, what the allocator keeps for another such burst is
+// more than the SVIDs themselves; the next burst is half their life away.
 void give_memory_back() {
 #ifdef __GLIBC__
   malloc_trim(0);
@@ -64,8 +64,8 @@ Result<SecretBytes> make_seal_key(const std::string& path) {
   return key;
 }
 
-// An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after: so that
-// nothing needs to be parsed at start.
+// An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after: so
+// that nothing needs to be parsed at start.
 Result<std::unique_ptr<CachedSvid>> decode_svid(const SecretBytes& seal_key, BytesView id, BytesView row) {
   auto svid = std::make_unique<CachedSvid>();
   Bytes sealed;
