@@ -3,6 +3,7 @@
 // before it will do, then all of them are one change set. If another call's commit came between, the batch is judged
 // anew.
 #include <unordered_map>
+#include <unordered_set>
 
 #include "proto/spire_entry.pb.h"
 #include "server/entry_api.h"
@@ -28,21 +29,21 @@ Outcome failed_item(Code code, std::string message) { return {Error{code, std::m
 // What the items before this one in the same batch do.
 class Planned {
  public:
-  [[nodiscard]] const Entry* similar(const Entry& entry) const {
-    const auto place = by_key_.find(key(entry));
-    return place == by_key_.end() ? nullptr : &place->second;
+  // The number of the item with this entry_key().
+  [[nodiscard]] std::optional<size_t> similar(const Bytes& key) const {
+    const auto place = by_key_.find(std::string(as_text(key)));
+    return place == by_key_.end() ? std::nullopt : std::optional(place->second);
   }
-  [[nodiscard]] bool touched(const std::string& id) const { return by_id_.contains(id); }
-  void add(const Entry& entry) {
-    by_key_.emplace(key(entry), entry);
-    by_id_.emplace(entry.id, true);
+  [[nodiscard]] bool touched(const std::string& id) const { return ids_.contains(id); }
+  void add(const Bytes& key, const std::string& id, size_t number) {
+    by_key_.emplace(as_text(key), number);
+    ids_.insert(id);
   }
-  void touch(const std::string& id) { by_id_.emplace(id, true); }
+  void touch(const std::string& id) { ids_.insert(id); }
 
  private:
-  static std::string key(const Entry& entry) { return std::string(as_text(entry_key(entry))); }
-  std::unordered_map<std::string, Entry> by_key_;
-  std::unordered_map<std::string, bool> by_id_;
+  std::unordered_map<std::string, size_t> by_key_;
+  std::unordered_set<std::string> ids_;
 };
 
 // The shape all three share: judge every item, commit, answer.
@@ -143,11 +144,12 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
     std::vector<Outcome> outcomes;
     outcomes.reserve(request.entries_count);
     for (const auto& item : wire::items(request.entries, request.entries_count)) {
-      outcomes.push_back(judge_one(item, snapshot, planned, changes));
+      outcomes.push_back(judge_one(item, snapshot, planned, outcomes, changes));
     }
     return outcomes;
   }
-  Outcome judge_one(const spire_api_types_Entry& item, const Snapshot& snapshot, Planned& planned, ChangeSet& changes) {
+  Outcome judge_one(const spire_api_types_Entry& item, const Snapshot& snapshot, Planned& planned,
+                    const std::vector<Outcome>& earlier, ChangeSet& changes) {
     auto entry = wire::read_entry(item);
     if (entry) {
       if (const auto good = check_entry(*entry, context_.trust_domain); !good) entry = std::unexpected(good.error());
@@ -155,19 +157,23 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
     if (!entry) return {Error(entry.error()).within("failed to convert entry"), std::nullopt, {}};
     entry->revision_number = 0;
     entry->created_at = context_.clock.now();
-    if (entry->id.empty()) entry->id = random_uuid();
+    const bool named = !entry->id.empty();
+    if (!named) entry->id = random_uuid();
 
     constexpr const char* kSimilar = "similar entry already exists";
-    if (const Entry* earlier = planned.similar(*entry)) return {Error{Code::already_exists, kSimilar}, *earlier, {}};
-    auto similar = find_similar_entry(snapshot, *entry);
+    const Bytes key = entry_key(*entry);
+    if (const auto number = planned.similar(key)) {
+      return {Error{Code::already_exists, kSimilar}, earlier[*number].entry, {}};
+    }
+    auto similar = find_similar_entry(snapshot, key);
     if (!similar) return {Error(similar.error()).within("failed to create entry"), std::nullopt, {}};
     if (*similar) return {Error{Code::already_exists, kSimilar}, std::move((*similar)->entry), {}};
-    if (planned.touched(entry->id) || find_entry(snapshot, entry->id)) {
+    if (named && (planned.touched(entry->id) || find_entry(snapshot, entry->id))) {
       return failed_item(Code::already_exists, "failed to create entry: entry ID \"" + entry->id + "\" is taken");
     }
     if (auto missing = check_federation(snapshot, *entry, "create")) return {std::move(missing), std::nullopt, {}};
-    context_.entries.create(changes, *entry);
-    planned.add(*entry);
+    context_.entries.create(changes, *entry, key);
+    planned.add(key, entry->id, earlier.size());
     return {std::nullopt, std::move(*entry), {}};
   }
   void write(const CreateRequest& request, const std::vector<Outcome>& outcomes, CreateResponse& response) override {
@@ -236,14 +242,15 @@ class UpdateEntriesFlow final : public BatchFlow<UpdateRequest, UpdateResponse> 
       return failed_item(Code::invalid_argument,
                          "failed to update entry: entry ID \"" + id + "\" stands twice in the batch");
     }
-    const auto similar = find_similar_entry(snapshot, entry);
+    const Bytes key = entry_key(entry);
+    const auto similar = find_similar_entry(snapshot, key);
     if (!similar) return {Error(similar.error()).within("failed to update entry"), std::nullopt, {}};
-    if (planned.similar(entry) != nullptr || (*similar && (*similar)->row != old->row)) {
+    if (planned.similar(key) || (*similar && (*similar)->row != old->row)) {
       return failed_item(Code::already_exists, "failed to update entry: similar entry already exists");
     }
     if (auto missing = check_federation(snapshot, entry, "update")) return {std::move(missing), std::nullopt, {}};
     EntryTable::update(changes, *old, entry);
-    planned.add(entry);
+    planned.add(key, entry.id, 0);
     return {std::nullopt, std::move(entry), {}};
   }
   void write(const UpdateRequest& request, const std::vector<Outcome>& outcomes, UpdateResponse& response) override {

@@ -2,6 +2,7 @@
 #include "server/entry_index.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -16,28 +17,49 @@ struct TextHash {
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
 };
 
-// Text -> entries, sorted by entry id. The keys are copies: entries come and go.
+std::string_view id_of(const Entry* entry) { return entry->id; }
+
+// Text -> entries, sorted by entry id. The keys are copies: entries come and go. What was added is sorted in when
+// somebody looks, so that filling a long list costs no move of the whole for each entry.
 class EntryLists {
  public:
   void add(std::string_view key, const Entry* entry) {
-    auto& list = lists_.try_emplace(std::string(key)).first->second;
-    list.insert(std::ranges::lower_bound(list, std::string_view(entry->id), {}, id_of), entry);
+    lists_.try_emplace(std::string(key)).first->second.entries.push_back(entry);
   }
   void remove(std::string_view key, const Entry* entry) {
     const auto place = lists_.find(key);
     if (place == lists_.end()) return;
-    std::erase(place->second, entry);
-    if (place->second.empty()) lists_.erase(place);
+    List& list = place->second;
+    list.sort();
+    const auto [first, last] = std::ranges::equal_range(list.entries, id_of(entry), {}, id_of);
+    const auto found = std::find(first, last, entry);
+    if (found == last) return;
+    list.entries.erase(found);
+    --list.sorted;
+    if (list.entries.empty()) lists_.erase(place);
   }
   [[nodiscard]] const std::vector<const Entry*>& at(std::string_view key) const {
     static const std::vector<const Entry*> kNone;
     const auto place = lists_.find(key);
-    return place == lists_.end() ? kNone : place->second;
+    if (place == lists_.end()) return kNone;
+    place->second.sort();
+    return place->second.entries;
   }
 
  private:
-  static std::string_view id_of(const Entry* entry) { return entry->id; }
-  std::unordered_map<std::string, std::vector<const Entry*>, TextHash, std::equal_to<>> lists_;
+  struct List {
+    std::vector<const Entry*> entries;
+    size_t sorted = 0;  // so many from the start are in order
+    void sort() {
+      if (sorted == entries.size()) return;
+      const auto middle = entries.begin() + static_cast<std::ptrdiff_t>(sorted);
+      const auto before = [](const Entry* a, const Entry* b) { return a->id < b->id; };
+      std::sort(middle, entries.end(), before);
+      std::inplace_merge(entries.begin(), middle, entries.end(), before);
+      sorted = entries.size();
+    }
+  };
+  mutable std::unordered_map<std::string, List, TextHash, std::equal_to<>> lists_;
 };
 
 uint64_t row_of(BytesView key) {
@@ -55,10 +77,10 @@ struct EntryIndex::Impl {
   TrustDomain trust_domain;
   std::unordered_map<uint64_t, std::unique_ptr<Entry>> rows;
   std::unordered_map<std::string_view, const Entry*> by_id;
-  EntryLists by_parent;     // parent path -> children; without aliases
-  EntryLists by_spiffe_id;  // path -> entries
-  std::string damage;       // why entries could not be read; empty: all were
-  EntryLists aliases;       // text of the first selector -> entries whose parent is the server
+  EntryLists by_parent;                                                  // parent path -> children; without aliases
+  std::unordered_multimap<std::string_view, const Entry*> by_spiffe_id;  // path -> entries; most paths have one
+  EntryLists aliases;  // text of the first selector -> entries whose parent is the server
+  std::string damage;  // why entries could not be read; empty: all were
 
   [[nodiscard]] static bool is_alias(const Entry& entry) { return entry.parent_id.path() == kServerPath; }
   [[nodiscard]] bool ours(const Entry& entry) const {
@@ -70,7 +92,7 @@ struct EntryIndex::Impl {
     if (!ours(entry)) return;
     const Entry* kept = (rows[row] = std::make_unique<Entry>(std::move(entry))).get();
     by_id[kept->id] = kept;
-    by_spiffe_id.add(kept->spiffe_id.path(), kept);
+    by_spiffe_id.emplace(kept->spiffe_id.path(), kept);
     if (!is_alias(*kept)) return by_parent.add(kept->parent_id.path(), kept);
     if (!kept->selectors.empty()) aliases.add(kept->selectors.front().text(), kept);
   }
@@ -80,7 +102,9 @@ struct EntryIndex::Impl {
     if (place == rows.end()) return;
     const Entry* gone = place->second.get();
     by_id.erase(gone->id);
-    by_spiffe_id.remove(gone->spiffe_id.path(), gone);
+    const auto [first, last] = by_spiffe_id.equal_range(gone->spiffe_id.path());
+    const auto same = std::find_if(first, last, [gone](const auto& item) { return item.second == gone; });
+    if (same != last) by_spiffe_id.erase(same);
     if (!is_alias(*gone)) {
       by_parent.remove(gone->parent_id.path(), gone);
     } else if (!gone->selectors.empty()) {
@@ -97,7 +121,7 @@ struct EntryIndex::Impl {
         if (is_subset(alias->selectors, agent_selectors)) result.push_back(alias);
       }
     }
-    std::ranges::sort(result, {}, [](const Entry* e) { return std::string_view(e->id); });
+    std::ranges::sort(result, {}, id_of);
     return result;
   }
 };
@@ -169,8 +193,9 @@ const Entry* EntryIndex::find_authorized(const SpiffeId& agent, const SelectorSe
     pending.pop_back();
     if (roots.contains(path)) return place->second;
     if (!seen.insert(path).second) continue;
-    for (const Entry* above : impl_->by_spiffe_id.at(path)) {
-      if (!Impl::is_alias(*above)) pending.push_back(above->parent_id.path());
+    const auto [first, last] = impl_->by_spiffe_id.equal_range(path);
+    for (auto above = first; above != last; ++above) {
+      if (!Impl::is_alias(*above->second)) pending.push_back(above->second->parent_id.path());
     }
   }
   return nullptr;
@@ -178,7 +203,11 @@ const Entry* EntryIndex::find_authorized(const SpiffeId& agent, const SelectorSe
 
 std::vector<const Entry*> EntryIndex::with_spiffe_id(const SpiffeId& id) const {
   if (!id.member_of(impl_->trust_domain)) return {};
-  return impl_->by_spiffe_id.at(id.path());
+  std::vector<const Entry*> result;
+  const auto [first, last] = impl_->by_spiffe_id.equal_range(id.path());
+  for (auto item = first; item != last; ++item) result.push_back(item->second);
+  std::ranges::sort(result, {}, id_of);
+  return result;
 }
 
 size_t EntryIndex::size() const { return impl_->rows.size(); }

@@ -145,7 +145,11 @@ Result<EntryRow> find_entry(const Snapshot& snapshot, std::string_view id) {
 }
 
 Result<std::optional<EntryRow>> find_similar_entry(const Snapshot& snapshot, const Entry& entry) {
-  auto row = snapshot.get(TableId::entry_keys, entry_key(entry));
+  return find_similar_entry(snapshot, entry_key(entry));
+}
+
+Result<std::optional<EntryRow>> find_similar_entry(const Snapshot& snapshot, BytesView key) {
+  auto row = snapshot.get(TableId::entry_keys, key);
   if (!row && row.error().code == Code::not_found) return std::nullopt;
   if (!row) return fail(std::move(row).error());
   TRY_ASSIGN(EntryRow found, entry_at(snapshot, decode_u64(*row)));
@@ -178,11 +182,10 @@ Result<std::vector<EntryRow>> list_entries(const Snapshot& snapshot, uint64_t af
   return rows;
 }
 
-uint64_t EntryTable::create(ChangeSet& changes, const Entry& entry) {
+uint64_t EntryTable::create(ChangeSet& changes, const Entry& entry, BytesView key) {
   uint64_t row = rows_.next(changes);
   Bytes number = encode_u64(row);
   Bytes id = text_key(entry.id);
-  Bytes key = entry_key(entry);
   changes.require_absent(TableId::entry_ids, id);
   changes.require_absent(TableId::entry_keys, key);
   changes.put(TableId::entries, number, encode_entry(entry));

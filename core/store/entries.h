@@ -19,11 +19,15 @@ struct EntryRow {
   Entry entry;
 };
 
+// SHA-256 over SPIFFE ID, parent ID and sorted selectors, each with its length.
+Bytes entry_key(const Entry& entry);
 // NOT_FOUND "entry not found"; DATA_LOSS.
 Result<EntryRow> find_entry(const Snapshot& snapshot, std::string_view id);
 Result<EntryRow> entry_at(const Snapshot& snapshot, uint64_t row);
 // The entry with the same SPIFFE ID, parent ID and selectors; nullopt: there is none.
 Result<std::optional<EntryRow>> find_similar_entry(const Snapshot& snapshot, const Entry& entry);
+// The same for one whose entry_key() is known.
+Result<std::optional<EntryRow>> find_similar_entry(const Snapshot& snapshot, BytesView key);
 // Visits the entries after a row number (0: all) in row order until `visit` returns false.
 Result<void> scan_entries(const Snapshot& snapshot, uint64_t after, const std::function<bool(EntryRow&&)>& visit);
 // At most `limit` entries after that row.
@@ -35,7 +39,8 @@ class EntryTable {
   explicit EntryTable(const Snapshot& snapshot) : rows_(snapshot, TableId::entries, "entries") {}
 
   // The change set is ABORTED when the id or a similar entry exists by then. Returns the new row.
-  uint64_t create(ChangeSet& changes, const Entry& entry);
+  uint64_t create(ChangeSet& changes, const Entry& entry) { return create(changes, entry, entry_key(entry)); }
+  uint64_t create(ChangeSet& changes, const Entry& entry, BytesView key);  // `key`: its entry_key()
   // ABORTED when the row is no longer `old`, or the new SPIFFE ID, parent and selectors are taken. The id cannot
   // change; the caller has set the new revision_number.
   static void update(ChangeSet& changes, const EntryRow& old, const Entry& entry);
@@ -48,7 +53,5 @@ class EntryTable {
 
 Bytes encode_entry(const Entry& entry);
 Result<Entry> decode_entry(BytesView bytes);
-// SHA-256 over SPIFFE ID, parent ID and sorted selectors, each with its length.
-Bytes entry_key(const Entry& entry);
 
 }  // namespace limpet
