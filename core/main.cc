@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: takes its name's part (limpet, spire-server, spire-agent), and for `run` builds every object of the
 // roles and runs the loop. The only place that knows all.
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,34 +52,35 @@ Result<void> make_directories(const std::string& path) {
   }
 }
 
-// The agent's `join_token` and `join_token_file` are SPIRE's keys; the attestor plugin gets them as its own data.
-std::vector<PluginConfig> with_join_token(std::vector<PluginConfig> plugins, const AgentConfig& agent) {
+// The join_token attestor's data as JSON: SPIRE's keys `join_token` and `join_token_file` stand in [agent], not in the
+// plugin.
+std::string join_token_data(const AgentConfig& agent) {
   const bool by_value = !agent.join_token.empty();
-  if (!by_value && agent.join_token_file.empty()) return plugins;
-  const auto quoted = [](const std::string& text) {
-    std::string out = "\"";
-    for (const char c : text) {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
-    return out + "\"";
-  };
-  const std::string data = by_value ? "{\"token\":" + quoted(agent.join_token) + "}"
-                                    : "{\"token_file\":" + quoted(agent.join_token_file) + "}";
+  const std::string& text = by_value ? agent.join_token : agent.join_token_file;
+  if (text.empty()) return "{}";
+  std::string quoted;
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return std::string(by_value ? "{\"token\":\"" : "{\"token_file\":\"") + quoted + "\"}";
+}
+
+// An agent without a NodeAttestor gets join_token: it needs no configuration, nor a token once it has attested.
+std::vector<PluginConfig> with_join_token(std::vector<PluginConfig> plugins, const AgentConfig& agent) {
   bool attestor = false;
   for (PluginConfig& plugin : plugins) {
     if (plugin.type != "NodeAttestor" || plugin.role == "server" || !plugin.enabled) continue;
     attestor = true;
-    if (plugin.name == "join_token" && plugin.data_json == "{}") plugin.data_json = data;
+    if (plugin.name == "join_token" && plugin.data_json == "{}") plugin.data_json = join_token_data(agent);
   }
-  if (!attestor) {
-    PluginConfig plugin;
-    plugin.type = "NodeAttestor";
-    plugin.name = "join_token";
-    plugin.role = "agent";
-    plugin.data_json = data;
-    plugins.push_back(std::move(plugin));
-  }
+  if (attestor) return plugins;
+  PluginConfig plugin;
+  plugin.type = "NodeAttestor";
+  plugin.name = "join_token";
+  plugin.role = "agent";
+  plugin.data_json = join_token_data(agent);
+  plugins.push_back(std::move(plugin));
   return plugins;
 }
 
@@ -291,6 +293,10 @@ class Daemon {
 };
 
 int run(const Config& config) {
+#ifdef __GLIBC__
+  // One heap for all threads: glibc's default, one for each, costs a megabyte here; allocations off the loop are few.
+  (void)mallopt(M_ARENA_MAX, 1);
+#endif
   Daemon daemon;
   if (const auto built = daemon.build(config); !built) {
     std::fprintf(stderr, "Error: %s\n", built.error().message.c_str());
