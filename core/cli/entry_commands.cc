@@ -126,8 +126,8 @@ int run_write(Context& context) {
       const auto& status = response->results[i].status;
       if (status.code == 0) continue;
       all = false;
-      std::fprintf(stderr, "Failed to %s the following entry (code: %s, msg: \"%s\"):\n%s", Kind::kVerb,
-                   code_name(static_cast<Code>(status.code)).c_str(), std::string(view(status.message)).c_str(),
+      std::fprintf(stderr, "Failed to %s the following entry (code: %s, msg: %s):\n%s", Kind::kVerb,
+                   code_name(static_cast<Code>(status.code)).c_str(), go_quoted(view(status.message)).c_str(),
                    describe_entry(batches->requests[b]->entries[i]).c_str());
     }
   }
@@ -313,9 +313,9 @@ int remove(Context& context) {
   }
   for (const auto& result : results) {
     if (result.status.code == 0) continue;
-    std::fprintf(stderr, "Failed to delete entry with ID %s (code: %s, msg: \"%s\")\n",
+    std::fprintf(stderr, "Failed to delete entry with ID %s (code: %s, msg: %s)\n",
                  std::string(view(result.id)).c_str(), code_name(static_cast<Code>(result.status.code)).c_str(),
-                 std::string(view(result.status.message)).c_str());
+                 go_quoted(view(result.status.message)).c_str());
   }
   if (deleted > 0) std::printf("\n\nDeleted %zu entries successfully", deleted);
   if (deleted == results.size()) return 0;

@@ -97,6 +97,19 @@ std::string go_duration(int64_t nanoseconds) {
   return text + decimal(nanoseconds % (60 * kSecond), kSecond) + "s";
 }
 
+std::string go_quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
 std::string id_text(bool present, const spire_api_types_SPIFFEID& id) {
   if (!present) return "";
   return "spiffe://" + std::string(view(id.trust_domain)) + std::string(view(id.path));

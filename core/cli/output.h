@@ -34,6 +34,7 @@ int failed(std::string_view prefix,
 
 std::string counted(uint64_t count, std::string_view one, std::string_view many);  // "1 entry", "2 entries"
 std::string go_duration(int64_t nanoseconds);                                      // "3.341999ms", "1h2m3s"
+std::string go_quoted(std::string_view text);  // in quotes, quotes and backslashes inside escaped: Go's %q
 std::string id_text(bool present, const spire_api_types_SPIFFEID& id);
 std::string describe_entry(const spire_api_types_Entry& entry);  // the block and its empty line
 std::string describe_agent(const spire_api_types_Agent& agent);
