@@ -140,11 +140,10 @@ void AgentKeeper::retry(const Error& why) {
   if (denial == Denial::reattest) must_attest_ = true;
   banned_ = denial == Denial::banned;
   const int64_t pause = denial == Denial::banned ? spread(kBannedRetryMs, 10) : backoff_.pause();
-  parts_.log.warn(
-      banned_ ? "The server has banned this agent, trying again"
-      : svid_ ? "The agent's SVID could not be renewed, trying again"
-              : "Node attestation failed, trying again",
-      {{"error", why.text()}, {"retry_in", std::to_string(pause / 1000) + "s"}});
+  parts_.log.warn(banned_ ? "The server has banned this agent, trying again"
+                  : svid_ ? "The agent's SVID could not be renewed, trying again"
+                          : "Node attestation failed, trying again",
+                  {{"error", why.text()}, {"retry_in", std::to_string(pause / 1000) + "s"}});
   tell_health(denial == Denial::banned ? "banned by the server: an operator must delete the ban (`agent evict`)"
                                        : why.text());
   timer_.start<&AgentKeeper::on_timer>(pause, this);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server_core.h"
 
+#include "store/journal.h"
+
 namespace limpet::server {
 namespace {
 
@@ -10,10 +12,26 @@ CaSubject ca_subject(const ServerConfig& config) {
   return {config.ca_subject_country, config.ca_subject_organization, config.ca_subject_common_name};
 }
 
+// A CA names its trust domain: state made for another one is neither used nor added to.
+Result<void> check_state(const Store& store, const TrustDomain& trust_domain, const std::string& data_dir) {
+  auto journal = read_journal(store.read());
+  if (!journal) return {};  // the CA says what is wrong with it
+  for (const JournalX509Ca& ca : journal->x509_cas) {
+    auto certificate = Certificate::parse(ca.certificate);
+    if (!certificate || certificate->uris.empty() || certificate->uris.front() == trust_domain.id()) continue;
+    return fail(Code::failed_precondition, "data_dir " + data_dir + " holds the state of trust domain \"" +
+                                               certificate->uris.front().substr(sizeof "spiffe://" - 1) +
+                                               "\", not of \"" + trust_domain.name() +
+                                               "\": give each trust domain a data_dir of its own");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ServerCore>> ServerCore::make(Loop& loop, const ServerParts& parts, const ServerConfig& config) {
   TRY_ASSIGN_WITHIN("trust_domain", TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
+  TRY(check_state(parts.store, trust_domain, config.data_dir));
   TRY_ASSIGN_WITHIN("ca_key_type", KeyType key_type, parse_key_type(config.ca_key_type));
   CaOptions options{trust_domain, key_type, config.ca_ttl_s, ca_subject(config)};
   return std::unique_ptr<ServerCore>(new ServerCore(loop, parts, config, std::move(trust_domain), std::move(options)));
