@@ -25,7 +25,8 @@ namespace limpet::server {
 
 class ServerCore {
  public:
-  // INVALID_ARGUMENT: trust domain or key type of the configuration; FAILED_PRECONDITION: the state of another trust domain.
+  // INVALID_ARGUMENT: trust domain or key type of the configuration; FAILED_PRECONDITION: the state of another trust
+  // domain.
   static Result<std::unique_ptr<ServerCore>> make(Loop& loop, const ServerParts& parts, const ServerConfig& config);
   ServerCore(const ServerCore&) = delete;
   ServerCore& operator=(const ServerCore&) = delete;
