@@ -281,8 +281,10 @@ class Daemon {
     }
   }
 
-  UvLoop loop_;
+  // The loop's destructor waits for jobs on worker threads, and a handshake there still asks for the time: the clock is
+  // destroyed after the loop, the roles before it.
   SystemClock clock_;
+  UvLoop loop_;
   std::vector<std::unique_ptr<Role>> roles_;
   Pending<void> start_;
   Pending<void> stop_;

@@ -77,63 +77,68 @@ Result<Batches<Kind>> send_entries(Rpc& rpc, std::vector<EntryMessage> entries) 
   return batches;
 }
 
-template <class Kind>
-int run_write(Context& context) {
-  const Flags& flags = *context.flags;
-  const auto json = wants_json(flags);
-  if (!json) return failed(json.error());
+// The entries of -data, or the one that the flags describe.
+Result<std::vector<EntryMessage>> entries_to_write(const Flags& flags) {
+  if (!flags.text("data").empty()) return entries_from_file(flags.text("data"));
+  TRY_ASSIGN(EntryMessage entry, entry_from_flags(flags));
   std::vector<EntryMessage> entries;
-  if (flags.text("data").empty()) {
-    auto entry = entry_from_flags(flags);
-    if (!entry) return failed(entry.error());
-    entries.push_back(std::move(*entry));
-  } else {
-    auto read = entries_from_file(flags.text("data"));
-    if (!read) return failed(read.error());
-    entries = std::move(*read);
-  }
-  const auto socket = socket_path(context, kServer);
-  if (!socket) return failed(socket.error());
-  Rpc rpc(*socket, kServer);
-  auto batches = send_entries<Kind>(rpc, std::move(entries));
-  if (!batches) return failed("", batches.error());
+  entries.push_back(std::move(entry));
+  return entries;
+}
 
-  if (*json) {
-    JsonWriter out;
-    out.begin_object().key("results").begin_array();
-    for (const auto& response : batches->responses) {
-      for (const auto& result : items(response->results, response->results_count)) {
-        out.begin_object();
-        if (result.has_entry) out.key("entry").raw(wire::to_json(result.entry));
-        out.key("status").raw(wire::to_json(result.status));
-        out.end_object();
-      }
+template <class Kind>
+void print_written_json(const Batches<Kind>& batches) {
+  JsonWriter out;
+  out.begin_object().key("results").begin_array();
+  for (const auto& response : batches.responses) {
+    for (const auto& result : items(response->results, response->results_count)) {
+      out.begin_object();
+      if (result.has_entry) out.key("entry").raw(wire::to_json(result.entry));
+      out.key("status").raw(wire::to_json(result.status));
+      out.end_object();
     }
-    out.end_array().end_object();
-    std::printf("%s\n", out.text().c_str());
-    return 0;
   }
-  bool all = true;
-  for (const auto& response : batches->responses) {
+  out.end_array().end_object();
+  std::printf("%s\n", out.text().c_str());
+}
+
+// What succeeded to standard output, then what failed to standard error. The exit code.
+template <class Kind>
+int print_written(const Batches<Kind>& batches) {
+  for (const auto& response : batches.responses) {
     for (const auto& result : items(response->results, response->results_count)) {
       if (result.status.code == 0) std::fputs(describe_entry(result.entry).c_str(), stdout);
     }
   }
   std::fflush(stdout);
-  for (size_t b = 0; b < batches->responses.size(); ++b) {
-    const auto& response = batches->responses[b];
+  bool all = true;
+  for (size_t b = 0; b < batches.responses.size(); ++b) {
+    const auto& response = batches.responses[b];
     for (size_t i = 0; i < response->results_count; ++i) {
       const auto& status = response->results[i].status;
       if (status.code == 0) continue;
       all = false;
       std::fprintf(stderr, "Failed to %s the following entry (code: %s, msg: %s):\n%s", Kind::kVerb,
                    code_name(static_cast<Code>(status.code)).c_str(), go_quoted(view(status.message)).c_str(),
-                   describe_entry(batches->requests[b]->entries[i]).c_str());
+                   describe_entry(batches.requests[b]->entries[i]).c_str());
     }
   }
   if (all) return 0;
   std::fprintf(stderr, "Error: failed to %s one or more entries\n", Kind::kVerb);
   return 1;
+}
+
+template <class Kind>
+int run_write(Context& context) {
+  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    auto entries = entries_to_write(*context.flags);
+    if (!entries) return failed(entries.error());
+    const auto batches = send_entries<Kind>(rpc, std::move(*entries));
+    if (!batches) return failed("", batches.error());
+    if (!json) return print_written(*batches);
+    print_written_json(*batches);
+    return 0;
+  });
 }
 
 // The filter of list and count, whose messages are alike but have types of their own.
@@ -216,49 +221,43 @@ int print_listing(const std::vector<const spire_api_types_Entry*>& entries, bool
   return 0;
 }
 
+int show_one(Rpc& rpc, const std::string& id, bool json) {
+  Message<GetRequest> request;
+  set_string(request->id, id);
+  const auto entry = rpc.call<GetRequest, spire_api_types_Entry>("/spire.api.server.entry.v1.Entry/GetEntry", request);
+  if (!entry) return failed("error fetching entry ID " + id, entry.error());
+  return print_listing({&**entry}, json);
+}
+
 int show(Context& context) {
-  const Flags& flags = *context.flags;
-  const auto json = wants_json(flags);
-  if (!json) return failed(json.error());
-  const auto socket = socket_path(context, kServer);
-  if (!socket) return failed(socket.error());
-  Rpc rpc(*socket, kServer);
-  const std::string& id = flags.text("entryID");
-  if (!id.empty()) {
-    Message<GetRequest> request;
-    set_string(request->id, id);
-    const auto entry =
-        rpc.call<GetRequest, spire_api_types_Entry>("/spire.api.server.entry.v1.Entry/GetEntry", request);
-    if (!entry) return failed("error fetching entry ID " + id, entry.error());
-    return print_listing({&**entry}, *json);
-  }
-  // a bad word is an error before anything is asked
-  if (const auto match = match_behavior(flags.text("matchSelectorsOn")); !match) return failed(match.error());
-  if (const auto match = match_behavior(flags.text("matchFederatesWithOn")); !match) return failed(match.error());
-  const auto listing = list_entries(rpc, flags);
-  if (!listing) return failed(listing.error());
-  return print_listing(listing->entries, *json);
+  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    const Flags& flags = *context.flags;
+    if (!flags.text("entryID").empty()) return show_one(rpc, flags.text("entryID"), json);
+    // a bad word is an error before anything is asked
+    if (const auto match = match_behavior(flags.text("matchSelectorsOn")); !match) return failed(match.error());
+    if (const auto match = match_behavior(flags.text("matchFederatesWithOn")); !match) return failed(match.error());
+    const auto listing = list_entries(rpc, flags);
+    if (!listing) return failed(listing.error());
+    return print_listing(listing->entries, json);
+  });
 }
 
 int count(Context& context) {
-  const Flags& flags = *context.flags;
-  const auto json = wants_json(flags);
-  if (!json) return failed(json.error());
-  const auto socket = socket_path(context, kServer);
-  if (!socket) return failed(socket.error());
-  Message<CountRequest> request;
-  request->has_filter = true;
-  if (const auto filled = fill_filter(request->filter, flags); !filled) return failed(filled.error());
-  Rpc rpc(*socket, kServer);
-  const auto response = rpc.call<CountRequest, CountResponse>("/spire.api.server.entry.v1.Entry/CountEntries", request);
-  if (!response) return failed("", response.error());
-  const auto number = static_cast<uint64_t>((*response)->count);
-  if (*json) {
-    std::printf("{\"count\":%d}\n", (*response)->count);
-  } else {
-    std::printf("%s\n", counted(number, "registration entry", "registration entries").c_str());
-  }
-  return 0;
+  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    Message<CountRequest> request;
+    request->has_filter = true;
+    if (const auto filled = fill_filter(request->filter, *context.flags); !filled) return failed(filled.error());
+    const auto response =
+        rpc.call<CountRequest, CountResponse>("/spire.api.server.entry.v1.Entry/CountEntries", request);
+    if (!response) return failed("", response.error());
+    const auto number = static_cast<uint64_t>((*response)->count);
+    if (json) {
+      std::printf("%s\n", wire::to_json(*response).c_str());
+    } else {
+      std::printf("%s\n", counted(number, "registration entry", "registration entries").c_str());
+    }
+    return 0;
+  });
 }
 
 // One ID a line, for `entry delete -file`.
@@ -276,35 +275,24 @@ Result<std::vector<std::string>> ids_to_delete(const Flags& flags) {
   return ids;
 }
 
-int remove(Context& context) {
-  const Flags& flags = *context.flags;
-  const auto json = wants_json(flags);
-  if (!json) return failed(json.error());
-  const auto ids = ids_to_delete(flags);
-  if (!ids) return failed(ids.error());
-  const auto socket = socket_path(context, kServer);
-  if (!socket) return failed(socket.error());
-  Rpc rpc(*socket, kServer);
-  Message<DeleteRequest> request;
-  char** out = set_array(request->ids, request->ids_count, ids->size());
-  for (size_t i = 0; i < ids->size(); ++i) set_string(out[i], (*ids)[i]);
-  const auto response =
-      rpc.call<DeleteRequest, DeleteResponse>("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", request);
-  if (!response) return failed("", response.error());
+using DeleteResult = spire_api_server_entry_v1_BatchDeleteEntryResponse_Result;
 
-  const auto results = items((*response)->results, (*response)->results_count);
-  if (*json) {
-    JsonWriter writer;
-    writer.begin_object().key("results").begin_array();
-    for (const auto& result : results) {
-      writer.begin_object().key("id").string(view(result.id)).key("status");
-      writer.raw(wire::to_json(result.status));
-      writer.end_object();
-    }
-    writer.end_array().end_object();
-    std::printf("%s\n", writer.text().c_str());
-    return 0;
+void print_deleted_json(std::span<const DeleteResult> results) {
+  JsonWriter writer;
+  writer.begin_object().key("results").begin_array();
+  for (const auto& result : results) {
+    writer.begin_object()
+        .key("id")
+        .string(view(result.id))
+        .key("status")
+        .raw(wire::to_json(result.status))
+        .end_object();
   }
+  writer.end_array().end_object();
+  std::printf("%s\n", writer.text().c_str());
+}
+
+int print_deleted(std::span<const DeleteResult> results) {
   size_t deleted = 0;
   for (const auto& result : results) {
     if (result.status.code != 0) continue;
@@ -323,6 +311,23 @@ int remove(Context& context) {
   std::fflush(stdout);
   std::fputs("Error: failed to delete one or more entries\n", stderr);
   return 1;
+}
+
+int remove(Context& context) {
+  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    const auto ids = ids_to_delete(*context.flags);
+    if (!ids) return failed(ids.error());
+    Message<DeleteRequest> request;
+    char** out = set_array(request->ids, request->ids_count, ids->size());
+    for (size_t i = 0; i < ids->size(); ++i) set_string(out[i], (*ids)[i]);
+    const auto response =
+        rpc.call<DeleteRequest, DeleteResponse>("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", request);
+    if (!response) return failed("", response.error());
+    const auto results = items((*response)->results, (*response)->results_count);
+    if (!json) return print_deleted(results);
+    print_deleted_json(results);
+    return 0;
+  });
 }
 
 std::vector<Flag> write_flags(bool update) {

@@ -30,10 +30,7 @@ Result<MatchBehavior> read_behavior(const Enum& wire_value) {
 
 Result<SpiffeId> read_member_id(const spire_api_types_SPIFFEID& id, const TrustDomain& trust_domain) {
   TRY_ASSIGN(SpiffeId parsed, wire::read_id(true, id));
-  if (!parsed.member_of(trust_domain)) {
-    return fail(Code::invalid_argument,
-                "\"" + parsed.text() + "\" is not a member of trust domain \"" + trust_domain.name() + "\"");
-  }
+  TRY(check_member(parsed, trust_domain));
   return parsed;
 }
 

@@ -6,10 +6,6 @@
 namespace limpet::server {
 
 namespace {
-std::unexpected<Error> wrong_id(const SpiffeId& id, const TrustDomain& trust_domain, std::string_view what) {
-  return fail(Code::invalid_argument,
-              "\"" + id.text() + "\" is not " + std::string(what) + " trust domain \"" + trust_domain.name() + "\"");
-}
 std::unexpected<Error> wrong_path(const SpiffeId& id, const TrustDomain& trust_domain, std::string_view kind,
                                   std::string_view why) {
   return fail(Code::invalid_argument, "\"" + id.text() + "\" is not " + std::string(kind) + " in trust domain \"" +
@@ -17,8 +13,14 @@ std::unexpected<Error> wrong_path(const SpiffeId& id, const TrustDomain& trust_d
 }
 }  // namespace
 
+Result<void> check_member(const SpiffeId& id, const TrustDomain& trust_domain) {
+  if (id.member_of(trust_domain)) return {};
+  return fail(Code::invalid_argument,
+              "\"" + id.text() + "\" is not a member of trust domain \"" + trust_domain.name() + "\"");
+}
+
 Result<void> check_agent_id(const SpiffeId& id, const TrustDomain& trust_domain) {
-  if (!id.member_of(trust_domain)) return wrong_id(id, trust_domain, "a member of");
+  TRY(check_member(id, trust_domain));
   if (id.path().empty()) return wrong_path(id, trust_domain, "an agent", "path is empty");
   if (!id.path().starts_with(kAgentPrefix))
     return wrong_path(id, trust_domain, "an agent", "path is not in the agent namespace");
@@ -26,7 +28,7 @@ Result<void> check_agent_id(const SpiffeId& id, const TrustDomain& trust_domain)
 }
 
 Result<void> check_workload_id(const SpiffeId& id, const TrustDomain& trust_domain) {
-  if (!id.member_of(trust_domain)) return wrong_id(id, trust_domain, "a member of");
+  TRY(check_member(id, trust_domain));
   if (id.path().empty()) return wrong_path(id, trust_domain, "a workload", "path is empty");
   if (id.path() == "/spire" || id.path().starts_with("/spire/")) {
     return wrong_path(id, trust_domain, "a workload", "path is in the reserved namespace");

@@ -20,6 +20,8 @@ int32_t enum_number(const Enum& value) {
   return number;
 }
 
+// INVALID_ARGUMENT `"spiffe://other.org/x" is not a member of trust domain "example.org"`.
+Result<void> check_member(const SpiffeId& id, const TrustDomain& trust_domain);
 // An ID below /spire/agent/ of the trust domain.
 Result<void> check_agent_id(const SpiffeId& id, const TrustDomain& trust_domain);
 // Any other path of the trust domain than /spire and below.

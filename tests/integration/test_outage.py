@@ -240,3 +240,18 @@ def test_both_roles_in_one_process(make, folder):
     finally:
         running.kill()
         running.wait()
+
+
+def test_a_signal_at_any_moment_of_a_start_ends_an_agent_cleanly(make):
+    """Handshakes and signatures are on worker threads then: what they use has to outlive them."""
+    server = make(process.Server)
+    agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=server.roots())
+    for attempt in range(60):
+        assert agent.stop() == 0, agent.logs()
+        agent.spawn()
+        starts = attempt + 2
+        eventually(lambda: agent.logs().count('Serving the Workload API') == starts, what='a start')
+        threading.Event().wait(attempt * 0.005)  # from before the first handshake until after it
+        assert agent.running(), agent.logs()
+    assert agent.stop() == 0, agent.logs()
+    agent.start()
