@@ -23,6 +23,17 @@ inline constexpr size_t kSendQueueBytes = 8u << 20;   // unsent bytes of one con
 
 inline constexpr size_t kReceiveBytes = 16u << 20;  // received by one connection and not yet handed to its calls
 
+// ---- HTTP: bundle, discovery, health and metrics endpoints ----
+inline constexpr size_t kHttpTargetBytes = 2048;        // request target; ours are below 50
+inline constexpr size_t kHttpHeaders = 100;             // header fields and trailers of one message
+inline constexpr size_t kHttpConnections = 256;         // per listener; each may hold a TLS context of 39 kB
+inline constexpr size_t kHttpConnectionsPerPeer = 128;  // one proxy may stand before many clients
+inline constexpr int64_t kHttpHeadMs = 10'000;          // from a request's first byte to its end
+inline constexpr int64_t kHttpIdleMs = 60'000;          // kept alive between requests
+inline constexpr int64_t kHttpAnswerMs = 30'000;        // for the handler, and again for the client to take the answer
+inline constexpr size_t kHttpReplyBytes = 4u << 20;     // the most a client of ours takes, unless it says less
+inline constexpr size_t kUrlBytes = 2048;
+
 // ---- protobuf ----
 inline constexpr int kMessageDepth = 32;             // nanopb has none of its own
 inline constexpr size_t kMessageItems = 65'000;      // nanopb counts in 16 bits

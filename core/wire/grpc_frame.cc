@@ -73,6 +73,12 @@ void Outbox::push(Bytes message, bool secret) {
   items_.push_back({std::move(message), secret});
 }
 
+void Outbox::push_plain(Bytes bytes) {
+  if (bytes.empty()) return;  // nothing would ever take it
+  bytes_ += bytes.size();
+  items_.push_back({std::move(bytes), false, 0});
+}
+
 void Outbox::drop_front() {
   if (items_.front().secret) {
     wipe(items_.front().message);
@@ -88,16 +94,17 @@ void Outbox::take(size_t count, Bytes& out) {
   if (secrets_ > 0) grow_wiping(out, count);
   while (count > 0) {
     const Bytes& message = items_.front().message;
+    const size_t head = items_.front().prefix;
     const auto size = static_cast<uint32_t>(message.size());
     const uint8_t prefix[kFramePrefix] = {0, static_cast<uint8_t>(size >> 24), static_cast<uint8_t>(size >> 16),
                                           static_cast<uint8_t>(size >> 8), static_cast<uint8_t>(size)};
-    const BytesView part = position_ < kFramePrefix ? BytesView(prefix).subspan(position_)
-                                                    : BytesView(message).subspan(position_ - kFramePrefix);
+    const BytesView part =
+        position_ < head ? BytesView(prefix).subspan(position_) : BytesView(message).subspan(position_ - head);
     const size_t now = std::min(count, part.size());
     append(out, part.first(now));
     position_ += now;
     count -= now;
-    if (position_ == kFramePrefix + message.size()) drop_front();
+    if (position_ == head + message.size()) drop_front();
   }
 }
 

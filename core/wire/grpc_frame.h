@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // gRPC's length-prefixed messages (PROTOCOL-HTTP2.md "Length-Prefixed-Message"): one flag byte, four length bytes, the
-// message. FrameReader takes DATA payload in and gives messages out; Outbox queues messages for sending. Owned by one
-// call; loop thread only.
+// message. FrameReader takes DATA payload in and gives messages out; Outbox queues messages for sending (or, for plain
+// HTTP, bytes as they are). Owned by one call; loop thread only.
 
 #include <deque>
 #include <optional>
@@ -37,6 +37,7 @@ class Outbox {
 
   // `secret`: the bytes are zeroed once taken or dropped.
   void push(Bytes message, bool secret);
+  void push_plain(Bytes bytes);  // no prefix: an HTTP body
   // Wire bytes not yet taken, prefixes included.
   [[nodiscard]] size_t bytes() const { return bytes_; }
   // Appends the next `count` (<= bytes()) wire bytes to `out`.
@@ -46,6 +47,7 @@ class Outbox {
   struct Item {
     Bytes message;
     bool secret = false;
+    size_t prefix = kFramePrefix;  // 0: plain
   };
   void drop_front();
   std::deque<Item> items_;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a TLS endpoint needs to know, for servers and clients alike: whom we are, and whom we accept. TLS 1.2 and 1.3,
-// ALPN h2. Handshake steps run on worker threads; the verifier is called there, records run on the loop.
+// What a TLS endpoint needs to know, for servers and clients alike: whom we are, and whom we accept. TLS 1.2 and 1.3.
+// Handshake steps run on worker threads; the verifier is called there, records run on the loop.
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/bytes.h"
@@ -25,6 +26,17 @@ class PeerVerifier {
   virtual ~PeerVerifier() = default;
   // `chain` is DER, leaf first; empty when the peer gave none. An error ends the connection with an alert.
   [[nodiscard]] virtual Result<void> verify(const std::vector<Bytes>& chain) const = 0;
+};
+
+// What is fixed for every handshake of an endpoint.
+enum class TlsProtocols {
+  h2,    // ALPN h2 and nothing else: gRPC
+  http,  // servers: h2 or http/1.1, which is also meant by a client without ALPN; clients: http/1.1
+};
+struct TlsEndpoint {
+  TlsProtocols protocols = TlsProtocols::h2;
+  bool ask_certificate = true;  // servers: the client's, without insisting; the verifier decides. False: nobody asks it
+  std::string server_name = {};  // clients: SNI; empty: none
 };
 
 // Asked once per handshake, on the loop, so that rotation reaches the next handshake.

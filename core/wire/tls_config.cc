@@ -14,7 +14,14 @@
 namespace limpet::wire {
 namespace {
 
-const char* const kAlpn[] = {"h2", nullptr};
+const char* const kAlpnH2[] = {"h2", nullptr};
+const char* const kAlpnBoth[] = {"h2", "http/1.1", nullptr};
+const char* const kAlpnHttp1[] = {"http/1.1", nullptr};
+
+const char* const* alpn_of(TlsSide side, TlsProtocols protocols) {
+  if (protocols == TlsProtocols::h2) return kAlpnH2;
+  return side == TlsSide::server ? kAlpnBoth : kAlpnHttp1;
+}
 
 // TLS 1.3's three, and for TLS 1.2 what RFC 9113 9.2.2 leaves: ECDHE with AEAD.
 const int kSuites[] = {
@@ -69,7 +76,8 @@ std::string alert_text(uint8_t number) {
 
 }  // namespace
 
-Result<std::shared_ptr<const TlsConfig>> TlsConfig::make(TlsSide side, std::shared_ptr<const TlsIdentity> identity) {
+Result<std::shared_ptr<const TlsConfig>> TlsConfig::make(TlsSide side, std::shared_ptr<const TlsIdentity> identity,
+                                                         const TlsEndpoint& endpoint) {
   mbed_start();
   const std::shared_ptr<TlsConfig> made(new TlsConfig);
   mbedtls_ssl_config* config = made->config_.get();
@@ -81,12 +89,14 @@ Result<std::shared_ptr<const TlsConfig>> TlsConfig::make(TlsSide side, std::shar
   mbedtls_ssl_conf_min_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
   mbedtls_ssl_conf_max_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_3);
   mbedtls_ssl_conf_ciphersuites(config, kSuites);
-  mbedtls_ssl_conf_alpn_protocols(config, const_cast<const char**>(kAlpn));
+  mbedtls_ssl_conf_alpn_protocols(config, const_cast<const char**>(alpn_of(side, endpoint.protocols)));
   mbedtls_ssl_conf_tls13_key_exchange_modes(config, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
   mbedtls_ssl_conf_session_tickets(config, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
   mbedtls_ssl_conf_renegotiation(config, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
   // We verify by SPIFFE rules ourselves (TlsCore::on_certificate): roots depend on the leaf, time is our clock's.
-  mbedtls_ssl_conf_authmode(config, MBEDTLS_SSL_VERIFY_OPTIONAL);
+  const bool ask = side == TlsSide::client || endpoint.ask_certificate;
+  mbedtls_ssl_conf_authmode(config, ask ? MBEDTLS_SSL_VERIFY_OPTIONAL : MBEDTLS_SSL_VERIFY_NONE);
+  made->endpoint_ = endpoint;
   made->identity_ = std::move(identity);
   if (made->identity_) TRY_WITHIN("TLS identity", made->set_identity());
   return std::shared_ptr<const TlsConfig>(made);
@@ -121,8 +131,11 @@ Result<std::unique_ptr<TlsCore>> TlsCore::make(TlsSide side, std::shared_ptr<con
   }
   mbedtls_ssl_set_bio(ssl, core.get(), bio_send, bio_receive, nullptr);
   mbedtls_ssl_set_verify(ssl, on_certificate, core.get());
-  // No server name: SPIFFE peers are known by their ID. mbedTLS wants that said.
-  if (side == TlsSide::client) mbedtls_ssl_set_hostname(ssl, nullptr);
+  // Without a server name (SPIFFE peers are known by their ID) mbedTLS wants that said.
+  const std::string& name = core->config_->endpoint().server_name;
+  if (side == TlsSide::client && mbedtls_ssl_set_hostname(ssl, name.empty() ? nullptr : name.c_str()) != 0) {
+    return fail(Code::invalid_argument, "the server name " + name + " is too long");
+  }
   return core;
 }
 
@@ -178,18 +191,22 @@ Result<bool> TlsCore::handshake() {
 
 Result<bool> TlsCore::on_established() {
   if (objection_) return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(*objection_));
-  const char* protocol = mbedtls_ssl_get_alpn_protocol(ssl_.get());
-  if (protocol == nullptr || std::strcmp(protocol, "h2") != 0) {
+  if (config_->endpoint().protocols == TlsProtocols::h2 && !http2()) {
     return refuse(MBEDTLS_SSL_ALERT_MSG_NO_APPLICATION_PROTOCOL,
                   Error{Code::unauthenticated, "the peer did not select the protocol \"h2\" (ALPN)"});
   }
-  if (!verified_) {
+  if (!verified_ && verifier_) {
     if (auto verified = verifier_->verify({}); !verified) {
       return refuse(MBEDTLS_SSL_ALERT_MSG_BAD_CERT, std::move(verified).error());
     }
   }
   verifier_.reset();
   return true;
+}
+
+bool TlsCore::http2() const {
+  const char* protocol = mbedtls_ssl_get_alpn_protocol(ssl_.get());
+  return protocol != nullptr && std::strcmp(protocol, "h2") == 0;
 }
 
 Result<bool> TlsCore::refuse(unsigned char alert, Error why) {

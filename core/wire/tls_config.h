@@ -24,9 +24,11 @@ enum class TlsSide { server, client };
 class TlsConfig {
  public:
   // INTERNAL with the reason when the identity does not fit mbedTLS. `identity` may be null for clients.
-  static Result<std::shared_ptr<const TlsConfig>> make(TlsSide side, std::shared_ptr<const TlsIdentity> identity);
+  static Result<std::shared_ptr<const TlsConfig>> make(TlsSide side, std::shared_ptr<const TlsIdentity> identity,
+                                                       const TlsEndpoint& endpoint = {});
   [[nodiscard]] const mbedtls_ssl_config* get() const { return config_.get(); }
   [[nodiscard]] const TlsIdentity* identity() const { return identity_.get(); }
+  [[nodiscard]] const TlsEndpoint& endpoint() const { return endpoint_; }
 
  private:
   TlsConfig() = default;
@@ -35,6 +37,7 @@ class TlsConfig {
   MbedPk key_;
   MbedCrt chain_;
   std::shared_ptr<const TlsIdentity> identity_;  // shared with the policy that handed it out
+  TlsEndpoint endpoint_;
 };
 
 class TlsCore {
@@ -48,6 +51,7 @@ class TlsCore {
   Result<bool> handshake();
 
   // ---- after the handshake, on the loop ----
+  [[nodiscard]] bool http2() const;  // ALPN chose h2
   // Up to `size` bytes of plaintext; 0: more input is needed; nullopt: the peer said close_notify.
   Result<std::optional<size_t>> read(uint8_t* to, size_t size);
   Result<void> write(BytesView plain);

@@ -24,6 +24,7 @@ struct Step {
 }  // namespace
 
 struct TlsContexts::State {
+  TlsEndpoint endpoint;
   std::shared_ptr<const TlsConfig> config;  // of the identity last seen
   std::deque<Handshake*> waiting;
   size_t running = 0;
@@ -58,10 +59,11 @@ class Handshake final : public TlsHandshake, private StreamReader {
   Result<void> make_core(TlsPolicy& policy) {
     auto identity = policy.identity();
     auto verifier = policy.verifier();
-    if (!verifier) return fail(Code::unavailable, "no trust bundle to verify the peer with yet");
+    const bool nobody_asked = side_ == TlsSide::server && !shared_.endpoint.ask_certificate;
+    if (!verifier && !nobody_asked) return fail(Code::unavailable, "no trust bundle to verify the peer with yet");
     if (!identity && side_ == TlsSide::server) return fail(Code::unavailable, "the server has no certificate yet");
     if (!shared_.config || shared_.config->identity() != identity.get()) {
-      TRY_ASSIGN(shared_.config, TlsConfig::make(side_, std::move(identity)));
+      TRY_ASSIGN(shared_.config, TlsConfig::make(side_, std::move(identity), shared_.endpoint));
     }
     TRY_ASSIGN(core_, TlsCore::make(side_, shared_.config, std::move(verifier)));
     return {};
@@ -118,9 +120,10 @@ class Handshake final : public TlsHandshake, private StreamReader {
     stream_->pause();
     append(core_->in, inbox_);
     auto chain = std::move(core_->chain);
+    const bool http2 = core_->http2();
     auto secured = std::make_unique<TlsStream>(loop_, std::move(stream_), std::move(core_));
     if (ended_) secured->ended_before(std::move(end_error_));
-    TlsConnected connected{std::move(secured), std::move(chain)};
+    TlsConnected connected{std::move(secured), std::move(chain), http2};
     Done<TlsConnected> done = std::move(done_);
     done(std::move(connected));
   }
@@ -177,7 +180,9 @@ void Handshake::run_step() {
 
 }  // namespace
 
-TlsContexts::TlsContexts() : state_(std::make_unique<State>()) {}
+TlsContexts::TlsContexts(TlsEndpoint endpoint) : state_(std::make_unique<State>()) {
+  state_->endpoint = std::move(endpoint);
+}
 TlsContexts::~TlsContexts() = default;
 
 std::unique_ptr<TlsHandshake> TlsHandshake::accept(Loop& loop, TlsContexts& contexts, TlsPolicy& policy,

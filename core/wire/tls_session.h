@@ -16,13 +16,14 @@ namespace limpet::wire {
 struct TlsConnected {
   std::unique_ptr<Stream> stream;
   std::vector<Bytes> chain;  // the peer's verified chain, leaf first; empty: it gave none
+  bool http2 = true;         // ALPN chose h2
 };
 
 // What handshakes of one endpoint share: the mbedTLS configuration of the identity last seen, and the queue of those
 // that wait for a turn. A member of the server or of the dial; outlives its handshakes.
 class TlsContexts {
  public:
-  TlsContexts();
+  explicit TlsContexts(TlsEndpoint endpoint = {});
   ~TlsContexts();
   TlsContexts(const TlsContexts&) = delete;
   TlsContexts& operator=(const TlsContexts&) = delete;
