@@ -45,19 +45,29 @@ void random_bytes(void* out, size_t size) {
   }
 }
 
+namespace {
+// Sets version and variant of 16 random bytes.
+std::string uuid_of(Bytes bytes) {
+  bytes[6] = static_cast<uint8_t>((bytes[6] & 0x0f) | 0x40);
+  bytes[8] = static_cast<uint8_t>((bytes[8] & 0x3f) | 0x80);
+  std::string out = hex_encode(bytes);
+  for (size_t at : {8u, 13u, 18u, 23u}) out.insert(at, 1, '-');
+  return out;
+}
+}  // namespace
+
 Bytes random_bytes(size_t size) {
   Bytes out(size);
   random_bytes(out.data(), out.size());
   return out;
 }
 
-std::string random_uuid() {
+std::string random_uuid() { return uuid_of(random_bytes(16)); }
+
+std::string ordered_uuid(uint64_t order) {
   Bytes bytes = random_bytes(16);
-  bytes[6] = static_cast<uint8_t>((bytes[6] & 0x0f) | 0x40);
-  bytes[8] = static_cast<uint8_t>((bytes[8] & 0x3f) | 0x80);
-  std::string out = hex_encode(bytes);
-  for (size_t at : {8u, 13u, 18u, 23u}) out.insert(at, 1, '-');
-  return out;
+  for (size_t i = 0; i < 6; ++i) bytes[i] = static_cast<uint8_t>(order >> (40 - 8 * i));
+  return uuid_of(std::move(bytes));
 }
 
 int mbed_random(void* /*unused*/, unsigned char* out, size_t size) {

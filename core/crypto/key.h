@@ -30,6 +30,8 @@ Bytes hash(HashAlg alg, BytesView data);
 void random_bytes(void* out, size_t size);  // from the kernel; aborts if it has none
 Bytes random_bytes(size_t size);
 std::string random_uuid();  // version 4, lower case
+// One whose first 48 bits are those of `order`, the other 74 free ones random: sorts by `order`.
+std::string ordered_uuid(uint64_t order);
 
 class PublicKey {
  public:

@@ -43,7 +43,7 @@ class CreateJoinTokenFlow final
 
   [[nodiscard]] Entry alias_entry(const SpiffeId& agent, const SpiffeId& alias) const {
     Entry entry;
-    entry.id = random_uuid();
+    entry.id = context_.entries.new_id(context_.clock.now());
     entry.parent_id = agent;
     entry.spiffe_id = alias;
     entry.selectors = {{"spiffe_id", agent.text()}};

@@ -158,7 +158,7 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
     entry->revision_number = 0;
     entry->created_at = context_.clock.now();
     const bool named = !entry->id.empty();
-    if (!named) entry->id = random_uuid();
+    if (!named) entry->id = context_.entries.new_id(context_.clock.now());
 
     constexpr const char* kSimilar = "similar entry already exists";
     const Bytes key = entry_key(*entry);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/entries.h"
 
+#include <algorithm>
+
 #include "crypto/key.h"
 #include "store/codec.h"
 #include "store/selector_codec.h"
@@ -67,6 +69,9 @@ void read_field(const ProtoReader& in, Entry& entry, std::string& spiffe_id, std
   }
 }
 
+constexpr size_t kEntryKeyPath = 64;
+constexpr size_t kEntryKeyDigest = 16;
+
 void add_part(Bytes& out, std::string_view part) {
   for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(part.size() >> shift));
   append(out, as_bytes(part));
@@ -126,7 +131,10 @@ Bytes entry_key(const Entry& entry) {
     add_part(text, selector.type);
     add_part(text, selector.value);
   }
-  return sha256(text);
+  // the path in front: entries made in the order of their names stand side by side, and a batch writes few pages
+  Bytes key = to_bytes(std::string_view(entry.spiffe_id.path()).substr(0, kEntryKeyPath));
+  append(key, BytesView(sha256(text)).first(kEntryKeyDigest));
+  return key;
 }
 
 Result<EntryRow> entry_at(const Snapshot& snapshot, uint64_t row) {
@@ -180,6 +188,12 @@ Result<std::vector<EntryRow>> list_entries(const Snapshot& snapshot, uint64_t af
   };
   TRY(scan_entries(snapshot, after, keep));
   return rows;
+}
+
+std::string EntryTable::new_id(int64_t now) {
+  // 32 bits of seconds and a counter of 16; more in one second borrow from the next
+  last_id_ = std::max(last_id_ + 1, (static_cast<uint64_t>(now) & 0xffff'ffff) << 16);
+  return ordered_uuid(last_id_);
 }
 
 uint64_t EntryTable::create(ChangeSet& changes, const Entry& entry, BytesView key) {

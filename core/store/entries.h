@@ -19,7 +19,8 @@ struct EntryRow {
   Entry entry;
 };
 
-// SHA-256 over SPIFFE ID, parent ID and sorted selectors, each with its length.
+// Equal for entries with the same SPIFFE ID, parent ID and selectors only: the beginning of the ID's path, then 128
+// bits of the SHA-256 over all three.
 Bytes entry_key(const Entry& entry);
 // NOT_FOUND "entry not found"; DATA_LOSS.
 Result<EntryRow> find_entry(const Snapshot& snapshot, std::string_view id);
@@ -38,6 +39,10 @@ class EntryTable {
  public:
   explicit EntryTable(const Snapshot& snapshot) : rows_(snapshot, TableId::entries, "entries") {}
 
+  // A new entry id: a version 4 UUID whose first six bytes grow with `now` (Unix seconds) and each call, the rest is
+  // random. Ids of one batch stand side by side in the table then: half as many pages to write as with ids that are
+  // random throughout.
+  std::string new_id(int64_t now);
   // The change set is ABORTED when the id or a similar entry exists by then. Returns the new row.
   uint64_t create(ChangeSet& changes, const Entry& entry) { return create(changes, entry, entry_key(entry)); }
   uint64_t create(ChangeSet& changes, const Entry& entry, BytesView key);  // `key`: its entry_key()
@@ -49,6 +54,7 @@ class EntryTable {
 
  private:
   RowAllocator rows_;
+  uint64_t last_id_ = 0;  // the first six bytes of the last new_id()
 };
 
 Bytes encode_entry(const Entry& entry);

@@ -25,7 +25,7 @@ namespace limpet {
 enum class TableId : uint8_t {
   entries = 16,        // row number (u64 big-endian) -> StoredEntry
   entry_ids = 17,      // entry id -> row number
-  entry_keys = 18,     // SHA-256(spiffe id, parent id, selectors) -> row number: finds a similar entry
+  entry_keys = 18,     // path, digest of SPIFFE ID, parent ID and selectors -> row number: finds a similar entry
   agents = 19,         // row number -> StoredAgent
   agent_ids = 20,      // SPIFFE ID -> row number
   join_tokens = 21,    // token -> StoredJoinToken

@@ -252,13 +252,19 @@ TEST(Hash, MatchesThePublishedVectors) {
 TEST(Random, UuidsAreVersion4AndDiffer) {
   std::set<std::string> seen;
   for (int i = 0; i < 100; ++i) {
-    const std::string uuid = random_uuid();
+    const std::string uuid = i % 2 == 0 ? random_uuid() : ordered_uuid(7);
     ASSERT_EQ(uuid.size(), 36u);
     EXPECT_EQ(uuid[14], '4');
     EXPECT_NE(std::string("89ab").find(uuid[19]), std::string::npos);
     for (size_t at : {8u, 13u, 18u, 23u}) EXPECT_EQ(uuid[at], '-');
     EXPECT_TRUE(seen.insert(uuid).second);
   }
+}
+
+TEST(Random, AnOrderedUuidBeginsWithItsOrder) {
+  EXPECT_EQ(ordered_uuid(0).substr(0, 14), "00000000-0000-");
+  EXPECT_EQ(ordered_uuid(0x1234'5678'9abc).substr(0, 14), "12345678-9abc-");
+  EXPECT_EQ(ordered_uuid(UINT64_MAX).substr(0, 14), "ffffffff-ffff-");
 }
 
 TEST(Jwk, MembersGoBothWays) {

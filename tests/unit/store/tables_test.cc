@@ -141,6 +141,29 @@ TEST(Entries, TheKeyOfSimilarEntriesTellsApartWhatItMust) {
   left.selectors = {{"a", "bc"}};
   right.selectors = {{"ab", "c"}};
   EXPECT_NE(entry_key(left), entry_key(right));
+  // whose paths are alike for longer than the key shows them
+  const std::string path = "/" + std::string(500, 'p');
+  EXPECT_NE(entry_key(make_entry("a", path + "1")), entry_key(make_entry("a", path + "2")));
+  EXPECT_LE(entry_key(make_entry("a", path)).size(), 511u);
+}
+
+TEST(Entries, NewIdsGrowEvenWhenTheClockStandsOrGoesBack) {
+  Rig rig;
+  rig.open();
+  EntryTable table(rig.store->read());
+  std::string last;
+  for (const int64_t now : {1'800'000'000, 1'800'000'000, 1'800'000'001, 1'700'000'000, -1, 1'800'000'001}) {
+    const std::string id = table.new_id(now);
+    EXPECT_LT(last, id);
+    last = id;
+  }
+  last.clear();
+  EntryTable busy(rig.store->read());
+  for (int i = 0; i < 70'000; ++i) {  // more than a second has numbers
+    const std::string id = busy.new_id(1'800'000'000);
+    ASSERT_LT(last, id);
+    last = id;
+  }
 }
 
 struct EntryRig : Rig {
