@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/agent_commands.h"
 
-#include <google/protobuf/empty.pb.h>
-
 #include <cstdio>
 
 #include "base/clock.h"
@@ -10,6 +8,7 @@
 #include "cli/json.h"
 #include "cli/match.h"
 #include "cli/session.h"
+#include "proto/google/protobuf/empty.pb.h"
 #include "proto/spire_agent.pb.h"
 #include "wire/proto_json.h"
 

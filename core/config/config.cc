@@ -7,14 +7,16 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 // toml++ 3.3 reaches what it declares unreachable: asserted, when it reads on after a mistake (it has no exceptions to
 // stop it); undefined, in its tables of letters, at one like U+00B5 outside of quotes. A bad file must do neither to
 // us. In the tables "no" is the right answer.
 #define TOML_ASSERT(expr) static_cast<void>(0)
+// No iostreams: they and their locales would be half a megabyte of the binary, and a megabyte of memory while it idles.
+#define TOML_FLOAT_CHARCONV 1
+#define TOML_ENABLE_FORMATTERS 0
 #include <toml++/impl/preprocessor.h>
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE return false
@@ -143,10 +145,9 @@ bool append_json(std::string& out, const toml::node& node, Place& bad) {
   } else if (const auto* flag = node.as_boolean()) {
     out += flag->get() ? "true" : "false";
   } else if (const auto* real = node.as_floating_point(); real != nullptr && std::isfinite(real->get())) {
-    std::ostringstream text_of;
-    text_of.precision(17);
-    text_of << real->get();
-    out += text_of.str();
+    char text_of[32];
+    std::snprintf(text_of, sizeof text_of, "%.17g", real->get());
+    out += text_of;
   } else {
     bad = place_of(node.source());
     return false;
@@ -421,11 +422,11 @@ Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) 
   struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return unreadable(std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return unreadable("it is a folder");
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return unreadable(std::strerror(errno));
+  std::FILE* in = std::fopen(path.c_str(), "re");
+  if (in == nullptr) return unreadable(std::strerror(errno));
   std::string text(kFileBytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
+  text.resize(std::fread(text.data(), 1, text.size(), in));
+  std::fclose(in);
   return parse_config(text, path, adjust);
 }
 

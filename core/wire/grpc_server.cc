@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "crypto/key.h"
 #include "wire/peer_info.h"
 #include "wire/server_connection.h"
 #include "wire/tls_session.h"
@@ -47,7 +48,7 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
   };
 
   Impl(Loop& l, GrpcServerOptions o, GrpcServerEvents* e)
-      : loop(l), options(o), events(e), reaper(l), stop_timer(l), random(std::random_device{}()) {
+      : loop(l), options(o), events(e), reaper(l), stop_timer(l), random(random_seed()) {
     if (options.max_connections == 0) options.max_connections = limits::kConnections;
     if (options.max_connections_per_peer == 0) options.max_connections_per_peer = limits::kConnectionsPerPeer;
   }
@@ -89,6 +90,12 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
   TlsContexts contexts;
   Timer reaper;
   Timer stop_timer;
+  static uint32_t random_seed() {
+    uint32_t seed = 0;
+    random_bytes(&seed, sizeof seed);
+    return seed;
+  }
+
   std::minstd_rand random;  // only spreads connection ages
 };
 
