@@ -124,8 +124,8 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   clock = std::make_shared<TrustedClock>(parts.clock);
   trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
   dialer = std::make_unique<ServerDialer>(parts.loop, config);
-  writer = std::make_unique<StateWriter>(parts.loop, parts.store, parts.log, parts.health, cache, trust_domain,
-                                         std::move(seal_key));
+  writer =
+      std::make_unique<StateWriter>(parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
   audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
   link = std::make_unique<Link>(parts.loop, *dialer, *trust, parts.health, parts.log, *this);
   keeper = std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust,

@@ -94,10 +94,9 @@ Result<SecretBytes> load_seal_key(const std::string& path) {
   return key;
 }
 
-StateWriter::StateWriter(Loop& loop, Store& store, Logger& log, Health& health, IdentityCache& cache,
-                         TrustDomain trust_domain, SecretBytes seal_key)
-    : loop_(loop),
-      store_(store),
+StateWriter::StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
+                         SecretBytes seal_key)
+    : store_(store),
       log_(log),
       health_(health),
       cache_(cache),

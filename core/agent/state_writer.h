@@ -32,7 +32,7 @@ struct KeptState {
 
 class StateWriter final : public IdentitySaver {
  public:
-  StateWriter(Loop& loop, Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
+  StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
               SecretBytes seal_key);
   // Fills the cache. An SVID that does not unseal is left out, it will be signed again.
   KeptState load();
@@ -56,7 +56,6 @@ class StateWriter final : public IdentitySaver {
   void put_bundles(ChangeSet& changes) const;
   void tell_health(const Error* trouble);
 
-  Loop& loop_;
   Store& store_;
   Logger& log_;
   Health& health_;

@@ -38,7 +38,7 @@ class WorkloadAttest::Asked {
 };
 
 WorkloadAttest::WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors)
-    : loop_(loop), log_(log), attestors_(attestors), deadline_(loop) {}
+    : log_(log), attestors_(attestors), deadline_(loop) {}
 WorkloadAttest::~WorkloadAttest() = default;
 
 void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {

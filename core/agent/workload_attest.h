@@ -31,7 +31,6 @@ class WorkloadAttest {
   void on_deadline();
   void end();
 
-  Loop& loop_;
   Logger& log_;
   const std::vector<WorkloadAttestor*>& attestors_;
   const wire::Peer* peer_ = nullptr;  // the call's; outlives the flow

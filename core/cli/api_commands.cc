@@ -31,7 +31,7 @@ int64_t now_ns() {
 // The Workload API's stream of X.509-SVIDs, one message at a time.
 class SvidStream {
  public:
-  SvidStream(Rpc& rpc, int64_t timeout_ms) : rpc_(rpc), received_(rpc.loop()), sent_(rpc.loop()) {
+  SvidStream(Rpc& rpc, int64_t timeout_ms) : received_(rpc.loop()), sent_(rpc.loop()) {
     call_ = rpc.channel().open(kFetch, {.timeout_ms = timeout_ms, .metadata = {{"workload.spiffe.io", "true"}}});
     call_->send({}, sent_.done());
     call_->close_send();
@@ -46,7 +46,6 @@ class SvidStream {
   }
 
  private:
-  Rpc& rpc_;
   std::unique_ptr<wire::ClientCall> call_;
   Rpc::Waiter<std::optional<Bytes>> received_;
   Rpc::Waiter<void> sent_;

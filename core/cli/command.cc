@@ -96,7 +96,7 @@ Result<Flags> Flags::parse(std::span<const Flag> known, std::vector<std::string>
     int which = -1;
     const int got = getopt_long_only(argc, argv.data(), "+:", options.data(), &which);
     if (got == -1) break;
-    const std::string typed = typed_name(argv[at_index]);
+    const std::string typed = typed_name(argv[static_cast<size_t>(at_index)]);
     // getopt takes abbreviations, SPIRE does not
     if (got == ':') return fail(Code::invalid_argument, "flag needs an argument: -" + typed);
     if (got != 0 || which < 0 || typed != options[static_cast<size_t>(which)].name) {
@@ -104,7 +104,7 @@ Result<Flags> Flags::parse(std::span<const Flag> known, std::vector<std::string>
     }
     TRY(result.set(known[static_cast<size_t>(which)], optarg));
   }
-  for (int i = optind; i < argc; ++i) result.rest_.emplace_back(argv[i]);
+  for (int i = optind; i < argc; ++i) result.rest_.emplace_back(argv[static_cast<size_t>(i)]);
   return result;
 }
 

@@ -36,7 +36,7 @@ class AgentState : public ::testing::Test {
     options.check_child = false;
     store_ = *Store::open(loop_, options);
     cache_ = std::make_unique<agent::IdentityCache>();
-    writer_ = std::make_unique<agent::StateWriter>(loop_, *store_, Logger::none(), health_, *cache_,
+    writer_ = std::make_unique<agent::StateWriter>(*store_, Logger::none(), health_, *cache_,
                                                    *TrustDomain::parse("example.org"),
                                                    *agent::load_seal_key((folder_ / key_file).string()));
   }
