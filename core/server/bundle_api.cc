@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "proto/spire_bundle.pb.h"
+#include "server/federated_bundles.h"
 #include "server/unimplemented.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
@@ -97,7 +98,13 @@ std::unique_ptr<wire::ServerFlow> BundleApi::open(wire::ServerCall& call, const 
   if (method == "AppendBundle") return std::make_unique<AppendBundleFlow>(context_, call);
   if (method.starts_with("Publish"))
     return std::make_unique<UnimplementedFlow>(call, "this server does not take authorities of downstream servers");
-  return std::make_unique<UnimplementedFlow>(call, "federation is not available on this server");
+  if (method == "ListFederatedBundles") return open_list_federated(context_, call);
+  if (method == "GetFederatedBundle") return open_get_federated(context_, call);
+  if (method == "BatchCreateFederatedBundle") return open_create_federated(context_, call);
+  if (method == "BatchUpdateFederatedBundle") return open_update_federated(context_, call);
+  if (method == "BatchSetFederatedBundle") return open_set_federated(context_, call);
+  if (method == "BatchDeleteFederatedBundle") return open_delete_federated(context_, call);
+  return nullptr;
 }
 
 }  // namespace limpet::server

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// spire.api.server.bundle.v1.Bundle (wire notes 5.4): the own bundle. Federated bundles and published authorities
-// answer UNIMPLEMENTED. Owned by Server; loop thread only.
+// spire.api.server.bundle.v1.Bundle (wire notes 5.4): the own bundle here, those of other trust domains in
+// server/federated_bundles.h. Published authorities answer UNIMPLEMENTED. Owned by Server; loop thread only.
 
 #include <memory>
 

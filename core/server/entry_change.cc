@@ -8,6 +8,7 @@
 #include "proto/spire_entry.pb.h"
 #include "server/entry_api.h"
 #include "store/bundles.h"
+#include "store/codec.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
 
@@ -118,11 +119,15 @@ void write_entries(const Request& request, const std::vector<Outcome>& outcomes,
   }
 }
 
-// Every federated trust domain must have a bundle here.
-std::optional<Error> check_federation(const Snapshot& snapshot, const Entry& entry, const char* verb) {
+// Every federated trust domain must have a bundle here, and still have it when the entry is written.
+std::optional<Error> check_federation(const Snapshot& snapshot, const Entry& entry, const char* verb,
+                                      ChangeSet& changes) {
   for (const std::string& name : entry.federates_with) {
     const auto trust_domain = TrustDomain::parse(name);
-    if (trust_domain && find_bundle(snapshot, *trust_domain)) continue;
+    if (trust_domain && find_bundle(snapshot, *trust_domain)) {
+      changes.require_present(TableId::bundles, text_key(trust_domain->name()));
+      continue;
+    }
     return Error{Code::internal, std::string("failed to ") + verb +
                                      " entry: unable to find federated bundle \"spiffe://" + name + "\""};
   }
@@ -171,7 +176,7 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
     if (named && (planned.touched(entry->id) || find_entry(snapshot, entry->id))) {
       return failed_item(Code::already_exists, "failed to create entry: entry ID \"" + entry->id + "\" is taken");
     }
-    if (auto missing = check_federation(snapshot, *entry, "create")) return {std::move(missing), std::nullopt, {}};
+    if (auto missing = check_federation(snapshot, *entry, "create", changes)) return {std::move(missing), std::nullopt, {}};
     context_.entries.create(changes, *entry, key);
     planned.add(key, entry->id, earlier.size());
     return {std::nullopt, std::move(*entry), {}};
@@ -248,7 +253,7 @@ class UpdateEntriesFlow final : public BatchFlow<UpdateRequest, UpdateResponse> 
     if (planned.similar(key) || (*similar && (*similar)->row != old->row)) {
       return failed_item(Code::already_exists, "failed to update entry: similar entry already exists");
     }
-    if (auto missing = check_federation(snapshot, entry, "update")) return {std::move(missing), std::nullopt, {}};
+    if (auto missing = check_federation(snapshot, entry, "update", changes)) return {std::move(missing), std::nullopt, {}};
     EntryTable::update(changes, *old, entry);
     planned.add(key, entry.id, 0);
     return {std::nullopt, std::move(entry), {}};

@@ -32,6 +32,8 @@ std::string_view table_name(TableId table) {
       return "ca_journal";
     case TableId::counters:
       return "counters";
+    case TableId::federation:
+      return "federation";
     case TableId::agent_state:
       return "agent_state";
     case TableId::agent_entries:

@@ -54,6 +54,7 @@ inline constexpr std::array kTables = {
     TableId::bundles,
     TableId::ca_journal,
     TableId::counters,
+    TableId::federation,
     TableId::agent_state,
     TableId::agent_entries,
     TableId::agent_svids,
