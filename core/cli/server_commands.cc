@@ -8,9 +8,7 @@
 #include "cli/mint.h"
 #include "cli/session.h"
 #include "proto/spire_agent.pb.h"
-#include "proto/spire_bundle.pb.h"
 #include "proto/spire_debug.pb.h"
-#include "wire/api_types.h"
 #include "wire/proto_json.h"
 
 namespace limpet::cli {
@@ -22,9 +20,6 @@ using wire::view;
 namespace {
 
 using TokenRequest = spire_api_server_agent_v1_CreateJoinTokenRequest;
-using BundleRequest = spire_api_server_bundle_v1_GetBundleRequest;
-using BundleCountRequest = spire_api_server_bundle_v1_CountBundlesRequest;
-using BundleCountResponse = spire_api_server_bundle_v1_CountBundlesResponse;
 using InfoRequest = spire_api_server_debug_v1_GetInfoRequest;
 using InfoResponse = spire_api_server_debug_v1_GetInfoResponse;
 
@@ -45,46 +40,6 @@ int token_generate(Context& context) {
     }
     std::printf("Token: %s\n", std::string(view((*token)->value)).c_str());
     if (id.empty()) std::puts("Warning: Missing SPIFFE ID.");
-    return 0;
-  });
-}
-
-int bundle_show(Context& context) {
-  const std::string& format = context.flags->text("format");
-  if (format != "pem" && format != "spiffe") {
-    return failed(Error{Code::invalid_argument, "invalid format: \"" + format + "\""});
-  }
-  return with_rpc(context, kServer, [&format](Rpc& rpc, bool json) {
-    const auto bundle = rpc.call<BundleRequest, spire_api_types_Bundle>("/spire.api.server.bundle.v1.Bundle/GetBundle",
-                                                                        Message<BundleRequest>());
-    if (!bundle) return failed("", bundle.error());
-    if (json) {
-      std::printf("%s\n", wire::to_json(*bundle).c_str());
-      return 0;
-    }
-    if (format == "spiffe") {
-      const auto parsed = wire::read_bundle(**bundle);
-      if (!parsed) return failed(parsed.error());
-      std::printf("%s\n", bundle_to_json(*parsed).c_str());
-      return 0;
-    }
-    for (const auto& authority : items((*bundle)->x509_authorities, (*bundle)->x509_authorities_count)) {
-      std::fputs(pem_encode("CERTIFICATE", view(authority.asn1)).c_str(), stdout);
-    }
-    return 0;
-  });
-}
-
-int bundle_count(Context& context) {
-  return with_rpc(context, kServer, [](Rpc& rpc, bool json) {
-    const auto response = rpc.call<BundleCountRequest, BundleCountResponse>(
-        "/spire.api.server.bundle.v1.Bundle/CountBundles", Message<BundleCountRequest>());
-    if (!response) return failed("", response.error());
-    if (json) {
-      std::printf("{\"count\":%d}\n", (*response)->count);
-    } else {
-      std::printf("%s\n", counted(static_cast<uint64_t>((*response)->count), "bundle", "bundles").c_str());
-    }
     return 0;
   });
 }
@@ -126,16 +81,6 @@ std::vector<Command> server_commands() {
         instance_flag(),
         output_flag()},
        token_generate},
-      {"bundle show",
-       kServer,
-       "Prints the trust bundle",
-       {{"format", FlagType::text, "pem", "pem or spiffe"}, server_socket_flag(), instance_flag(), output_flag()},
-       bundle_show},
-      {"bundle count",
-       kServer,
-       "Counts trust bundles",
-       {server_socket_flag(), instance_flag(), output_flag()},
-       bundle_count},
       x509_mint_command(),
       {"debug getinfo",
        kServer,

@@ -56,7 +56,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_api_(context_),
       bundle_api_(context_),
       debug_api_(context_, svid_),
-      trust_domain_api_("federation is not available on this server"),
+      trust_domain_api_(context_, refresher_),
       local_authority_api_("the authorities of this server rotate by themselves; managing them is not available"),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
       tick_(loop) {

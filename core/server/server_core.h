@@ -17,6 +17,7 @@
 #include "server/server_svid.h"
 #include "server/svid_api.h"
 #include "server/tls_policy.h"
+#include "server/trust_domain_api.h"
 #include "server/unimplemented.h"
 #include "wire/grpc_server.h"
 #include "wire/health_service.h"
@@ -66,7 +67,10 @@ class ServerCore {
   SvidApi svid_api_;
   BundleApi bundle_api_;
   DebugApi debug_api_;
-  UnimplementedApi trust_domain_api_;
+  struct NoRefresher final : BundleRefresher {
+    bool refresh(const TrustDomain&, Done<void>&) override { return false; }
+  } refresher_;
+  TrustDomainApi trust_domain_api_;
   UnimplementedApi local_authority_api_;
   struct Gate {
     const char* name;

@@ -93,11 +93,6 @@ def test_the_bundle_needs_no_certificate(server):
         assert link.unary('spire.api.server.bundle.v1.Bundle/GetBundle', b'', T.Bundle) == get(server)
 
 
-def test_federated_bundles_are_a_later_version_or_not_found(server):
-    code, _ = refused(server.bundles.GetFederatedBundle, B.GetFederatedBundleRequest(trust_domain='other.org'))
-    assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
-
-
 def test_publishing_wit_authorities_is_unimplemented_or_denied(server):
     code, _ = refused(server.bundles.PublishWITAuthority, B.PublishWITAuthorityRequest())
     assert code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)

@@ -31,6 +31,7 @@ import spire_logger_pb2 as logger  # noqa: E402,F401
 import spire_svid_pb2 as svid  # noqa: E402,F401
 import spire_svid_pb2_grpc as svid_grpc  # noqa: E402,F401
 import spire_trustdomain_pb2 as trustdomain  # noqa: E402,F401
+import spire_trustdomain_pb2_grpc as trustdomain_grpc  # noqa: E402,F401
 import spire_types_pb2 as types  # noqa: E402,F401
 import workload_pb2 as workload  # noqa: E402,F401
 import workload_pb2_grpc as workload_grpc  # noqa: E402,F401

@@ -12,6 +12,7 @@
 #include "store/agents.h"
 #include "store/bundles.h"
 #include "store/entries.h"
+#include "store/federation.h"
 #include "store/join_tokens.h"
 #include "store/journal.h"
 
@@ -99,6 +100,9 @@ TEST(StoreProto, AJoinTokenABundleAndAJournalAreWhatTheFileSays) {
   Row<limpet_store_StoredBundle> row(encode_bundle(bundle));
   EXPECT_EQ(row->sequence_number, UINT64_MAX);
   EXPECT_EQ(row->jwt_authorities[0].expires_at, 99);
+  const FederationRelationship relationship{*TrustDomain::parse("a.org"), "https://a.org/", BundleProfile::https_spiffe,
+                                            *SpiffeId::parse("spiffe://a.org/x")};
+  expect_same<limpet_store_StoredFederation>(encode_relationship(relationship));
   Journal journal;
   journal.x509_cas = {{"A", 1, 2, Bytes(3, 4), {Bytes(5, 6), Bytes(7, 8)}, AuthorityStatus::active, "aa", "bb"}};
   journal.jwt_keys = {{"B", 1, 2, "kid", Bytes(3, 4), AuthorityStatus::prepared, "cc"}};

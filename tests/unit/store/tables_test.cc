@@ -8,6 +8,7 @@
 #include "store/bundles.h"
 #include "store/codec.h"
 #include "store/entries.h"
+#include "store/federation.h"
 #include "store/join_tokens.h"
 #include "store/journal.h"
 #include "store_rig.h"
@@ -366,6 +367,52 @@ TEST(Bundles, ABundleIsReplacedListedAndRemoved) {
   ASSERT_TRUE(rig.commit(std::move(remove)).has_value());
   EXPECT_THAT(find_bundle(rig.store->read(), bundle.trust_domain).error().message,
               HasSubstr("\"example.org\" not found"));
+}
+
+TEST(Federation, ARelationshipIsCreatedChangedListedAndRemoved) {
+  Rig rig;
+  rig.open();
+  const FederationRelationship web{*TrustDomain::parse("a.org"), "https://a.org/", BundleProfile::https_web, {}};
+  const FederationRelationship spiffe{*TrustDomain::parse("b.org"), "https://b.org/", BundleProfile::https_spiffe,
+                                      *SpiffeId::parse("spiffe://b.org/spire/server")};
+  auto create = [](const FederationRelationship& relationship) {
+    ChangeSet changes;
+    create_relationship(changes, relationship);
+    return changes;
+  };
+  ASSERT_TRUE(rig.commit(create(web)).has_value());
+  ASSERT_TRUE(rig.commit(create(spiffe)).has_value());
+  EXPECT_EQ(rig.commit(create(web)).error().code, Code::aborted);
+  EXPECT_EQ(*find_relationship(rig.store->read(), spiffe.trust_domain), spiffe);
+  FederationRelationship moved = web;
+  moved.url = "https://elsewhere/";
+  ChangeSet update, stale, remove, again;
+  update_relationship(update, web, moved);
+  update_relationship(stale, web, web);
+  ASSERT_TRUE(rig.commit(std::move(update)).has_value());
+  EXPECT_EQ(rig.commit(std::move(stale)).error().code, Code::aborted);
+  rig.open();
+  std::vector<std::string> urls;
+  auto keep = [&urls](FederationRelationship&& seen) {
+    urls.push_back(seen.url);
+    return true;
+  };
+  ASSERT_TRUE(scan_relationships(rig.store->read(), "", keep).has_value());
+  ASSERT_TRUE(scan_relationships(rig.store->read(), "a.org", keep).has_value());
+  EXPECT_THAT(urls, ElementsAre("https://elsewhere/", "https://b.org/", "https://b.org/"));
+  remove_relationship(remove, web.trust_domain);
+  remove_relationship(again, web.trust_domain);
+  ASSERT_TRUE(rig.commit(std::move(remove)).has_value());
+  EXPECT_EQ(rig.commit(std::move(again)).error().code, Code::aborted);
+  EXPECT_EQ(find_relationship(rig.store->read(), web.trust_domain).error().code, Code::not_found);
+}
+
+TEST(Federation, ARowThatCannotBeFollowedIsDataLoss) {
+  FederationRelationship relationship{*TrustDomain::parse("a.org"), "https://a.org/", BundleProfile::https_web, {}};
+  relationship.profile = static_cast<BundleProfile>(7);
+  EXPECT_EQ(decode_relationship(encode_relationship(relationship)).error().code, Code::data_loss);
+  EXPECT_FALSE(decode_relationship(Bytes{0x0a, 0xff}).has_value());
+  EXPECT_FALSE(decode_relationship({}).has_value());
 }
 
 TEST(Journal, IsEmptyAtFirstAndKeptWhole) {
