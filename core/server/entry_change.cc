@@ -176,7 +176,8 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
     if (named && (planned.touched(entry->id) || find_entry(snapshot, entry->id))) {
       return failed_item(Code::already_exists, "failed to create entry: entry ID \"" + entry->id + "\" is taken");
     }
-    if (auto missing = check_federation(snapshot, *entry, "create", changes)) return {std::move(missing), std::nullopt, {}};
+    if (auto missing = check_federation(snapshot, *entry, "create", changes))
+      return {std::move(missing), std::nullopt, {}};
     context_.entries.create(changes, *entry, key);
     planned.add(key, entry->id, earlier.size());
     return {std::nullopt, std::move(*entry), {}};
@@ -253,7 +254,8 @@ class UpdateEntriesFlow final : public BatchFlow<UpdateRequest, UpdateResponse> 
     if (planned.similar(key) || (*similar && (*similar)->row != old->row)) {
       return failed_item(Code::already_exists, "failed to update entry: similar entry already exists");
     }
-    if (auto missing = check_federation(snapshot, entry, "update", changes)) return {std::move(missing), std::nullopt, {}};
+    if (auto missing = check_federation(snapshot, entry, "update", changes))
+      return {std::move(missing), std::nullopt, {}};
     EntryTable::update(changes, *old, entry);
     planned.add(key, entry.id, 0);
     return {std::nullopt, std::move(entry), {}};
