@@ -23,9 +23,9 @@ class X509Ca::SignOperation {
       : ca_(ca), authority_(std::move(authority)), done_(std::move(done)) {}
   std::list<std::unique_ptr<SignOperation>>::iterator place;
 
-  void start(const SvidRequest& request) {
-    const Certificate& issuer = authority_->certificate;
-    CertificateTemplate cert = svid_template(request, issuer, ca_.clock_.now());
+  [[nodiscard]] const Authority& authority() const { return *authority_; }
+
+  void start(const CertificateTemplate& cert) {
     Certificate numbered;
     numbered.serial = cert.serial;
     serial_ = numbered.serial_decimal();
@@ -41,6 +41,7 @@ class X509Ca::SignOperation {
     if (signature) {
       KeyType type = authority_->signer->type();
       result->chain = {seal_certificate(tbs_, type, hash_for(type), *signature)};
+      result->chain.insert(result->chain.end(), authority_->upstream_chain.begin(), authority_->upstream_chain.end());
       result->expires_at = expires_at_;
       result->serial = std::move(serial_);
     } else {
@@ -204,14 +205,28 @@ void X509Ca::report(Result<void> outcome) {
 }
 
 void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {
+  if (SignOperation* operation = begin_signature(std::move(done)))
+    operation->start(svid_template(request, operation->authority().certificate, clock_.now()));
+}
+
+void X509Ca::sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done) {
+  SignOperation* operation = begin_signature(std::move(done));
+  if (operation == nullptr) return;
+  const Authority& authority = operation->authority();
+  const size_t parents = std::max(authority.upstream_chain.size(), size_t{1});
+  operation->start(
+      downstream_ca_template(request, authority.certificate, parents, options_.trust_domain, clock_.now()));
+}
+
+X509Ca::SignOperation* X509Ca::begin_signature(Done<SignedSvid> done) {
   if (!current_) {
     loop_.post(
         [held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
-    return;
+    return nullptr;
   }
   auto& operation = signing_.emplace_back(std::make_unique<SignOperation>(*this, current_->authority, std::move(done)));
   operation->place = std::prev(signing_.end());
-  operation->start(request);
+  return operation.get();
 }
 
 }  // namespace limpet::server

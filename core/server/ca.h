@@ -24,7 +24,7 @@
 namespace limpet::server {
 
 struct SignedSvid {
-  std::vector<Bytes> chain;  // the leaf alone: the CA is self-signed
+  std::vector<Bytes> chain;  // the leaf, and the CA's upstream chain where it has one
   int64_t expires_at = 0;
   std::string serial;  // decimal
 };
@@ -52,6 +52,8 @@ class X509Ca {
   // Signs with the active authority. UNAVAILABLE before start() answered. Whatever rotates meanwhile, the certificate
   // is signed by the authority that was active when this was called.
   void sign(SvidRequest request, Done<SignedSvid> done);
+  // The same for the CA certificate of a downstream server.
+  void sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done);
   // Null before start() answered.
   [[nodiscard]] const Certificate* active_certificate() const {
     return current_ ? &current_->authority->certificate : nullptr;
@@ -61,6 +63,8 @@ class X509Ca {
 
  private:
   class SignOperation;
+  // Null, and `done` answered later, when there is no active authority.
+  SignOperation* begin_signature(Done<SignedSvid> done);
   void on_tick();
   void on_loaded(Result<LoadedCa> loaded);
   void prepare(const std::string& slot_id);

@@ -22,6 +22,8 @@ inline constexpr size_t kJournalEntries = 10;
 struct Authority {
   Certificate certificate;
   std::unique_ptr<Signer> signer;
+  // From this certificate up to, but without, the root; empty when it is the root itself. Goes out with every SVID.
+  std::vector<Bytes> upstream_chain = {};
 };
 
 struct CaSlot {

@@ -7,7 +7,11 @@ namespace limpet::server {
 namespace {
 
 constexpr uint8_t kSequence = 0x30;
-constexpr uint8_t kCommonNameOid[] = {0x06, 0x03, 0x55, 0x04, 0x03};  // 2.5.4.3 with tag and length
+// The attribute types id-at (2.5.4) of a name; each is the OID's last number.
+constexpr uint8_t kCommonName = 3;
+constexpr uint8_t kCountry = 6;
+constexpr uint8_t kOrganization = 10;
+constexpr uint8_t kOrganizationalUnit = 11;
 
 // One DER element at the start of `in`: its whole encoding and its contents. Definite lengths up to 65,535 only.
 struct Element {
@@ -43,30 +47,44 @@ Bytes sequence_of(BytesView contents) {
   return out;
 }
 
-bool is_common_name(BytesView rdn_set_contents) {
+// The id-at number of an RDN's first attribute; 0 when it is none of them.
+uint8_t attribute_of(BytesView rdn_set_contents) {
+  constexpr uint8_t kIdAt[] = {0x06, 0x03, 0x55, 0x04};
   auto attribute = read_element(rdn_set_contents);
-  if (!attribute) return false;
+  if (!attribute || attribute->contents.size() <= sizeof kIdAt) return 0;
   BytesView inside = attribute->contents;
-  return inside.size() >= sizeof kCommonNameOid &&
-         std::equal(kCommonNameOid, kCommonNameOid + sizeof kCommonNameOid, inside.begin());
+  return std::equal(kIdAt, kIdAt + sizeof kIdAt, inside.begin()) ? inside[sizeof kIdAt] : uint8_t{0};
+}
+
+// `name` without its attributes of type `attribute` and with `added` (a Name of one RDN): behind the last of those in
+// `after`, at the end when `after` is empty.
+Result<Bytes> with_attribute(BytesView name, uint8_t attribute, BytesView added, std::initializer_list<uint8_t> after) {
+  TRY_ASSIGN(Element outer, read_element(name));
+  if (name[0] != kSequence || outer.whole.size() != name.size()) return fail(Code::invalid_argument, "malformed name");
+  TRY_ASSIGN(Element added_name, read_element(added));
+  Bytes kept;
+  size_t place = 0;
+  for (BytesView rest = outer.contents; !rest.empty();) {
+    TRY_ASSIGN(Element rdn, read_element(rest));
+    const uint8_t type = attribute_of(rdn.contents);
+    if (type != attribute) append(kept, rdn.whole);
+    if (after.size() == 0 || std::ranges::find(after, type) != after.end()) place = kept.size();
+    rest = rest.subspan(rdn.whole.size());
+  }
+  kept.insert(kept.begin() + static_cast<ptrdiff_t>(place), added_name.contents.begin(), added_name.contents.end());
+  if (kept.size() > 0xffff) return fail(Code::invalid_argument, "name is too long");
+  return sequence_of(kept);
 }
 
 }  // namespace
 
 Result<Bytes> with_common_name(BytesView name, const std::string& common_name) {
-  TRY_ASSIGN(Element outer, read_element(name));
-  if (name[0] != kSequence || outer.whole.size() != name.size()) return fail(Code::invalid_argument, "malformed name");
-  Bytes kept;
-  for (BytesView rest = outer.contents; !rest.empty();) {
-    TRY_ASSIGN(Element rdn, read_element(rest));
-    if (!is_common_name(rdn.contents)) append(kept, rdn.whole);
-    rest = rest.subspan(rdn.whole.size());
-  }
-  Bytes added = encode_name({{kOidCommonName, common_name}});
-  TRY_ASSIGN(Element added_name, read_element(added));
-  append(kept, added_name.contents);
-  if (kept.size() > 0xffff) return fail(Code::invalid_argument, "name is too long");
-  return sequence_of(kept);
+  return with_attribute(name, kCommonName, encode_name({{kOidCommonName, common_name}}), {});
+}
+
+Result<Bytes> with_organizational_unit(BytesView name, const std::string& unit) {
+  return with_attribute(name, kOrganizationalUnit, encode_name({{kOidOrganizationalUnit, unit}}),
+                        {kCountry, kOrganization});
 }
 
 CertificateTemplate svid_template(const SvidRequest& request, const Certificate& ca, int64_t now) {
@@ -112,6 +130,26 @@ CertificateTemplate ca_template(const CaSubject& subject, const TrustDomain& tru
   cert.key_usage = kKeyCertSign | kCrlSign;
   cert.uris = {trust_domain.id()};
   cert.subject_key_id = key.key_id();
+  return cert;
+}
+
+CertificateTemplate downstream_ca_template(const DownstreamCaRequest& request, const Certificate& ca, size_t parents,
+                                           const TrustDomain& trust_domain, int64_t now) {
+  CertificateTemplate cert;
+  cert.serial = random_serial();
+  cert.subject = ca.subject;
+  // our own CA's name was read from a certificate that our parser took; should it not be readable here, it stays as is
+  if (auto named = with_organizational_unit(ca.subject, "DOWNSTREAM-" + std::to_string(parents)))
+    cert.subject = std::move(*named);
+  cert.issuer = ca.subject;
+  cert.not_before = now - kNotBeforeSlack;
+  cert.not_after = std::min(now + request.ttl, ca.not_after);
+  cert.spki = request.spki;
+  cert.ca = true;
+  cert.key_usage = kKeyCertSign | kCrlSign;
+  cert.uris = {trust_domain.id()};
+  cert.subject_key_id = request.subject_key_id;
+  cert.authority_key_id = ca.subject_key_id;
   return cert;
 }
 

@@ -35,6 +35,19 @@ struct CaSubject {
 CertificateTemplate ca_template(const CaSubject& subject, const TrustDomain& trust_domain, const PublicKey& key,
                                 int64_t ttl, int64_t now);
 
+struct DownstreamCaRequest {
+  Bytes spki;
+  Bytes subject_key_id;
+  int64_t ttl = 0;  // seconds, > 0
+};
+// The CA certificate of a server below this one. `parents` is the number of certificates from `ca` up to, but without,
+// an upstream root: 1 for a self-signed CA.
+CertificateTemplate downstream_ca_template(const DownstreamCaRequest& request, const Certificate& ca, size_t parents,
+                                           const TrustDomain& trust_domain, int64_t now);
+
+// `name` (a DER Name) with its organizational unit replaced, behind country and organization, where Go puts it.
+// INVALID_ARGUMENT.
+Result<Bytes> with_organizational_unit(BytesView name, const std::string& unit);
 // `name` (a DER Name) with its common name replaced; other attributes keep their order. INVALID_ARGUMENT.
 Result<Bytes> with_common_name(BytesView name, const std::string& common_name);
 

@@ -14,8 +14,7 @@ std::unique_ptr<wire::ServerFlow> SvidApi::open(wire::ServerCall& call, const Ca
     return std::make_unique<UnimplementedFlow>(call, "JWT functionality is disabled");
   if (method == "MintWITSVID" || method == "BatchNewWITSVID")
     return std::make_unique<UnimplementedFlow>(call, "WIT functionality is disabled");
-  if (method == "NewDownstreamX509CA")
-    return std::make_unique<UnimplementedFlow>(call, "this server does not issue downstream CA certificates");
+  if (method == "NewDownstreamX509CA") return open_new_downstream_x509_ca(context_, call);
   return nullptr;
 }
 
