@@ -92,6 +92,31 @@ typedef struct limpet_poll_service { /* [loop]; level-triggered; the plugin stil
   void (*unwatch)(const limpet_host *host, int32_t fd);
 } limpet_poll_service;
 
+/* One unary gRPC call to a SPIFFE server, so that a plugin brings no TLS stack. The host takes an
+ * X509-SVID from a Workload API socket, shows it as its client certificate, and believes nobody but
+ * spiffe://<trust_domain>/spire/server under the bundle of that socket. It keeps the SVID, its
+ * updates and the connection for the next call. */
+#define LIMPET_SERVICE_GRPC "limpet.grpc/1"
+typedef struct limpet_grpc_call {
+  uint32_t size;
+  uint32_t port;
+  limpet_str host;                /* name or address */
+  limpet_str trust_domain;        /* of the server, "example.org" */
+  limpet_str workload_api_socket; /* path of a Unix socket */
+  limpet_str method;              /* "/package.Service/Method" */
+  limpet_bytes request;           /* one serialized message */
+  uint32_t timeout_ms;            /* for all of it: SVID, connection, call; not 0 */
+  uint32_t reserved;
+} limpet_grpc_call;
+typedef void (*limpet_grpc_done)(void *arg, const limpet_status *err, limpet_bytes reply); /* [loop] */
+typedef struct limpet_grpc_service { /* [loop] */
+  uint32_t size, reserved;
+  /* The call's number, or 0 when there are too many: done is then not called. Else it is called
+   * once, after start has returned and not after stop. */
+  uint32_t (*start)(const limpet_host *host, const limpet_grpc_call *call, limpet_grpc_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id); /* of a call that has ended: a no-op */
+} limpet_grpc_service;
+
 /* ---- what a plugin gives the host ---- */
 typedef struct limpet_instance limpet_instance; /* the plugin's own types */
 typedef struct limpet_session limpet_session;
@@ -238,10 +263,14 @@ typedef void (*limpet_minted_done)(limpet_op *op, const limpet_status *err, limp
 typedef void (*limpet_bundle_update)(limpet_op *op, const limpet_bundle *bundle); /* [any], 0..n times */
 typedef struct limpet_upstream_authority {
   uint32_t size, reserved;
+  /* chain: the new CA certificate first, then its issuers without the root. ttl_s is a wish */
   void (*mint_ca)(limpet_instance *self, limpet_op *op, limpet_bytes csr_der, uint32_t ttl_s,
                   limpet_minted_done done);
+  /* LIMPET_UNIMPLEMENTED: this upstream knows nothing of JWT keys; that is no failure */
   void (*publish_jwt_key)(limpet_instance *self, limpet_op *op, const limpet_jwt_key *key, limpet_done done);
-  /* a stream: update() for every new bundle, done() once at the end; cancel() asks for the end */
+  /* a stream: update() for every new bundle, done() once at the end; cancel() asks for the end. A
+   * BLOCKING or SERIAL instance cannot keep it open beside its other calls: it updates once and ends.
+   * The host opens a stream that ended again, 5 s later. */
   void (*watch_bundle)(limpet_instance *self, limpet_op *op, limpet_bundle_update update, limpet_done done);
 } limpet_upstream_authority;
 

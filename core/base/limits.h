@@ -69,5 +69,9 @@ inline constexpr int64_t kNodeAttestMs = 60'000;       // one round; a TPM's cre
 inline constexpr int64_t kWorkloadAttestMs = 10'000;   // hashing a large executable on slow flash
 inline constexpr int64_t kKeyGenerateMs = 120'000;     // RSA-4096 on a small ARM core
 inline constexpr int64_t kKeySignMs = 10'000;          // a TPM's RSA signature behind a few others
+inline constexpr int64_t kUpstreamMintMs = 60'000;     // a CA certificate from a server far away, or an HSM's signature
+inline constexpr int64_t kUpstreamPublishMs = 5'000;   // SPIRE's; a JWT key is not used before it was published
+inline constexpr size_t kPluginCalls = 16;             // of limpet.grpc/1, in flight for one instance
+inline constexpr size_t kWorkloadUpdateBytes = 1u << 20;  // one X509SVIDResponse for a plugin's own SVID
 
 }  // namespace limpet::limits

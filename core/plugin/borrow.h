@@ -48,4 +48,17 @@ inline Result<std::vector<std::string>> take(const std::string& label, limpet_st
   return out;
 }
 
+inline Result<std::vector<Bytes>> take(const std::string& label, limpet_bytes_list list, size_t most) {
+  std::vector<Bytes> out;
+  if (list.count == 0) return out;
+  if (list.items == nullptr || list.count > most)
+    return bad_answer(label, "a list of more than " + std::to_string(most) + " items or without an address");
+  out.reserve(list.count);
+  for (size_t i = 0; i < list.count; ++i) {
+    TRY_ASSIGN(Bytes item, take(label, list.items[i]));
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
 }  // namespace limpet

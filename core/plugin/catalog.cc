@@ -6,6 +6,7 @@
 
 #include "plugin/key_manager_facade.h"
 #include "plugin/node_attestor.h"
+#include "plugin/upstream_authority_facade.h"
 #include "plugin/workload_attestor.h"
 
 namespace limpet {
@@ -24,6 +25,7 @@ constexpr Kind kKinds[] = {
     {"KeyManager", PluginRole::agent, LIMPET_KEY_MANAGER, "", kKeyManagerPrefix},
     {"NodeAttestor", PluginRole::server, LIMPET_NODE_ATTESTOR_SERVER, LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix},
     {"NodeAttestor", PluginRole::agent, LIMPET_NODE_ATTESTOR_AGENT, LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix},
+    {"UpstreamAuthority", PluginRole::server, LIMPET_UPSTREAM_AUTHORITY, "", kUpstreamAuthorityPrefix},
     {"WorkloadAttestor", PluginRole::agent, LIMPET_WORKLOAD_ATTESTOR, "", kWorkloadAttestorPrefix},
 };
 
@@ -122,6 +124,11 @@ Result<void> Catalog::check_counts() const {
     return fail(Code::invalid_argument, "the agent needs exactly one [[plugin]] with type = \"NodeAttestor\", found " +
                                             std::to_string(count(LIMPET_NODE_ATTESTOR_AGENT)));
   }
+  if (count(LIMPET_UPSTREAM_AUTHORITY) > 1) {
+    return fail(Code::invalid_argument,
+                "the server takes at most one [[plugin]] with type = \"UpstreamAuthority\", found " +
+                    std::to_string(count(LIMPET_UPSTREAM_AUTHORITY)));
+  }
   for (size_t i = 0; i < wanted_.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (wanted_[i].interface_id == wanted_[j].interface_id && wanted_[i].config.name == wanted_[j].config.name) {
@@ -157,6 +164,8 @@ void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> inst
     agent_ = make_node_attestor_agent(std::move(instance));
   else if (interface_id == LIMPET_NODE_ATTESTOR_SERVER)
     servers_.push_back(make_node_attestor_server(std::move(instance)));
+  else if (interface_id == LIMPET_UPSTREAM_AUTHORITY)
+    upstream_ = make_upstream_authority(std::move(instance));
   else
     workload_.push_back(make_workload_attestor(std::move(instance)));
 }

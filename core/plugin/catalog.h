@@ -15,6 +15,7 @@
 #include "plugin/instance.h"
 #include "plugin/key_manager.h"
 #include "plugin/loader.h"
+#include "plugin/upstream_authority.h"
 
 namespace limpet {
 
@@ -34,7 +35,8 @@ class Catalog {
   Catalog& operator=(const Catalog&) = delete;
 
   // Loads and configures every enabled plugin of the role, one after the other; the first failure ends it. A server
-  // needs one KeyManager; an agent one KeyManager and one NodeAttestor. Errors name the plugin's table and its line.
+  // needs one KeyManager and may have one UpstreamAuthority; an agent needs one KeyManager and one NodeAttestor. Errors
+  // name the plugin's table and its line.
   void start(const std::vector<PluginConfig>& plugins, Done<void> done);
   // The same as a dry run: plugins only check their configuration. Nothing can be used afterwards.
   void validate(const std::vector<PluginConfig>& plugins, Done<void> done);
@@ -44,6 +46,7 @@ class Catalog {
   [[nodiscard]] NodeAttestorAgent* node_attestor_agent() const { return agent_.get(); }
   [[nodiscard]] NodeAttestorServer* node_attestor_server(std::string_view name) const;
   [[nodiscard]] std::vector<WorkloadAttestor*> workload_attestors() const;
+  [[nodiscard]] UpstreamAuthority* upstream_authority() const { return upstream_.get(); }
 
  private:
   struct Wanted {
@@ -75,6 +78,7 @@ class Catalog {
   std::unique_ptr<NodeAttestorAgent> agent_;
   std::vector<std::unique_ptr<NodeAttestorServer>> servers_;
   std::vector<std::unique_ptr<WorkloadAttestor>> workload_;
+  std::unique_ptr<UpstreamAuthority> upstream_;
 };
 
 }  // namespace limpet

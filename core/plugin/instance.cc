@@ -76,8 +76,10 @@ Result<void> Instance::admit(std::unique_ptr<limpet_op>& op) {
 void Instance::start(std::unique_ptr<limpet_op> op, int64_t ms, Session* session) {
   limpet_op* raw = op.get();
   raw->session = session;
-  raw->deadline = Clock_::now() + std::chrono::milliseconds(ms);
-  raw->timer.emplace(timers_loop_);
+  if (ms != kForever) {
+    raw->deadline = Clock_::now() + std::chrono::milliseconds(ms);
+    raw->timer.emplace(timers_loop_);
+  }
   Result<void> admitted;
   {
     const std::lock_guard lock(mutex_);
@@ -85,7 +87,7 @@ void Instance::start(std::unique_ptr<limpet_op> op, int64_t ms, Session* session
   }
   if (!admitted) return fail_later(std::move(op), admitted.error());
   if (session != nullptr) ++session->ops;
-  raw->timer->start<&limpet_op::on_deadline>(ms, raw);
+  if (raw->timer) raw->timer->start<&limpet_op::on_deadline>(ms, raw);
   if (!deferred()) return call_now(*raw);
   if (!blocking()) pump();
 }
@@ -184,17 +186,33 @@ void Instance::op_answered(limpet_op* op) {
   idle_.notify_all();
 }
 
+std::unique_ptr<limpet_op> Instance::take_waiting(limpet_op& op) {
+  const std::lock_guard lock(mutex_);
+  const auto place = std::ranges::find(jobs_, &op, &Job::op);
+  if (place == jobs_.end()) return nullptr;
+  jobs_.erase(place);
+  std::unique_ptr<limpet_op> waiting = std::move(live_[&op]);
+  live_.erase(&op);
+  return waiting;
+}
+
+void Instance::cancel(limpet_op& op) {
+  const auto keep = self_.lock();
+  if (const auto never_started = take_waiting(op)) return finish_session(never_started->session);
+  if (op.state == limpet_op::State::running && component_.cancel != nullptr) component_.cancel(raw_, &op);
+}
+
+void Instance::post(std::move_only_function<void()> task) {
+  const std::lock_guard lock(mutex_);
+  if (loop_ == nullptr) return;
+  loop_->post([weak = self_, job = std::move(task)]() mutable {
+    const auto alive = weak.lock();
+    if (alive != nullptr && alive->open_) job();
+  });
+}
+
 void Instance::op_late(limpet_op& op) {
-  std::unique_ptr<limpet_op> never_started;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto place = std::ranges::find(jobs_, &op, &Job::op);
-    if (place != jobs_.end()) {
-      jobs_.erase(place);
-      never_started = std::move(live_[&op]);
-      live_.erase(&op);
-    }
-  }
+  std::unique_ptr<limpet_op> never_started = take_waiting(op);
   const auto keep = self_.lock();
   const Error late{Code::deadline_exceeded,
                    label_ + (never_started ? ": the plugin was busy until the deadline"

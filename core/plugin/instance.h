@@ -67,7 +67,13 @@ class Instance {
   void run(PluginCall call, int64_t ms, Done<T> done, Session* session = nullptr) {
     start(std::make_unique<LoopOp<T>>(std::move(call), std::move(done)), ms, session);
   }
+  // `ms` kForever: without a deadline; such an op ends by itself, by cancel() or with the instance.
+  static constexpr int64_t kForever = INT64_MAX;
   void start(std::unique_ptr<limpet_op> op, int64_t ms, Session* session = nullptr);
+  // Nobody waits for it any more: forgotten where it has not started, else the plugin is asked to end it.
+  void cancel(limpet_op& op);
+  // [any] Runs `task` on the loop, unless the instance is closed before.
+  void post(std::move_only_function<void()> task);
   // The same from a worker thread, which waits. [any but the loop and the plugin's own thread]
   template <class T>
   Result<T> run_and_wait(PluginCall call, int64_t ms);
@@ -98,6 +104,7 @@ class Instance {
   void thread_main();
   void op_answered(limpet_op* op);  // [any]
   void op_late(limpet_op& op);
+  std::unique_ptr<limpet_op> take_waiting(limpet_op& op);  // null: it runs already
   void complete(limpet_op* op);
   void finish_session(Session* session);
   void release();

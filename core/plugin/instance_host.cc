@@ -40,13 +40,7 @@ void Instance::host_log(const limpet_host* host, int32_t level, limpet_str messa
 }
 
 void Instance::host_post(const limpet_host* host, void (*fn)(void*), void* arg) {
-  auto* self = static_cast<Instance*>(host->ctx);
-  const std::lock_guard lock(self->mutex_);
-  if (self->loop_ == nullptr) return;
-  self->loop_->post([weak = self->self_, fn, arg] {
-    const auto alive = weak.lock();
-    if (alive != nullptr && alive->open_) fn(arg);
-  });
+  static_cast<Instance*>(host->ctx)->post([fn, arg] { fn(arg); });
 }
 
 int64_t Instance::host_time_left(const limpet_host*, const limpet_op* op) {

@@ -59,6 +59,11 @@ const char* check_table(const limpet_key_manager& t) {
   if (!t.generate || !t.list || !t.sign) return "its key manager table lacks a function";
   return nullptr;
 }
+const char* check_table(const limpet_upstream_authority& t) {
+  if (!LIMPET_HAS(&t, limpet_upstream_authority, watch_bundle)) return "its upstream authority table is too short";
+  if (!t.mint_ca || !t.publish_jwt_key || !t.watch_bundle) return "its upstream authority table lacks a function";
+  return nullptr;
+}
 
 const char* check_vtable(const limpet_component& c) {
   const std::string_view id = c.interface_id;
@@ -66,6 +71,7 @@ const char* check_vtable(const limpet_component& c) {
   if (id == LIMPET_NODE_ATTESTOR_SERVER) return check_table(*static_cast<const limpet_node_attestor_server*>(c.vtable));
   if (id == LIMPET_WORKLOAD_ATTESTOR) return check_table(*static_cast<const limpet_workload_attestor*>(c.vtable));
   if (id == LIMPET_KEY_MANAGER) return check_table(*static_cast<const limpet_key_manager*>(c.vtable));
+  if (id == LIMPET_UPSTREAM_AUTHORITY) return check_table(*static_cast<const limpet_upstream_authority*>(c.vtable));
   return nullptr;  // an interface of a later host: not ours to judge, and never called
 }
 

@@ -10,6 +10,11 @@ void limpet_op::begin_answer(const void* result_kind) {
   if (state.exchange(State::finished) != State::running) owner->misuse("called done twice for one operation");
 }
 
+void limpet_op::check_running(const void* result_kind) {
+  if (kind != result_kind) owner->misuse("gave an operation another call's update");
+  if (state != State::running) owner->misuse("called update after done");
+}
+
 void limpet_op::end_answer() { owner->op_answered(this); }
 
 void limpet_op::on_deadline() { owner->op_late(*this); }

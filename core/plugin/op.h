@@ -45,6 +45,8 @@ struct limpet_op {
   // [any] The two ends of an answer. begin aborts the process when this op was answered before or has another result.
   void begin_answer(const void* result_kind);
   void end_answer();
+  // [any] Something that comes before the answer; aborts the process as begin_answer() does.
+  void check_running(const void* result_kind);
   [[nodiscard]] limpet::Error error_of(const limpet_status& status) const;
   void on_deadline();
 

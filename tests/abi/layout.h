@@ -21,6 +21,8 @@ SIZE(limpet_status, 32);
 SIZE(limpet_host, 48);
 SIZE(limpet_timer_service, 24);
 SIZE(limpet_poll_service, 24);
+SIZE(limpet_grpc_call, 96);
+SIZE(limpet_grpc_service, 24);
 SIZE(limpet_config, 40);
 SIZE(limpet_component, 64);
 SIZE(limpet_plugin, 48);

@@ -48,6 +48,46 @@ static const limpet_workload_attestor table = {
 #endif
 };
 
+/* MOCK_UPSTREAM...: an upstream authority instead, whose table is short, lacks a function, or is sound. */
+static void mint_ca(limpet_instance* self, limpet_op* op, limpet_bytes csr, uint32_t ttl, limpet_minted_done done) {
+  const limpet_bytes_list list = {&csr, 1};
+  (void)self;
+  (void)ttl;
+  done(op, NULL, list, list);
+}
+static void publish_jwt_key(limpet_instance* self, limpet_op* op, const limpet_jwt_key* key, limpet_done done) {
+  (void)self;
+  (void)key;
+  done(op, NULL);
+}
+#ifndef MOCK_UPSTREAM_MISSING_FUNCTION
+static void watch_bundle(limpet_instance* self, limpet_op* op, limpet_bundle_update update, limpet_done done) {
+  (void)self;
+  (void)update;
+  done(op, NULL);
+}
+#endif
+static const limpet_upstream_authority upstream_table = {
+#ifdef MOCK_UPSTREAM_SHORT_TABLE
+    24,
+#else
+    sizeof(limpet_upstream_authority),
+#endif
+    0, mint_ca, publish_jwt_key,
+#ifdef MOCK_UPSTREAM_MISSING_FUNCTION
+    NULL
+#else
+    watch_bundle
+#endif
+};
+#if defined(MOCK_UPSTREAM) || defined(MOCK_UPSTREAM_SHORT_TABLE) || defined(MOCK_UPSTREAM_MISSING_FUNCTION)
+#define MOCK_INTERFACE LIMPET_UPSTREAM_AUTHORITY
+#define MOCK_TABLE &upstream_table
+#else
+#define MOCK_INTERFACE LIMPET_WORKLOAD_ATTESTOR
+#define MOCK_TABLE &table
+#endif
+
 static const limpet_component component = {
 #ifdef MOCK_SHORT_COMPONENT
     16,
@@ -58,7 +98,7 @@ static const limpet_component component = {
 #ifdef MOCK_NO_INTERFACE
     NULL,
 #else
-    LIMPET_WORKLOAD_ATTESTOR,
+    MOCK_INTERFACE,
 #endif
 #ifdef MOCK_BAD_NAME
     "Mock Attestor",
@@ -76,7 +116,7 @@ static const limpet_component component = {
 #ifdef MOCK_NO_TABLE
     NULL
 #else
-    &table
+    MOCK_TABLE
 #endif
 };
 

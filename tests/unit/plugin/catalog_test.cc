@@ -31,6 +31,10 @@ constexpr limpet_node_attestor_agent kAgentTable = {sizeof kAgentTable, 0,      
                                                     no_bytes,           no_answer, no_close};
 constexpr limpet_node_attestor_server kServerTable = {sizeof kServerTable, 0, no_server_session, no_step, no_close};
 constexpr limpet_key_manager kKeyTable = {sizeof kKeyTable, 0, no_key, no_keys, no_signature, nullptr};
+void no_mint(limpet_instance*, limpet_op*, limpet_bytes, uint32_t, limpet_minted_done) {}
+void no_publish(limpet_instance*, limpet_op*, const limpet_jwt_key*, limpet_done) {}
+void no_watch(limpet_instance*, limpet_op*, limpet_bundle_update, limpet_done) {}
+constexpr limpet_upstream_authority kUpstreamTable = {sizeof kUpstreamTable, 0, no_mint, no_publish, no_watch};
 
 #define COMPONENT(id, name, table) \
   {sizeof(limpet_component), 0, id, name, script_create, script_destroy, script_configure, script_cancel, table}
@@ -38,7 +42,10 @@ constexpr limpet_component kAgent = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "both"
 constexpr limpet_component kServer = COMPONENT(LIMPET_NODE_ATTESTOR_SERVER, "both", &kServerTable);
 constexpr limpet_component kAgentOnly = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "agent_only", &kAgentTable);
 constexpr limpet_component kKeys = COMPONENT(LIMPET_KEY_MANAGER, "keys", &kKeyTable);
-constexpr const limpet_component* kComponents[] = {&kAgent, &kServer, &kAgentOnly, &kKeys, &kScripted<0>, nullptr};
+constexpr limpet_component kUpstream = COMPONENT(LIMPET_UPSTREAM_AUTHORITY, "above", &kUpstreamTable);
+constexpr limpet_component kUpstreamToo = COMPONENT(LIMPET_UPSTREAM_AUTHORITY, "beside", &kUpstreamTable);
+constexpr const limpet_component* kComponents[] = {&kAgent,    &kServer,      &kAgentOnly,   &kKeys,
+                                                   &kUpstream, &kUpstreamToo, &kScripted<0>, nullptr};
 constexpr limpet_plugin kPlugin = {
     sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.all", "1", "MIT", kComponents};
 const limpet_plugin* entry(uint32_t, uint32_t) { return &kPlugin; }
@@ -106,6 +113,12 @@ TEST_F(CatalogTest, RefusesTablesThatMakeNoSense) {
        {by_path},
        "NotFound: KeyManager \"absent\" (line 12): plugin /nowhere/x.so cannot be opened: No such file or directory"},
       {PluginRole::server,
+       {kKeyTableConfig, table("UpstreamAuthority", "above"), table("UpstreamAuthority", "beside")},
+       "InvalidArgument: the server takes at most one [[plugin]] with type = \"UpstreamAuthority\", found 2"},
+      {PluginRole::agent,
+       {kKeyTableConfig, kNodeConfig, table("UpstreamAuthority", "above", "agent")},
+       "InvalidArgument: UpstreamAuthority \"above\" (line 12): the agent has no plugins of this type"},
+      {PluginRole::server,
        {table("Notifier", "x")},
        "InvalidArgument: Notifier \"x\" (line 12): the server has no plugins of this type"},
       {PluginRole::server,
@@ -145,6 +158,14 @@ TEST_F(CatalogTest, AServerSkipsWhatBelongsToTheAgentOrIsItsOwn) {
   EXPECT_EQ(catalog->node_attestor_server("ours"), nullptr);
   EXPECT_EQ(catalog->node_attestor_agent(), nullptr);
   EXPECT_TRUE(catalog->workload_attestors().empty());
+}
+
+TEST_F(CatalogTest, AServerHasAnUpstreamAuthorityOrNone) {
+  ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig}), "ok");
+  EXPECT_EQ(catalog->upstream_authority(), nullptr);
+  ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig, table("UpstreamAuthority", "above")}), "ok");
+  ASSERT_NE(catalog->upstream_authority(), nullptr);
+  EXPECT_EQ(catalog->upstream_authority()->name(), "above");
 }
 
 TEST_F(CatalogTest, EachPluginGetsItsOwnConfiguration) {

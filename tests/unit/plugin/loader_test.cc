@@ -61,6 +61,8 @@ TEST(Loader, RefusesEachFlawWithItsReason) {
       {"no_table", "a component has no table of functions"},
       {"short_table", "its workload attestor table is too short"},
       {"missing_function", "its workload attestor table lacks attest"},
+      {"upstream_short_table", "its upstream authority table is too short"},
+      {"upstream_missing_function", "its upstream authority table lacks a function"},
       {"no_entry", "it does not export limpet_plugin_main"},
   };
   for (const Case& c : cases) {
@@ -78,6 +80,12 @@ TEST(Loader, LoadsASoundPluginAndFindsItsComponent) {
   EXPECT_NE(find_component(**plugin, LIMPET_WORKLOAD_ATTESTOR, ""), nullptr);
   EXPECT_EQ(find_component(**plugin, LIMPET_WORKLOAD_ATTESTOR, "mick"), nullptr);
   EXPECT_EQ(find_component(**plugin, LIMPET_KEY_MANAGER, "mock"), nullptr);
+}
+
+TEST(Loader, LoadsAnUpstreamAuthority) {
+  const auto plugin = load_plugin_file(mock("upstream"), digest_of(mock("upstream")));
+  ASSERT_TRUE(plugin) << plugin.error().text();
+  EXPECT_NE(find_component(**plugin, LIMPET_UPSTREAM_AUTHORITY, "mock"), nullptr);
 }
 
 TEST(Loader, LoadsTwoDifferentFilesAsTwoPlugins) {
