@@ -109,10 +109,10 @@ TEST_P(DiskUpstream, RefusesAConfigurationWithoutItsFiles) {
 }
 
 TEST_P(DiskUpstream, RefusesFilesThatDoNotFitAndNamesThem) {
-  EXPECT_EQ(open(config()), refused(cert() + ": cannot be opened: No such file or directory"));
+  EXPECT_EQ(open(config()), refused(cert() + ": cannot be opened: no such file or directory"));
   put(ca, {middle.certificate}, {root.certificate});
   std::filesystem::remove(key());
-  EXPECT_EQ(open(config()), refused(key() + ": cannot be opened: No such file or directory"));
+  EXPECT_EQ(open(config()), refused(key() + ": cannot be opened: no such file or directory"));
   replace(key(), "");
   EXPECT_EQ(open(config()), refused(key() + ": no private key in it; it must be PEM and not encrypted"));
   put_key(shared_key(KeyType::ec_p256, 77));
