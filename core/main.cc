@@ -172,7 +172,8 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
  private:
   const char* store_name() const override { return "server.mdb"; }
   std::unique_ptr<server::Server> build() override {
-    server::ServerParts parts{clock_, *logger_, health_, *store_, *catalog_.key_manager(), {}};
+    server::ServerParts parts{
+        clock_, *logger_, health_, *store_, *catalog_.key_manager(), {}, catalog_.upstream_authority()};
     for (const PluginConfig& plugin : plugins_) {
       if (plugin.type != "NodeAttestor" || plugin.role == "agent") continue;
       if (auto* attestor = catalog_.node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);

@@ -64,7 +64,7 @@ class X509Ca::SignOperation {
 };
 
 X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-               BundleCache& bundles, CaOptions options)
+               BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream)
     : loop_(loop),
       clock_(clock),
       logger_(logger),
@@ -73,6 +73,7 @@ X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, S
       keys_(keys),
       bundles_(bundles),
       options_(std::move(options)),
+      upstream_(upstream),
       tick_(loop) {}
 X509Ca::~X509Ca() = default;
 
@@ -101,19 +102,20 @@ void X509Ca::on_tick() {
   if (preparing_) return;
   int64_t now = clock_.now();
   if (next_ && next_->not_after() <= now) next_.reset();
-  if (next_ && (!current_ || now >= current_->activate_at())) activate_next();
+  if (next_ && (!current_ || now >= current_->activate_at() || (outdated(*current_) && !outdated(*next_))))
+    activate_next();
   if (!current_) return prepare("A");
   if (journal_dirty_ && !journal_saved_.armed()) save_journal();
   if (loop_.now_ms() >= next_prune_ms_) prune_bundle();
-  if (!next_ && now >= current_->prepare_at()) return prepare(free_slot());
+  if (!next_ && (now >= current_->prepare_at() || outdated(*current_))) return prepare(free_slot());
   report({});
 }
 
 std::string X509Ca::free_slot() const { return current_ && current_->slot_id == "A" ? "B" : "A"; }
 
 void X509Ca::prepare(const std::string& slot_id) {
-  preparing_ = std::make_unique<PrepareCaFlow>(clock_, keys_, bundles_, options_, journal_, slot_id, !current_,
-                                               prepared_.then<&X509Ca::on_prepared>(this));
+  const PrepareCaFlow::Parts parts{loop_, clock_, keys_, upstream_, bundles_, options_, journal_, spare_key_};
+  preparing_ = std::make_unique<PrepareCaFlow>(parts, slot_id, !current_, prepared_.then<&X509Ca::on_prepared>(this));
   preparing_->start();
 }
 
@@ -164,16 +166,19 @@ void X509Ca::on_journal_saved(Result<uint64_t> saved) {
 // A root leaves the bundle a day after it expired. The authorities in use never do, whatever the clock says.
 void X509Ca::prune_bundle() {
   next_prune_ms_ = loop_.now_ms() + kPruneMs;
-  std::vector<Bytes> in_use;
-  if (current_) in_use.push_back(current_->authority->certificate.der);
-  if (next_) in_use.push_back(next_->authority->certificate.der);
+  std::vector<std::string> in_use;  // as hex of their subject key ids
+  for (const auto* slot : {&current_, &next_}) {
+    if (!*slot) continue;
+    const std::string& upstream_id = (*slot)->upstream_authority_id;
+    in_use.push_back(upstream_id.empty() ? authority_id(**slot) : upstream_id);
+  }
   int64_t limit = clock_.now() - kPruneAfter;
   bundles_.edit_own(
       [in_use = std::move(in_use), limit](Bundle& bundle, ChangeSet&) {
         size_t roots = std::erase_if(bundle.x509_authorities, [&](const X509Authority& root) {
-          if (std::ranges::find(in_use, root.der) != in_use.end()) return false;
           auto certificate = Certificate::parse(root.der);
-          return certificate && certificate->not_after < limit;
+          return certificate && certificate->not_after < limit &&
+                 std::ranges::find(in_use, hex_encode(certificate->subject_key_id)) == in_use.end();
         });
         size_t keys = std::erase_if(bundle.jwt_authorities, [&](const JwtAuthority& key) {
           return key.expires_at != 0 && key.expires_at < limit;
@@ -190,7 +195,9 @@ void X509Ca::on_pruned(Result<Bundle> pruned) {
 void X509Ca::report(Result<void> outcome) {
   if (!outcome) {
     failures_++;
-    bool dead = !current_ || current_->not_after() <= clock_.now() || failures_ > kFailuresUntilUnhealthy;
+    // an upstream that is away for hours is no reason to stop: what is active signs until its end
+    bool given_up = upstream_ == nullptr && failures_ > kFailuresUntilUnhealthy;
+    bool dead = !current_ || current_->not_after() <= clock_.now() || given_up;
     health_.report("ca", dead ? HealthState::failed : HealthState::degraded, outcome.error().message);
     logger_.error("X509 CA rotation failed, trying again", {{"error", outcome.error().text()}});
   } else if (current_) {
@@ -199,7 +206,7 @@ void X509Ca::report(Result<void> outcome) {
     health_.report("ca", expired ? HealthState::failed : HealthState::ok, expired ? "the X.509 CA has expired" : "");
   }
   // An authority that is there is enough to begin with: what is due besides is tried again.
-  if (!current_ && outcome) return;
+  if (!current_ && (outcome || has_upstream())) return;
   Done<void> done = std::move(started_);
   done(current_ ? Result<void>() : std::move(outcome));
 }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The X.509 certificate authority: self-signed, with two slots A and B whose keys the key manager holds, and a journal
-// in the store from which a restart finds the active slot again. Owned by Server; loop thread.
+// The X.509 certificate authority: self-signed, or signed by an upstream authority, with two slots A and B whose keys
+// the key manager holds, and a journal in the store from which a restart finds the active slot again. Owned by Server;
+// loop thread.
 //
 // Glossary. Authority: a CA certificate with the signer of its key. Prepared: its root is already in the bundle,
 // nothing is signed with it yet. Active: signs. Old: signed once; its root stays in the bundle until it has expired.
+//
+// An upstream authority that cannot be reached stops nothing: what is active goes on signing, and the next authority is
+// asked for again at each tick. A server without any authority waits for its first one.
 
 #include <list>
 #include <memory>
@@ -14,6 +18,7 @@
 
 #include "base/clock.h"
 #include "plugin/key_manager.h"
+#include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "server/bundle_cache.h"
@@ -42,7 +47,7 @@ class PrepareCaFlow;
 class X509Ca {
  public:
   X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-         BundleCache& bundles, CaOptions options);
+         BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream = nullptr);
   ~X509Ca();
   X509Ca(const X509Ca&) = delete;
   X509Ca& operator=(const X509Ca&) = delete;
@@ -60,6 +65,7 @@ class X509Ca {
   }
   [[nodiscard]] const CaSlot* current() const { return current_ ? &*current_ : nullptr; }
   [[nodiscard]] const CaSlot* next() const { return next_ ? &*next_ : nullptr; }
+  [[nodiscard]] bool has_upstream() const { return upstream_ != nullptr; }
 
  private:
   class SignOperation;
@@ -76,6 +82,10 @@ class X509Ca {
   void on_pruned(Result<Bundle> pruned);
   void report(Result<void> outcome);
   [[nodiscard]] std::string free_slot() const;
+  // Signed by itself though there is an upstream authority by now, or the reverse: to be replaced soon.
+  [[nodiscard]] bool outdated(const CaSlot& slot) const {
+    return slot.authority->upstream_chain.empty() == has_upstream();
+  }
 
   Loop& loop_;
   const Clock& clock_;
@@ -85,6 +95,8 @@ class X509Ca {
   KeyManager& keys_;
   BundleCache& bundles_;
   CaOptions options_;
+  UpstreamAuthority* upstream_;
+  std::optional<ManagedKey> spare_key_;  // made for an authority that could not be had yet
   std::optional<CaSlot> current_;
   std::optional<CaSlot> next_;
   Journal journal_;

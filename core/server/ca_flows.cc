@@ -28,58 +28,99 @@ std::optional<CaSlot> LoadCaFlow::slot_of(const JournalX509Ca& entry, const std:
   auto key = std::ranges::find_if(
       keys, [&](const ManagedKey& k) { return k.id == ca_key_id(entry.slot_id) && k.key == certificate->key; });
   if (key == keys.end()) return std::nullopt;
-  CaSlot slot{entry.slot_id, entry.issued_at, nullptr};
-  auto signer = make_signer(keys_, *key);
-  slot.authority = std::make_shared<const Authority>(Authority{std::move(*certificate), std::move(signer)});
+  CaSlot slot{entry.slot_id, entry.issued_at, nullptr, entry.upstream_authority_id};
+  slot.authority = std::make_shared<const Authority>(
+      Authority{std::move(*certificate), make_signer(keys_, *key), entry.upstream_chain});
   return slot;
 }
 
 // ---- PrepareCaFlow ----
 void PrepareCaFlow::start() {
-  keys_.generate(ca_key_id(slot_id_), options_.key_type, generated_.then<&PrepareCaFlow::on_key>(this));
+  if (parts_.spare && parts_.spare->id == ca_key_id(slot_id_)) {
+    Done<ManagedKey> done = generated_.then<&PrepareCaFlow::on_key>(this);
+    return parts_.loop.post([key = *parts_.spare, d = std::move(done)]() mutable { d(std::move(key)); });
+  }
+  parts_.keys.generate(ca_key_id(slot_id_), parts_.options.key_type, generated_.then<&PrepareCaFlow::on_key>(this));
 }
 
-// 1. the key is there: the certificate that goes with it
+// 1. the key is there: the certificate that goes with it, or the request for one
 void PrepareCaFlow::on_key(Result<ManagedKey> key) {
   if (!key) return end(std::unexpected(std::move(key).error().within("generate key " + ca_key_id(slot_id_))));
   key_ = std::move(*key);
-  issued_at_ = clock_.now();
+  parts_.spare = key_;
+  issued_at_ = parts_.clock.now();
   HashAlg alg = hash_for(key_->type);
-  tbs_ = encode_tbs(ca_template(options_.subject, options_.trust_domain, key_->key, options_.ttl, issued_at_),
-                    key_->type, alg);
-  keys_.sign(*key_, alg, hash(alg, tbs_), signed_.then<&PrepareCaFlow::on_signed>(this));
+  const CaOptions& options = parts_.options;
+  CertificateTemplate cert = ca_template(options.subject, options.trust_domain, key_->key, options.ttl, issued_at_);
+  if (parts_.upstream == nullptr) {
+    tbs_ = encode_tbs(cert, key_->type, alg);
+    return parts_.keys.sign(*key_, alg, hash(alg, tbs_), signed_.then<&PrepareCaFlow::on_signed>(this));
+  }
+  tbs_ = encode_csr_info({cert.subject, cert.spki, cert.uris, {}});
+  parts_.keys.sign(*key_, alg, hash(alg, tbs_), signed_.then<&PrepareCaFlow::on_csr_signed>(this));
 }
 
-// 2. signed: its root goes into the bundle before anything is signed with it, the journal along with it
+// 2. signed by itself
 void PrepareCaFlow::on_signed(Result<Bytes> signature) {
   if (!signature) return end(std::unexpected(std::move(signature).error().within("sign with key " + key_->id)));
   Bytes der = seal_certificate(tbs_, key_->type, hash_for(key_->type), *signature);
   auto certificate = Certificate::parse(der);
   if (!certificate) return end(std::unexpected(std::move(certificate).error().within("parse the new CA certificate")));
-  auto signer = make_signer(keys_, *key_);
-  slot_ = {slot_id_, issued_at_,
-           std::make_shared<const Authority>(Authority{std::move(*certificate), std::move(signer)})};
+  publish(std::move(*certificate), {}, {std::move(der)});
+}
+
+// 2. or asked for upstream
+void PrepareCaFlow::on_csr_signed(Result<Bytes> signature) {
+  if (!signature) return end(std::unexpected(std::move(signature).error().within("sign with key " + key_->id)));
+  Bytes csr = seal_csr(tbs_, key_->type, hash_for(key_->type), *signature);
+  parts_.upstream->mint_ca(std::move(csr), parts_.options.ttl, minted_.then<&PrepareCaFlow::on_minted>(this));
+}
+
+// 3. the upstream authority signed: is it what was asked for?
+void PrepareCaFlow::on_minted(Result<MintedCa> minted) {
+  if (!minted) return end(std::unexpected(std::move(minted).error()));
+  parts_.loop.work([m = std::move(*minted), key = key_->key, trust_domain = parts_.options.trust_domain,
+                    now = parts_.clock.now()] { return check_minted(m, key, trust_domain, now); },
+                   checked_.then<&PrepareCaFlow::on_checked>(this));
+}
+
+void PrepareCaFlow::on_checked(Result<CheckedCa> checked) {
+  if (!checked) return end(std::unexpected(std::move(checked).error()));
+  slot_.upstream_authority_id = std::move(checked->upstream_id);
+  publish(std::move(checked->certificate), std::move(checked->chain), std::move(checked->roots));
+}
+
+// 4. its roots go into the bundle before anything is signed with it, the journal along with them
+void PrepareCaFlow::publish(Certificate certificate, std::vector<Bytes> chain, std::vector<Bytes> roots) {
+  slot_.slot_id = slot_id_;
+  slot_.issued_at = issued_at_;
+  slot_.authority = std::make_shared<const Authority>(
+      Authority{std::move(certificate), make_signer(parts_.keys, *key_), std::move(chain)});
   new_journal_ = journal_with(slot_);
-  bundles_.edit_own(
-      [der = std::move(der), journal = new_journal_](Bundle& bundle, ChangeSet& also) {
-        bundle.x509_authorities.push_back({der, false});
+  parts_.bundles.edit_own(
+      [added = std::move(roots), journal = new_journal_](Bundle& bundle, ChangeSet& also) {
+        for (const Bytes& root : added) {
+          if (std::ranges::find(bundle.x509_authorities, root, &X509Authority::der) == bundle.x509_authorities.end())
+            bundle.x509_authorities.push_back({root, false});
+        }
         put_journal(also, journal);
         return true;
       },
       published_.then<&PrepareCaFlow::on_published>(this));
 }
 
-// 3. on disk
+// 5. on disk
 void PrepareCaFlow::on_published(Result<Bundle> bundle) {
   if (!bundle) return end(std::unexpected(std::move(bundle).error().within("publish the new root")));
-  journal_ = std::move(new_journal_);
+  parts_.journal = std::move(new_journal_);
+  parts_.spare.reset();
   end(std::move(slot_));
 }
 
 void PrepareCaFlow::end(Result<CaSlot> slot) { done_(std::move(slot)); }
 
 Journal PrepareCaFlow::journal_with(const CaSlot& slot) const {
-  Journal journal = journal_;
+  Journal journal = parts_.journal;
   // what stood as prepared or active and is replaced by this one, will not be found again
   for (JournalX509Ca& entry : journal.x509_cas) {
     bool replaced = entry.slot_id == slot.slot_id || entry.status == AuthorityStatus::prepared || activate_;
@@ -92,6 +133,8 @@ Journal PrepareCaFlow::journal_with(const CaSlot& slot) const {
   entry.certificate = slot.authority->certificate.der;
   entry.status = activate_ ? AuthorityStatus::active : AuthorityStatus::prepared;
   entry.authority_id = hex_encode(slot.authority->certificate.subject_key_id);
+  entry.upstream_chain = slot.authority->upstream_chain;
+  entry.upstream_authority_id = slot.upstream_authority_id;
   journal.x509_cas.push_back(std::move(entry));
   while (journal.x509_cas.size() > kJournalEntries) journal.x509_cas.erase(journal.x509_cas.begin());
   return journal;

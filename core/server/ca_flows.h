@@ -7,6 +7,7 @@
 #include "server/bundle_cache.h"
 #include "server/ca.h"
 #include "server/ca_slot.h"
+#include "server/minted_ca.h"
 
 namespace limpet::server {
 
@@ -28,44 +29,49 @@ class LoadCaFlow {
   Pending<std::vector<ManagedKey>> listed_;
 };
 
-// New key, self-signed certificate, root into the bundle and entry into the journal (one commit). Answers with the slot
-// and leaves the journal with its new entry: ACTIVE when `activate` (there was no authority), else PREPARED.
+// New key, certificate signed by it or by the upstream authority, roots into the bundle and entry into the journal (one
+// commit). Answers with the slot and leaves the journal with its new entry: ACTIVE when `activate` (there was no
+// authority), else PREPARED. A key whose certificate could not be had stays in `spare` for the next attempt.
 class PrepareCaFlow {
  public:
-  PrepareCaFlow(const Clock& clock, KeyManager& keys, BundleCache& bundles, const CaOptions& options, Journal& journal,
-                std::string slot_id, bool activate, Done<CaSlot> done)
-      : clock_(clock),
-        keys_(keys),
-        bundles_(bundles),
-        options_(options),
-        journal_(journal),
-        slot_id_(std::move(slot_id)),
-        activate_(activate),
-        done_(std::move(done)) {}
+  struct Parts {
+    Loop& loop;
+    const Clock& clock;
+    KeyManager& keys;
+    UpstreamAuthority* upstream;  // null: self-signed
+    BundleCache& bundles;
+    const CaOptions& options;
+    Journal& journal;
+    std::optional<ManagedKey>& spare;
+  };
+  PrepareCaFlow(const Parts& parts, std::string slot_id, bool activate, Done<CaSlot> done)
+      : parts_(parts), slot_id_(std::move(slot_id)), activate_(activate), done_(std::move(done)) {}
   void start();
 
  private:
   void on_key(Result<ManagedKey> key);
   void on_signed(Result<Bytes> signature);
+  void on_csr_signed(Result<Bytes> signature);
+  void on_minted(Result<MintedCa> minted);
+  void on_checked(Result<CheckedCa> checked);
+  void publish(Certificate certificate, std::vector<Bytes> chain, std::vector<Bytes> roots);
   void on_published(Result<Bundle> bundle);
   void end(Result<CaSlot> slot);
   [[nodiscard]] Journal journal_with(const CaSlot& slot) const;
 
-  const Clock& clock_;
-  KeyManager& keys_;
-  BundleCache& bundles_;
-  const CaOptions& options_;
-  Journal& journal_;
+  Parts parts_;
   std::string slot_id_;
   bool activate_;
   Done<CaSlot> done_;
   std::optional<ManagedKey> key_;
   int64_t issued_at_ = 0;
-  Bytes tbs_;
+  Bytes tbs_;  // of the certificate, or what a CSR says
   CaSlot slot_;
   Journal new_journal_;
   Pending<ManagedKey> generated_;
   Pending<Bytes> signed_;
+  Pending<MintedCa> minted_;
+  Pending<CheckedCa> checked_;
   Pending<Bundle> published_;
 };
 

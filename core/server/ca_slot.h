@@ -31,6 +31,7 @@ struct CaSlot {
   int64_t issued_at = 0;
   // Owners: the slot, and each signature in flight, so that a rotation does not take the key from under it.
   std::shared_ptr<const Authority> authority;
+  std::string upstream_authority_id = {};  // hex of the root's subject key id; empty: self-signed
 
   [[nodiscard]] int64_t not_after() const { return authority->certificate.not_after; }
   // The fractions of SPIRE: a day's CA is prepared after 12 h and active after 20 h.

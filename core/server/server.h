@@ -11,6 +11,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/attestor.h"
 #include "plugin/key_manager.h"
+#include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "store/store.h"
@@ -27,6 +28,7 @@ struct ServerParts {
   Store& store;
   KeyManager& keys;
   std::vector<NodeAttestorServer*> attestors;  // all but join_token, which the server has itself
+  UpstreamAuthority* upstream = nullptr;       // null: the server signs its own CA
 };
 
 class Server {

@@ -45,7 +45,9 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       index_(parts.store, trust_domain),
       bundles_(loop, parts.store, trust_domain),
       limits_(loop, config.ratelimit_attestation, config.ratelimit_signing),
-      ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options)),
+      ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options),
+          parts.upstream),
+      upstream_(loop, parts.logger, parts.health, bundles_, parts.upstream),
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
@@ -72,6 +74,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
 
 void ServerCore::start(Done<void> done) {
   started_ = std::move(done);
+  upstream_.start();
   ca_.start(ca_started_.then<&ServerCore::on_ca_started>(this));
 }
 

@@ -19,6 +19,7 @@
 #include "server/tls_policy.h"
 #include "server/trust_domain_api.h"
 #include "server/unimplemented.h"
+#include "server/upstream_follower.h"
 #include "wire/grpc_server.h"
 #include "wire/health_service.h"
 
@@ -58,6 +59,7 @@ class ServerCore {
   BundleCache bundles_;
   RateLimits limits_;
   X509Ca ca_;
+  UpstreamFollower upstream_;
   ServerSvid svid_;
   ServerTlsPolicy tls_policy_;
   Pruner pruner_;

@@ -184,7 +184,7 @@ class ServerRig {
   // A (re)started server; the store and the key manager's keys stay.
   Result<void> start() {
     core.reset();
-    auto made = ServerCore::make(loop, {clock, Logger::none(), health, *store, keys, attestors_}, config);
+    auto made = ServerCore::make(loop, {clock, Logger::none(), health, *store, keys, attestors_, upstream}, config);
     if (!made) return std::unexpected(made.error());
     core = std::move(*made);
     Waited started;
@@ -325,6 +325,7 @@ class ServerRig {
   FakeClock clock{kStart};
   Health health;
   FakeKeyManager keys{loop};
+  UpstreamAuthority* upstream = nullptr;
   ServerConfig config;
   std::atomic<bool> disk_full = false;  // the store's writer thread reads it
   std::unique_ptr<Store> store;
