@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load client of tools/bench:
-//   load rate  --socket S --method fetch|mint|create|bundle [--clients N] [--seconds S] [--warmup S] [--count CALLS]
+//   load rate  --socket S --method fetch|mint|create|list|bundle [--clients N] [--seconds S] [--warmup S] [--count
+//   CALLS]
 //              [--fresh] [--pid P] [--csr FILE] [--batch N] [--first N] [--parent PATH] [--prefix P]
 //   load hold  --socket S [--clients N]          N connections with a stream each; "held", then until standard input
 //   ends load watch --socket SERVER --agent AGENT --uid U --parent PATH [--count N]   new entry to watching workload
@@ -64,6 +65,7 @@ Method method_of(const std::string& name) {
   if (name == "fetch") return {"/SpiffeWorkloadAPI/FetchX509SVID", true, true};
   if (name == "mint") return {"/spire.api.server.svid.v1.SVID/MintX509SVID"};
   if (name == "create") return {"/spire.api.server.entry.v1.Entry/BatchCreateEntry"};
+  if (name == "list") return {"/spire.api.server.entry.v1.Entry/ListEntries"};
   if (name == "bundle") return {"/spire.api.server.bundle.v1.Bundle/GetBundle"};
   die("unknown method " + name);
 }
@@ -136,13 +138,16 @@ class Rate {
   }
   std::string request() {
     if (method_.path.ends_with("MintX509SVID")) return mint_x509(csr_);
+    if (method_.path.ends_with("ListEntries")) return list_entries(page_token_);
     if (!method_.path.ends_with("BatchCreateEntry")) return {};
     number_ += batch_;
     return batch_create(kind_, number_ - batch_, batch_);
   }
   void on_answer(H2Client& client, int status, const std::string& message) {
     latencies_.push_back(static_cast<int32_t>((now_ns() - client.started_ns()) / 1000));
-    const bool empty = message.size() < 100;
+    const bool listing = method_.path.ends_with("ListEntries");
+    if (listing) page_token_ = next_page_token(message);
+    const bool empty = !listing && message.size() < 100;  // the page after the last one
     const bool short_batch = method_.path.ends_with("BatchCreateEntry") && created_entries(message) != batch_;
     if (status != 0 || empty || short_batch) {
       ++failures_;
@@ -188,6 +193,7 @@ class Rate {
   bool fresh_ = !arguments_.text("fresh").empty();
   int64_t number_ = 0;
   std::string csr_;
+  std::string page_token_;  // where the next page begins
   Poller poller_;
   std::vector<std::unique_ptr<H2Client>> clients_;
   std::vector<int32_t> latencies_;  // microseconds

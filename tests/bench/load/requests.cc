@@ -57,6 +57,25 @@ std::string mint_x509(const std::string& csr_der) {
   return out;
 }
 
+std::string list_entries(const std::string& token) {
+  std::string out;
+  add_number(out, 3 << 3);
+  add_number(out, 1000);
+  if (!token.empty()) add_field(out, 4, token);
+  return out;
+}
+
+std::string next_page_token(const std::string& response) {
+  for (size_t at = 0; at < response.size();) {
+    const auto tag = take_number(response, at);
+    const auto size = take_number(response, at);
+    if (!tag || !size || *size > response.size() - at) return {};
+    if (*tag == (2 << 3 | 2)) return response.substr(at, *size);
+    at += *size;
+  }
+  return {};
+}
+
 int created_entries(const std::string& response) {
   int found = 0;
   for (size_t at = 0; at < response.size();) {

@@ -18,6 +18,10 @@ struct EntryKind {
 std::string batch_create(const EntryKind& kind, int64_t first_number, int count);
 // svid.v1 MintX509SVIDRequest.
 std::string mint_x509(const std::string& csr_der);
+// entry.v1 ListEntriesRequest: a page of 1,000 after `token`.
+std::string list_entries(const std::string& token);
+// The field next_page_token of a ListEntriesResponse; empty: the list is at its end.
+std::string next_page_token(const std::string& response);
 // How many results of a BatchCreateEntryResponse carry an entry and not an error alone.
 int created_entries(const std::string& response);
 
