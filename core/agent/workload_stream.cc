@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/secret.h"
+#include "proto/workload.pb.h"
+#include "wire/message.h"
 
 namespace limpet::agent {
 
@@ -16,15 +18,24 @@ WorkloadStream::~WorkloadStream() {
   if (audience_ != nullptr) parts_.audiences.leave(*audience_, *this);
 }
 
-// 1. the header comes before everything; the request itself is empty and is not waited for
+// 1. the header comes before everything
 void WorkloadStream::start() {
   if (auto header = check_security_header(call_.metadata()); !header) return finish(std::move(header).error());
   began_ = parts_.loop.now_ms();
+  call_.receive(received_.then<&WorkloadStream::on_request>(this));
+}
+
+// 2. the request: both are empty messages, so that it only has to be one, within the bounds
+void WorkloadStream::on_request(Result<std::optional<Bytes>> request) {
+  if (!request) return finish(std::move(request).error());
+  if (!*request) return finish({Code::internal, "the call has no request"});
+  if (auto message = wire::Message<X509SVIDRequest>::decode(**request); !message)
+    return finish(std::move(message).error());
   attest_ = std::make_unique<WorkloadAttest>(parts_.loop, parts_.log, parts_.attestors);
   attest_->start(call_.peer(), attested_.then<&WorkloadStream::on_attested>(this));
 }
 
-// 2. who it is
+// 3. who it is
 void WorkloadStream::on_attested(Result<SelectorSet> selectors) {
   attest_.reset();
   if (!selectors) return finish(std::move(selectors).error());
@@ -42,7 +53,7 @@ void WorkloadStream::on_view_changed() {
 
 void WorkloadStream::on_waited() { look(); }
 
-// 3. what there is for it now; again after each change
+// 4. what there is for it now; again after each change
 void WorkloadStream::look() {
   if (audience_->empty()) {
     if (kind_ == Kind::bundles && parts_.allow_unauthenticated_verifiers) return send(audience_->bundles(), false);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One FetchX509SVID or FetchX509Bundles call: header, attestation, the first answer, then one message per change until
-// the workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300 bytes while it
-// waits.
+// One FetchX509SVID or FetchX509Bundles call: header, request, attestation, the first answer, then one message per
+// change until the workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300
+// bytes while it waits.
 
 #include <memory>
+#include <optional>
 
 #include "agent/workload_api.h"
 
@@ -19,6 +20,7 @@ class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
   void on_view_changed() override;
 
  private:
+  void on_request(Result<std::optional<Bytes>> request);
   void on_attested(Result<SelectorSet> selectors);
   void on_waited();
   void look();
@@ -39,6 +41,7 @@ class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
   uint64_t last_hash_ = 0;  // of the bundles sent last
   Audience* audience_ = nullptr;
   std::unique_ptr<WorkloadAttest> attest_;
+  Pending<std::optional<Bytes>> received_;
   Pending<SelectorSet> attested_;
   Pending<void> sent_;
   Timer wait_;

@@ -49,6 +49,7 @@ struct ServerConfig {
   bool ratelimit_attestation = true;  // ratelimit = { attestation = true, signing = true }
   bool ratelimit_signing = true;
   bool agent_spiffe_id_as_selector = false;  // experimental = { agent_spiffe_id_as_selector = true }
+  int64_t max_connection_age_s = 180;        // experimental = { max_connection_age = "3m" }: SPIRE's, +-10 %
   LogConfig log;                             // log_level, log_format, log_file
   HealthChecksConfig health_checks;
 };

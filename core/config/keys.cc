@@ -50,6 +50,8 @@ constexpr Key kServer[] = {
     {"ratelimit", "attestation", ValueKind::boolean, AT(ServerConfig, ratelimit_attestation)},
     {"ratelimit", "signing", ValueKind::boolean, AT(ServerConfig, ratelimit_signing)},
     {"experimental", "agent_spiffe_id_as_selector", ValueKind::boolean, AT(ServerConfig, agent_spiffe_id_as_selector)},
+    {"experimental", "max_connection_age", ValueKind::seconds, AT(ServerConfig, max_connection_age_s), {}, false, 1,
+     kYear},
     COMMON_KEYS(ServerConfig),
 };
 

@@ -31,8 +31,8 @@ class LogRefused final : public wire::GrpcServerEvents {
 
 // Order matters: a listener hands connections to its server until it dies.
 struct Server::Listeners {
-  Listeners(Loop& loop, ServerCore& core, Logger& logger)
-      : events(loop, logger), tcp(loop, {&core.tls(), limits::kConnectionAgeMs}, &events), uds(loop, {}, &events) {
+  Listeners(Loop& loop, ServerCore& core, Logger& logger, int64_t max_age_ms)
+      : events(loop, logger), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
     core.add_services(tcp, false);
     core.add_services(uds, true);
   }
@@ -72,7 +72,7 @@ void Server::on_core_started(Result<void> started) {
 }
 
 Result<void> Server::open_listeners() {
-  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger);
+  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger, config_.max_connection_age_s * 1000);
   TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, listeners_->tcp));
   TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
   parts_.logger.info("Starting Server APIs",

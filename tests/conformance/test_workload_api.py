@@ -389,17 +389,31 @@ def test_many_streams_of_one_workload_are_served(agent, mine):
             link.close()
 
 
-def test_a_request_without_end_stops_at_the_window_or_is_refused_and_the_agent_lives(agent, mine):
+@pytest.mark.parametrize('method', ['FetchX509SVID', 'FetchX509Bundles'])
+def test_a_request_over_4_mib_is_refused_by_its_announced_size(agent, mine, method):
+    with agent.connect() as link:
+        call = link.start(API + method, HEADER)
+        call.send_raw(b'\0' + ((4 << 20) + 1).to_bytes(4, 'big') + b'x' * 1000)
+        with pytest.raises(RpcError) as error:
+            call.receive()
+        assert error.value.code == h2grpc.RESOURCE_EXHAUSTED
+    assert fetch(agent).svids
+
+
+@pytest.mark.parametrize('method', ['FetchX509SVID', 'FetchX509Bundles'])
+def test_a_request_that_is_no_message_is_refused(agent, mine, method):
+    code, _ = call_error(agent, method, b'\xff\xff\xff')
+    assert code == h2grpc.INVALID_ARGUMENT
+    assert fetch(agent).svids
+
+
+def test_a_stream_waits_for_its_request(agent, mine):
     with agent.connect() as link:
         call = link.start(API + 'FetchX509SVID', HEADER)
+        with pytest.raises(TimeoutError):
+            call.receive(W.X509SVIDResponse, 0.3)
+        call.send(b'', end=True)
         assert call.receive(W.X509SVIDResponse).svids
-        sent, first = 0, b'\0\x7f\xff\xff\xff'
-        while not call.closed() and link.h2.local_flow_control_window(call.stream_id) > 5 and sent < (32 << 20):
-            size = min(link.h2.local_flow_control_window(call.stream_id) - 5, 16000)
-            call.send_raw(first + b'x' * size)
-            sent, first = sent + size, b''
-        assert sent < (32 << 20), 'the agent took all of it'
-        assert fetch(agent).svids
 
 
 def test_two_messages_in_one_request_are_no_request(agent, mine):

@@ -14,6 +14,7 @@ from support.node import Node
 from support.process import eventually
 
 ME = 'unix:uid:%d' % os.geteuid()
+ROUNDS = int(os.environ.get('LIMPET_KILL_ROUNDS', '25'))  # how often each role is killed at a random moment
 
 
 def ids(agent):
@@ -166,7 +167,7 @@ def test_an_agent_whose_own_svid_expired_during_the_outage_lives_on(make):
 def test_every_acknowledged_entry_outlives_kills_of_the_server(make):
     server = make(process.Server)
     acknowledged, chance = [], random.Random(7)
-    for round_ in range(6):
+    for round_ in range(ROUNDS):
         stop = threading.Event()
 
         def load():
@@ -194,13 +195,13 @@ def test_an_agent_killed_at_any_moment_comes_back_serving(pair):
     server, agent = pair
     chance = random.Random(11)
     import time
-    for round_ in range(8):
+    for round_ in range(ROUNDS):
         server.add('/r%d' % round_, '/host', [ME], id='r%d' % round_, x509_svid_ttl=6)
         time.sleep(chance.random() * 1.5)
         agent.kill()
         agent.spawn()
         eventually(lambda: '/mine' in ids(agent), what='round %d' % round_)
-    eventually(lambda: len(ids(agent)) == 9, wait=60)
+    eventually(lambda: len(ids(agent)) == ROUNDS + 1, wait=60)
     assert len(server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents) == 1
 
 

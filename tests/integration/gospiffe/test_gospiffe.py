@@ -63,3 +63,37 @@ def test_two_workloads_speak_mtls(client, server, agent):
     web = start(client, agent, UIDS['web'], 'call', 'spiffe://example.org/db', first[1])
     assert finish(web) == ['answer heard hello']
     assert finish(db) == ['served spiffe://example.org/web']
+
+
+def test_authorities_rotate_under_two_peers_without_one_failed_handshake(client, make):
+    """Two workloads at two agents. LIMPET_LONG_TESTS=1: an authority of one minute, ten rotations (six minutes)."""
+    long_run = bool(os.environ.get('LIMPET_LONG_TESTS'))
+    server = make(process.Server, ca_ttl='60s' if long_run else '24s')
+    left = make(process.Agent, server.port, join_token=server.token('/left'), roots=server.roots())
+    right = make(process.Agent, server.port, join_token=server.token('/right'), roots=server.roots())
+    uid = os.geteuid()
+    for name in ('left', 'right'):
+        server.add('/' + name + '/peer', '/' + name, ['unix:uid:%d' % uid], id=name)
+    peer = start(client, left, uid, 'peer', 'spiffe://example.org/right/peer')
+    try:
+        first = peer.stdout.readline().split()
+        assert first[0] == 'listening', first
+        caller = start(client, right, uid, 'rotate', 'spiffe://example.org/left/peer', first[1],
+                       '11' if long_run else '3')
+        lines = finish(caller, 800)
+        _, handshakes, _, failed = lines[-1].split()
+        assert failed == '0' and int(handshakes) > 50, lines
+        assert peer.poll() is None
+    finally:
+        peer.kill()
+        peer.wait()
+
+
+def test_a_connection_that_grew_old_is_replaced_without_a_failed_call(client, make):
+    server = make(process.Server, experimental={'max_connection_age': '1s'})
+    lines = finish(start(client, server, os.geteuid(), 'calls', '127.0.0.1:%d' % server.port, '5'))
+    counts = dict(zip(lines[0].split()[::2], map(int, lines[0].split()[1::2])))
+    assert counts['failed'] == 0 and counts['calls'] > 50, lines
+    assert counts['connections'] >= 3, lines
+    # the stream was open on the first connection, long past its age, and still has its answer
+    assert lines[1] == 'stream InvalidArgument'

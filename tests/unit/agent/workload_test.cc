@@ -24,7 +24,9 @@ class FakeCall final : public wire::ServerCall {
   [[nodiscard]] const wire::Peer& peer() const override { return peer_; }
   [[nodiscard]] const wire::Metadata& metadata() const override { return headers; }
   [[nodiscard]] int64_t time_left_ms() const override { return INT64_MAX; }
-  void receive(Done<std::optional<Bytes>>) override {}
+  void receive(Done<std::optional<Bytes>> done) override {
+    loop_.post([r = request, d = std::move(done)]() mutable { d(std::move(r)); });
+  }
   void send(Bytes message, Done<void> done, bool secret) override {
     sent.push_back(std::move(message));
     was_secret = secret;
@@ -33,6 +35,7 @@ class FakeCall final : public wire::ServerCall {
   void finish(Result<void> status) override { ended.push_back(std::move(status)); }
   [[nodiscard]] std::string end() const { return ended.empty() ? "" : ended[0] ? "OK" : ended[0].error().text(); }
 
+  Result<std::optional<Bytes>> request = std::optional(Bytes{});
   wire::Metadata headers;
   wire::Peer peer_;
   std::vector<Bytes> sent;
