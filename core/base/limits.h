@@ -18,7 +18,7 @@ inline constexpr int64_t kHandshakeMs = 20'000;         // a GEO link with loss 
 inline constexpr size_t kResetsPerWindow = 200;         // RST_STREAM by the peer within 10 s: rapid reset
 inline constexpr size_t kPingsPerWindow = 100;  // PING or SETTINGS within 10 s; grpc-go pings every 10 s at most
 inline constexpr int64_t kFloodWindowMs = 10'000;
-inline constexpr size_t kSendQueueBytes = 8u << 20;   // unsent bytes of one connection before back-pressure ends it
+inline constexpr size_t kSendQueueBytes = 8u << 20;  // unsent bytes of one connection before back-pressure ends it
 
 inline constexpr size_t kReceiveBytes = 16u << 20;  // received by one connection and not yet handed to its calls
 
