@@ -234,6 +234,7 @@ std::set<std::string> Agent::Impl::take_entries(EntriesUpdate& update) {
 
 bool Agent::Impl::take_bundles(SyncOutcome& outcome) {
   std::set<std::string> kept = {outcome.bundle.trust_domain.name()};
+  kept.insert(outcome.unreadable.begin(), outcome.unreadable.end());
   trust->set_bundle(outcome.bundle);
   bool changed = cache.put_bundle(std::move(outcome.bundle));
   for (Bundle& bundle : outcome.federated) {

@@ -118,11 +118,15 @@ void Syncer::on_federated(Result<wire::Message<spire_api_types_Bundle>> bundle) 
   }
   if (!bundle) return failed(std::move(bundle).error().within("get the bundle of \"" + name + "\""));
   auto read = wire::read_bundle(**bundle);
-  if (!read) return failed(std::move(read).error().within("bundle of \"" + name + "\""));
-  if (read->trust_domain.name() != name)
-    return failed({Code::internal,
-                   "the server sent the bundle of \"" + read->trust_domain.name() + "\" instead of \"" + name + "\""});
-  outcome_.federated.push_back(std::move(*read));
+  if (read && read->trust_domain.name() != name)
+    read = fail(Code::internal, "the server sent the bundle of \"" + read->trust_domain.name() + "\"");
+  if (read) {
+    outcome_.federated.push_back(std::move(*read));
+  } else {  // a stranger's mistake must not hold up the own trust domain
+    log_.warn("The bundle of a federated trust domain cannot be read, keeping what is known of it",
+              {{"trust_domain", name}, {"error", read.error().text()}});
+    outcome_.unreadable.push_back(name);
+  }
   next_federated();
 }
 

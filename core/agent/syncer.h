@@ -21,6 +21,7 @@ struct SyncOutcome {
   Bundle bundle;
   std::vector<Bundle> federated;           // found
   std::vector<std::string> not_federated;  // asked for, and the server has none
+  std::vector<std::string> unreadable;     // asked for, and what came is no bundle of it: the known one stays
 };
 
 class SyncerClient {

@@ -33,6 +33,7 @@
 #include <toml++/toml.h>
 
 #include "base/bytes.h"
+#include "config/federation_read.h"
 #include "config/keys.h"
 
 namespace limpet {
@@ -173,6 +174,7 @@ class Reader {
     for (const auto& [key, node] : root) {
       if (key.str() == "server") {
         role(node, key, "server", server_keys(), &config.server.emplace());
+        if (const toml::table* table = node.as_table()) federation(*table, *config.server);
       } else if (key.str() == "agent") {
         role(node, key, "agent", agent_keys(), &config.agent.emplace());
       } else if (key.str() == "plugin") {
@@ -215,7 +217,9 @@ class Reader {
                   void* config) {
     for (const auto& [key, node] : table) {
       const std::string full_key = full + "." + std::string(key.str());
-      if (const Key* known = find(keys, sub, key.str())) {
+      if (full_key == "server.federation") {
+        continue;  // read by federation()
+      } else if (const Key* known = find(keys, sub, key.str())) {
         places_[full_key] = place_of(key.source());
         value(node, *known, config);
       } else if (sub.empty() && has_table(keys, key.str())) {
@@ -355,6 +359,27 @@ class Reader {
       out.push_back(item->get());
     }
     return true;
+  }
+
+  // ---- federation ----
+  // Deeper than the table of keys goes: handed on as JSON, with the place of every key.
+  void federation(const toml::table& server, ServerConfig& out) {
+    const toml::node* node = server.get("federation");
+    if (node == nullptr) return;
+    const toml::table* table = node->as_table();
+    if (table == nullptr) return wrong_type(*node, "federation", "a table");
+    note_places(*table, "server.federation");
+    std::string json;
+    Place bad;
+    if (!append_json_table(json, *table, bad)) return problems_.add(bad, "no date, time or infinity is expected here");
+    read_federation(json, out.trust_domain, places_, problems_, out.federation);
+  }
+  void note_places(const toml::table& table, const std::string& full) {
+    for (const auto& [key, node] : table) {
+      const std::string path = full + "." + std::string(key.str());
+      places_[path] = place_of(key.source());
+      if (const toml::table* inner = node.as_table()) note_places(*inner, path);
+    }
   }
 
   // ---- plugins ----

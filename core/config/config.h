@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "config/federation.h"
 
 namespace limpet {
 
@@ -50,6 +51,7 @@ struct ServerConfig {
   bool ratelimit_signing = true;
   bool agent_spiffe_id_as_selector = false;  // experimental = { agent_spiffe_id_as_selector = true }
   int64_t max_connection_age_s = 180;        // experimental = { max_connection_age = "3m" }: SPIRE's, +-10 %
+  FederationConfig federation;               // federation = { bundle_endpoint = {...}, federates_with = {...} }
   LogConfig log;                             // log_level, log_format, log_file
   HealthChecksConfig health_checks;
 };

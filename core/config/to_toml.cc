@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "config/config.h"
+#include "config/federation_read.h"
 #include "config/keys.h"
 
 namespace limpet {
@@ -137,7 +138,12 @@ void plugin(std::string& out, const PluginConfig& source) {
 std::string config_to_toml(const Config& config) {
   Config copy = config;
   std::string out;
-  if (copy.server) role(out, "server", server_keys(), &*copy.server);
+  if (copy.server) {
+    role(out, "server", server_keys(), &*copy.server);
+    if (const std::string federation = federation_to_toml(copy.server->federation); !federation.empty()) {
+      out += federation.substr(1) + "\n";
+    }
+  }
   if (copy.agent) {
     if (!copy.agent->join_token.empty()) copy.agent->join_token = "(set)";
     role(out, "agent", agent_keys(), &*copy.agent);

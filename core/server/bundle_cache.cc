@@ -72,7 +72,7 @@ class BundleCache::EditOperation {
 
 BundleCache::BundleCache(Loop& loop, Store& store, TrustDomain trust_domain)
     : loop_(loop), store_(store), trust_domain_(std::move(trust_domain)) {
-  reload();
+  load();
   store_.subscribe(*this);
 }
 
@@ -85,28 +85,53 @@ void BundleCache::edit_own(Edit edit, Done<Bundle> done) {
 }
 
 // A bundle that cannot be read is left out: its clients are refused, everybody else is served.
-void BundleCache::reload() {
+void BundleCache::load() {
   auto roots = std::make_shared<BundleSet>();
-  own_.reset();
-  count_ = 0;
-  auto scanned = scan_bundles(store_.read(), "", [&](Bundle&& bundle) {
-    count_++;
-    std::vector<Certificate> certificates;
-    for (const X509Authority& authority : bundle.x509_authorities) {
-      if (auto certificate = Certificate::parse(authority.der)) certificates.push_back(std::move(*certificate));
+  const Snapshot snapshot = store_.read();
+  const auto scanned = snapshot.scan(TableId::bundles, {}, [&](BytesView, BytesView value) {
+    if (auto bundle = decode_bundle(value)) {
+      take(*roots, std::move(*bundle));
+    } else {
+      damage_ = bundle.error().text();
     }
-    roots->set(bundle.trust_domain, std::move(certificates));
-    if (bundle.trust_domain == trust_domain_) own_ = std::move(bundle);
     return true;
   });
-  damage_ = scanned ? std::string() : scanned.error().text();
+  if (!scanned) damage_ = scanned.error().text();
+  count_ = snapshot.count(TableId::bundles);
   roots_ = std::move(roots);
 }
 
-void BundleCache::on_commit(uint64_t, const std::vector<Change>& changes) {
-  for (const Change& change : changes) {
-    if (change.table == TableId::bundles) return reload();
+void BundleCache::take(BundleSet& roots, Bundle bundle) {
+  std::vector<Certificate> certificates;
+  for (const X509Authority& authority : bundle.x509_authorities) {
+    if (auto certificate = Certificate::parse(authority.der)) certificates.push_back(std::move(*certificate));
   }
+  roots.set(bundle.trust_domain, std::move(certificates));
+  if (bundle.trust_domain == trust_domain_) own_ = std::move(bundle);
+}
+
+// Only what changed is read and parsed: there may be many trust domains, and each poll of one may store.
+void BundleCache::on_commit(uint64_t, const std::vector<Change>& changes) {
+  std::shared_ptr<BundleSet> roots;
+  const Snapshot snapshot = store_.read();
+  for (const Change& change : changes) {
+    if (change.table != TableId::bundles) continue;
+    if (!roots) roots = std::make_shared<BundleSet>(*roots_);
+    const auto name = TrustDomain::parse(as_text(change.key));
+    if (!name) continue;
+    // the snapshot may be newer than this commit; the row's present value is what counts either way
+    const auto row = snapshot.get(TableId::bundles, change.key);
+    auto bundle = row ? decode_bundle(*row) : std::unexpected(row.error());
+    if (bundle) {
+      take(*roots, std::move(*bundle));
+      continue;
+    }
+    roots->remove(*name);
+    if (*name == trust_domain_) own_.reset();
+  }
+  if (!roots) return;
+  count_ = snapshot.count(TableId::bundles);
+  roots_ = std::move(roots);
 }
 
 }  // namespace limpet::server

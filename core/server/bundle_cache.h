@@ -39,7 +39,8 @@ class BundleCache final : public StoreObserver {
 
  private:
   class EditOperation;
-  void reload();
+  void load();
+  void take(BundleSet& roots, Bundle bundle);
 
   Loop& loop_;
   Store& store_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Federation relationships between the wire and the store, and the rules of their URLs, with SPIRE's error texts. Pure
+// Federation relationships between the wire and the store, with SPIRE's error texts. Pure
 // functions.
 
 #include <optional>
@@ -10,9 +10,6 @@
 #include "store/federation.h"
 
 namespace limpet::server {
-
-// https, with a host, without user information. INVALID_ARGUMENT.
-Result<void> check_bundle_url(std::string_view url);
 
 struct RelationshipInput {
   FederationRelationship relationship;

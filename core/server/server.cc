@@ -3,8 +3,10 @@
 
 #include "base/limits.h"
 #include "loop/uv_stream.h"
+#include "server/bundle_endpoint.h"
 #include "server/server_core.h"
 #include "wire/grpc_server.h"
+#include "wire/http_server.h"
 
 namespace limpet::server {
 namespace {
@@ -13,7 +15,7 @@ constexpr uint32_t kSocketMode = 0770;
 constexpr int64_t kGraceMs = 10'000;
 
 // Refused connections are the peer's doing: said once each, never an error of ours.
-class LogRefused final : public wire::GrpcServerEvents {
+class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents {
  public:
   LogRefused(Loop& loop, Logger& logger) : loop_(loop), logger_(logger) {}
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
@@ -41,6 +43,9 @@ struct Server::Listeners {
   wire::GrpcServer uds;
   std::unique_ptr<Listener> tcp_listener;
   std::unique_ptr<Listener> uds_listener;
+  std::unique_ptr<BundleEndpoint> bundle_endpoint;
+  std::unique_ptr<wire::HttpServer> bundle_server;
+  std::unique_ptr<Listener> bundle_listener;
   int stopping = 0;
 };
 
@@ -78,6 +83,25 @@ Result<void> Server::open_listeners() {
   parts_.logger.info("Starting Server APIs",
                      {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
   parts_.logger.info("Starting Server APIs", {{"address", config_.socket_path}, {"network", "unix"}});
+  if (config_.federation.bundle_endpoint) {
+    TRY_WITHIN("bundle endpoint", open_bundle_endpoint(*config_.federation.bundle_endpoint));
+  }
+  return {};
+}
+
+// https_spiffe: with the server's own SVID; https_web: with a certificate from files.
+Result<void> Server::open_bundle_endpoint(const BundleEndpointConfig& config) {
+  Listeners& all = *listeners_;
+  if (config.profile != "https_spiffe") return fail(Code::unimplemented, "profile https_web is not available yet");
+  all.bundle_endpoint = std::make_unique<BundleEndpoint>(loop_, core_->bundles(), config.refresh_hint_s);
+  wire::HttpServerOptions options;
+  options.tls = &core_->tls();
+  all.bundle_server =
+      std::make_unique<wire::HttpServer>(loop_, parts_.clock, options, *all.bundle_endpoint, &all.events);
+  TRY_ASSIGN(all.bundle_listener, listen_tcp(loop_, config.address, config.port, *all.bundle_server));
+  parts_.logger.info(
+      "Serving the bundle endpoint",
+      {{"address", config.address + ":" + std::to_string(all.bundle_listener->port())}, {"profile", config.profile}});
   return {};
 }
 
@@ -93,6 +117,8 @@ void Server::stop(Done<void> done) {
   stopped_ = std::move(done);
   listeners_->tcp_listener.reset();
   listeners_->uds_listener.reset();
+  listeners_->bundle_listener.reset();
+  listeners_->bundle_server.reset();
   listeners_->stopping = 2;
   listeners_->tcp.stop(kGraceMs, tcp_stopped_.then<&Server::on_tcp_stopped>(this));
   listeners_->uds.stop(kGraceMs, uds_stopped_.then<&Server::on_uds_stopped>(this));

@@ -14,6 +14,7 @@
 #include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "server/bundle_fetcher.h"
 #include "store/store.h"
 
 namespace limpet::server {
@@ -29,6 +30,7 @@ struct ServerParts {
   KeyManager& keys;
   std::vector<NodeAttestorServer*> attestors;  // all but join_token, which the server has itself
   UpstreamAuthority* upstream = nullptr;       // null: the server signs its own CA
+  BundleFetcher* fetcher = nullptr;            // of tests; null: Server's own, and a ServerCore alone fetches nothing
 };
 
 class Server {
@@ -50,12 +52,14 @@ class Server {
   struct Listeners;
   void on_core_started(Result<void> started);
   Result<void> open_listeners();
+  Result<void> open_bundle_endpoint(const BundleEndpointConfig& config);
   void on_tcp_stopped(Result<void>);
   void on_uds_stopped(Result<void>);
 
   UvLoop& loop_;
   ServerConfig config_;
   ServerParts parts_;
+  std::unique_ptr<BundleFetcher> fetcher_;
   std::unique_ptr<ServerCore> core_;
   std::unique_ptr<Listeners> listeners_;
   Pending<void> core_started_;

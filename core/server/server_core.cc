@@ -27,6 +27,23 @@ Result<void> check_state(const Store& store, const TrustDomain& trust_domain, co
   return {};
 }
 
+// What the configuration has checked already.
+std::vector<FederationRelationship> fixed_relationships(const ServerConfig& config) {
+  std::vector<FederationRelationship> out;
+  for (const FederatesWithConfig& one : config.federation.federates_with) {
+    auto trust_domain = TrustDomain::parse(one.trust_domain);
+    if (!trust_domain) continue;
+    FederationRelationship relationship{
+        std::move(*trust_domain), one.bundle_endpoint_url, BundleProfile::https_web, {}};
+    if (one.profile == "https_spiffe") {
+      relationship.profile = BundleProfile::https_spiffe;
+      if (auto id = SpiffeId::parse(one.endpoint_spiffe_id)) relationship.endpoint_id = std::move(*id);
+    }
+    out.push_back(std::move(relationship));
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ServerCore>> ServerCore::make(Loop& loop, const ServerParts& parts, const ServerConfig& config) {
@@ -58,7 +75,8 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_api_(context_),
       bundle_api_(context_),
       debug_api_(context_, svid_),
-      trust_domain_api_(context_, refresher_),
+      poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher}, fixed_relationships(config)),
+      trust_domain_api_(context_, poller_),
       local_authority_api_("the authorities of this server rotate by themselves; managing them is not available"),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
       tick_(loop) {
@@ -88,6 +106,7 @@ void ServerCore::on_svid_started(Result<void> started) {
   if (!index_.damage().empty()) context_.logger.error("Some entries cannot be read", {{"error", index_.damage()}});
   if (!bundles_.damage().empty()) context_.logger.error("Some bundles cannot be read", {{"error", bundles_.damage()}});
   pruner_.start();
+  poller_.start();
   on_tick();
   started_({});
 }

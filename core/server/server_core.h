@@ -9,6 +9,7 @@
 #include "server/agent_api.h"
 #include "server/authorization.h"
 #include "server/bundle_api.h"
+#include "server/bundle_poller.h"
 #include "server/context.h"
 #include "server/debug_api.h"
 #include "server/entry_api.h"
@@ -43,6 +44,7 @@ class ServerCore {
   [[nodiscard]] X509Ca& ca() { return ca_; }
   [[nodiscard]] BundleCache& bundles() { return bundles_; }
   [[nodiscard]] EntryIndex& index() { return index_; }
+  [[nodiscard]] BundlePoller& poller() { return poller_; }
 
  private:
   ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
@@ -69,9 +71,7 @@ class ServerCore {
   SvidApi svid_api_;
   BundleApi bundle_api_;
   DebugApi debug_api_;
-  struct NoRefresher final : BundleRefresher {
-    bool refresh(const TrustDomain&, Done<void>&) override { return false; }
-  } refresher_;
+  BundlePoller poller_;
   TrustDomainApi trust_domain_api_;
   UnimplementedApi local_authority_api_;
   struct Gate {

@@ -44,6 +44,7 @@ Result<Bundle> bundle_from_json(std::string_view json, const TrustDomain& trust_
 class BundleSet {
  public:
   void set(const TrustDomain& trust_domain, std::vector<Certificate> roots);
+  void remove(const TrustDomain& trust_domain);
   [[nodiscard]] const std::vector<Certificate>* roots(const TrustDomain& trust_domain) const;
 
  private:

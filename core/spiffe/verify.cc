@@ -111,6 +111,8 @@ void BundleSet::set(const TrustDomain& trust_domain, std::vector<Certificate> ro
   roots_[trust_domain.name()] = std::move(roots);
 }
 
+void BundleSet::remove(const TrustDomain& trust_domain) { roots_.erase(trust_domain.name()); }
+
 const std::vector<Certificate>* BundleSet::roots(const TrustDomain& trust_domain) const {
   const auto found = roots_.find(trust_domain.name());
   return found == roots_.end() ? nullptr : &found->second;

@@ -190,6 +190,23 @@ TEST(Syncer, FailsAsAWholeWhenAnyPartFails) {
   }
 }
 
+TEST(Syncer, AForeignBundleThatCannotBeReadHoldsUpNothing) {
+  FakeLoop loop;
+  SyncerScenario s(loop);
+  Bundle broken;
+  broken.trust_domain = *TrustDomain::parse("other.org");
+  broken.x509_authorities = {{Bytes{1, 2, 3}, false}};
+  s.server.federated["other.org"] = broken;
+  broken.trust_domain = *TrustDomain::parse("somebody.else");
+  broken.x509_authorities.clear();
+  s.server.federated["third.org"] = broken;
+  s.server.entries[0].federates_with = {"other.org", "third.org"};
+  loop.run_ready();
+  ASSERT_EQ(s.outcomes.size(), 1u);
+  EXPECT_TRUE(s.outcomes[0].federated.empty() && s.outcomes[0].not_federated.empty());
+  EXPECT_EQ(s.outcomes[0].unreadable, (std::vector<std::string>{"other.org", "third.org"}));
+}
+
 TEST(Syncer, RefusesABundleWithoutRoots) {
   FakeLoop loop;
   SyncerScenario s(loop);
