@@ -17,6 +17,7 @@
 #include "config/config.h"
 #include "loop/uv_loop.h"
 #include "plugin/catalog.h"
+#include "plugin/spiffe_caller.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "store/store.h"
@@ -111,7 +112,8 @@ class RoleOf : public Role {
         logger_(std::move(logger)),
         config_(std::move(config)),
         plugins_(std::move(plugins)),
-        catalog_({loop, *logger_, config_.trust_domain}, catalog_options(role), built_in_plugins()) {}
+        grpc_(loop, clock),
+        catalog_({loop, *logger_, config_.trust_domain, &grpc_}, catalog_options(role), built_in_plugins()) {}
 
   void start(Done<void> done) override {
     done_ = std::move(done);
@@ -137,6 +139,7 @@ class RoleOf : public Role {
   Config_ config_;
   std::vector<PluginConfig> plugins_;
   std::unique_ptr<Store> store_;
+  SpiffeCaller grpc_;  // for plugins
   Catalog catalog_;
   std::unique_ptr<Proper> proper_;
 

@@ -19,6 +19,7 @@ Instance::Instance(const PluginContext& context, const limpet_component& compone
       trust_domain_(context.trust_domain),
       logger_(context.logger),
       timers_loop_(context.loop),
+      grpc_(context.grpc),
       loop_(&context.loop) {
   host_ = {sizeof(limpet_host), LIMPET_ABI_MINOR, this, &host_service, &host_log, &host_post, &host_time_left};
 }
@@ -306,6 +307,7 @@ void Instance::close() {
     if (idle) ended = std::move(live_);
   }
   timers_.clear();
+  calls_.clear();
   idle ? release() : abandon();
   const Error stopped{Code::unavailable, label_ + ": the plugin is being stopped"};
   for (limpet_op* op : waiters) op->deliver(&stopped);

@@ -22,6 +22,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "plugin/grpc_caller.h"
 #include "plugin/op.h"
 #include "report/log.h"
 
@@ -32,6 +33,7 @@ struct PluginContext {
   Loop& loop;
   Logger& logger;
   std::string trust_domain;
+  GrpcCaller* grpc = nullptr;  // null: no limpet.grpc/1, as when a configuration is only validated
 };
 
 // One attestation attempt in a plugin. Opened by its first call, closed when its owner is gone and no call is in
@@ -92,6 +94,7 @@ class Instance {
     std::unique_ptr<Session> session = {};  // a session to close
   };
   struct HostTimer;
+  struct HostCall;
 
   Instance(const PluginContext& context, const limpet_component& component, std::string_view kind);
   [[nodiscard]] bool blocking() const { return (component_.flags & LIMPET_BLOCKING) != 0; }
@@ -118,6 +121,8 @@ class Instance {
   static int64_t host_time_left(const limpet_host* host, const limpet_op* op);
   static uint32_t timer_start(const limpet_host* host, uint32_t ms, void (*fn)(void*), void* arg);
   static void timer_stop(const limpet_host* host, uint32_t id);
+  static uint32_t grpc_start(const limpet_host* host, const limpet_grpc_call* call, limpet_grpc_done done, void* arg);
+  static void grpc_stop(const limpet_host* host, uint32_t id);
 
   const limpet_component& component_;
   const std::string name_;
@@ -125,6 +130,7 @@ class Instance {
   const std::string trust_domain_;
   Logger& logger_;
   Loop& timers_loop_;
+  GrpcCaller* grpc_;
   limpet_host host_ = {};
   limpet_instance* raw_ = nullptr;
   std::weak_ptr<Instance> self_;         // posted tasks find out whether we are still there
@@ -147,6 +153,8 @@ class Instance {
   std::list<std::unique_ptr<Session>> sessions_;
   std::map<uint32_t, std::unique_ptr<HostTimer>> timers_;
   uint32_t last_timer_ = 0;
+  std::map<uint32_t, std::unique_ptr<HostCall>> calls_;
+  uint32_t last_call_ = 0;
 };
 
 template <class T>

@@ -9,6 +9,7 @@ namespace limpet::server {
 namespace {
 constexpr int64_t kTickMs = 10'000;
 constexpr int64_t kShortestTickMs = 250;
+constexpr int64_t kFirstCaTickMs = 2'000;  // while there is none: the server above may just be starting
 constexpr int64_t kPruneMs = int64_t{6} * 3600 * 1000;
 constexpr int64_t kPruneAfter = 24 * 3600;  // seconds after its expiry that a root leaves the bundle
 constexpr int kFailuresUntilUnhealthy = 10;
@@ -98,7 +99,8 @@ void X509Ca::on_loaded(Result<LoadedCa> loaded) {
 // What is due is decided here and nowhere else; one thing at a time.
 void X509Ca::on_tick() {
   // an authority of minutes, as in tests and demonstrations, is looked at more often than one of hours
-  tick_.start<&X509Ca::on_tick>(std::clamp(options_.ttl * 1000 / 24, kShortestTickMs, kTickMs), this);
+  const int64_t longest = current_ ? kTickMs : kFirstCaTickMs;
+  tick_.start<&X509Ca::on_tick>(std::clamp(options_.ttl * 1000 / 24, kShortestTickMs, longest), this);
   if (preparing_) return;
   int64_t now = clock_.now();
   if (next_ && next_->not_after() <= now) next_.reset();

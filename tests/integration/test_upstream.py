@@ -2,13 +2,13 @@
 """A server whose CA is signed by files on disk: chains, bundle, reload, restart, and a change of mind."""
 import datetime
 import os
-import subprocess
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from support import h2grpc, pki, process, stubs
+from support import pki, process, stubs
+from support.chains import mint, split_der, verify
 from support.node import PREFIX, Node
 from support.process import eventually, toml_plugin, write
 
@@ -52,23 +52,6 @@ class Above:
         return toml_plugin('UpstreamAuthority', 'disk', self.paths)
 
 
-def verify(folder, chain, roots):
-    """What openssl says of a chain of DER certificates, leaf first."""
-    write(folder / 'leaf', pki.pem_from_der(chain[0]))
-    write(folder / 'roots', ''.join(pki.pem_of(r) for r in roots))
-    args = ['openssl', 'verify', '-x509_strict', '-CAfile', folder / 'roots']
-    if len(chain) > 1:
-        write(folder / 'between', pki.pem_from_der(*chain[1:]))
-        args += ['-untrusted', folder / 'between']
-    done = subprocess.run(args + [folder / 'leaf'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
-    return 'ok' if done.returncode == 0 else done.stdout.decode()
-
-
-def mint(server, path='/minted'):
-    return list(server.svids.MintX509SVID(S.MintX509SVIDRequest(
-        csr=pki.csr(pki.new_key(), ['spiffe://example.org' + path]))).svid.cert_chain)
-
-
 def bundle_roots(server):
     return [a.asn1 for a in server.bundles.GetBundle(stubs.bundle.GetBundleRequest()).x509_authorities]
 
@@ -83,15 +66,15 @@ def test_every_svid_comes_with_its_chain_up_to_the_root(make, folder, above):
     assert bundle_roots(server) == [pki.der_of(above.root)]
     chain = mint(server)
     assert [x509.load_der_x509_certificate(c).subject.rfc4514_string() for c in chain[2:]] == ['CN=one ca', 'CN=one middle']
-    assert verify(folder, chain, [above.root]) == 'ok'
+    assert verify(folder, chain, pki.pem_of(above.root)) == 'ok'
     own = x509.load_der_x509_certificate(chain[1])
     assert pki.uris_of(own) == ['spiffe://example.org']
     assert [a.rfc4514_string() for a in own.subject][:2] == ['C=US', 'O=SPIFFE']
     node = Node.attest(server)  # over TLS with the server's own chain
-    assert len(node.chain) == 4 and verify(folder, node.chain, [above.root]) == 'ok'
+    assert len(node.chain) == 4 and verify(folder, node.chain, pki.pem_of(above.root)) == 'ok'
     entry = server.add('/web', node.id.path, ['unix:uid:1'])
     svid = node.sign((entry.id, pki.csr(pki.new_key()))).results[0].svid
-    assert verify(folder, svid.cert_chain, [above.root]) == 'ok'
+    assert verify(folder, svid.cert_chain, pki.pem_of(above.root)) == 'ok'
 
 
 def test_an_agent_and_its_workload_get_chains_that_verify(make, folder, above):
@@ -104,18 +87,8 @@ def test_an_agent_and_its_workload_get_chains_that_verify(make, folder, above):
             return workload.fetch().svids[0]
     svid = eventually(fetched)
     chain = split_der(svid.x509_svid)
-    assert len(chain) == 4 and verify(folder, chain, [above.root]) == 'ok'
+    assert len(chain) == 4 and verify(folder, chain, pki.pem_of(above.root)) == 'ok'
     assert svid.bundle == pki.der_of(above.root)
-
-
-def split_der(blob):
-    """Concatenated DER SEQUENCEs, apart."""
-    out = []
-    while blob:
-        size = 4 + int.from_bytes(blob[2:4], 'big')  # certificates are between 256 and 65535 bytes
-        out.append(blob[:size])
-        blob = blob[size:]
-    return out
 
 
 def test_a_restart_keeps_authority_and_chain_even_without_the_upstream(make, folder, above):
@@ -125,7 +98,7 @@ def test_a_restart_keeps_authority_and_chain_even_without_the_upstream(make, fol
     server.start()
     after = mint(server)
     assert after[1:] == before[1:]
-    assert verify(folder, after, [above.root]) == 'ok'
+    assert verify(folder, after, pki.pem_of(above.root)) == 'ok'
 
 
 def test_a_root_added_to_the_bundle_file_reaches_the_bundle_without_a_restart(make, folder, above):
@@ -141,7 +114,7 @@ def test_files_that_are_wrong_while_it_runs_degrade_and_stop_nothing(make, folde
     key = above.paths['key_file_path']
     write(key, pki.key_pem(pki.new_key()))
     eventually(lambda: server.has_logged(key + ': the key does not match the certificate in'))
-    assert verify(folder, mint(server), [above.root]) == 'ok'
+    assert verify(folder, mint(server), pki.pem_of(above.root)) == 'ok'
     assert server.healthy()
     write(key, pki.key_pem(above.key))
     eventually(lambda: server.has_logged('Upstream authority can be asked again'))
@@ -153,7 +126,7 @@ def test_the_next_authority_comes_from_the_files_as_they_are_then(make, folder, 
     other = Above(folder, 'two')
     other.put([above.root, other.root])
     eventually(lambda: x509.load_der_x509_certificate(mint(server)[-1]).subject.rfc4514_string() == 'CN=two middle')
-    assert verify(folder, mint(server), [other.root]) == 'ok'
+    assert verify(folder, mint(server), pki.pem_of(other.root)) == 'ok'
     assert [x509.load_der_x509_certificate(c).subject.rfc4514_string() for c in first[2:]] == ['CN=one ca', 'CN=one middle']
 
 
@@ -174,7 +147,7 @@ def test_a_self_signed_server_given_an_upstream_changes_over_and_back(make, fold
     server.plugins = above.plugin()
     server.start()
     eventually(lambda: len(mint(server)) == 4, 60)
-    assert verify(folder, mint(server), [above.root]) == 'ok'
+    assert verify(folder, mint(server), pki.pem_of(above.root)) == 'ok'
     assert set(bundle_roots(server)) == set(old_root + [pki.der_of(above.root)])  # what was signed before stays valid
     server.stop()
     server.plugins = ''
@@ -192,5 +165,5 @@ def test_a_downstream_ca_names_its_depth(make, folder, above):
             csr=pki.csr(pki.new_key())), S.NewDownstreamX509CAResponse)
     chain = list(answer.ca_cert_chain)
     assert 'OU=DOWNSTREAM-3' in x509.load_der_x509_certificate(chain[0]).subject.rfc4514_string()
-    assert len(chain) == 4 and verify(folder, chain, [above.root]) == 'ok'
+    assert len(chain) == 4 and verify(folder, chain, pki.pem_of(above.root)) == 'ok'
     assert list(answer.x509_authorities) == [pki.der_of(above.root)]
