@@ -32,6 +32,7 @@ inline constexpr int64_t kHttpIdleMs = 60'000;          // kept alive between re
 inline constexpr int64_t kHttpAnswerMs = 30'000;        // for the handler, and again for the client to take the answer
 inline constexpr size_t kHttpReplyBytes = 4u << 20;     // the most a client of ours takes, unless it says less
 inline constexpr size_t kUrlBytes = 2048;
+inline constexpr size_t kPemFileBytes = 4u << 20;  // a certificate, key or CA file; a system's roots are 220 kB
 
 // ---- protobuf ----
 inline constexpr int kMessageDepth = 32;             // nanopb has none of its own
