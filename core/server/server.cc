@@ -4,9 +4,11 @@
 #include "base/limits.h"
 #include "loop/uv_stream.h"
 #include "server/bundle_endpoint.h"
+#include "server/bundle_https.h"
 #include "server/server_core.h"
 #include "wire/grpc_server.h"
 #include "wire/http_server.h"
+#include "wire/web_tls.h"
 
 namespace limpet::server {
 namespace {
@@ -14,10 +16,20 @@ namespace {
 constexpr uint32_t kSocketMode = 0770;
 constexpr int64_t kGraceMs = 10'000;
 
+// Where Go looks for the certificate authorities of the Web, too.
+std::string web_roots() {
+  const char* file = std::getenv("SSL_CERT_FILE");
+  return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
+}
+
 // Refused connections are the peer's doing: said once each, never an error of ours.
-class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents {
+class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents, public wire::WebServerTlsEvents {
  public:
   LogRefused(Loop& loop, Logger& logger) : loop_(loop), logger_(logger) {}
+  void on_certificate_changed() override { logger_.info("Bundle endpoint has a new certificate"); }
+  void on_certificate_refused(const Error& why) override {
+    logger_.warn("Bundle endpoint keeps its certificate, the files are not usable", {{"error", why.text()}});
+  }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
     if (!budget_.allows(logger_, loop_.now_ms())) return;
     logger_.warn("Connection refused", {{"caller_addr", peer.address.text()}, {"error", why.text()}});
@@ -43,6 +55,7 @@ struct Server::Listeners {
   wire::GrpcServer uds;
   std::unique_ptr<Listener> tcp_listener;
   std::unique_ptr<Listener> uds_listener;
+  std::unique_ptr<wire::WebServerTls> web_tls;  // of https_web
   std::unique_ptr<BundleEndpoint> bundle_endpoint;
   std::unique_ptr<wire::HttpServer> bundle_server;
   std::unique_ptr<Listener> bundle_listener;
@@ -56,6 +69,10 @@ Server::~Server() = default;
 void Server::start(Done<void> done) {
   started_ = std::move(done);
   parts_.health.report("server", HealthState::starting);
+  if (parts_.fetcher == nullptr) {
+    fetcher_ = std::make_unique<HttpsBundleFetcher>(loop_, parts_.clock, web_roots());
+    parts_.fetcher = fetcher_.get();
+  }
   auto core = ServerCore::make(loop_, parts_, config_);
   if (!core) {
     loop_.post([held = std::move(started_), error = std::move(core).error()]() mutable {
@@ -92,10 +109,17 @@ Result<void> Server::open_listeners() {
 // https_spiffe: with the server's own SVID; https_web: with a certificate from files.
 Result<void> Server::open_bundle_endpoint(const BundleEndpointConfig& config) {
   Listeners& all = *listeners_;
-  if (config.profile != "https_spiffe") return fail(Code::unimplemented, "profile https_web is not available yet");
+  wire::TlsPolicy* policy = &core_->tls();
+  if (config.profile == "https_web") {
+    TRY_ASSIGN(
+        all.web_tls,
+        wire::WebServerTls::load(
+            loop_, {config.cert_file_path, config.key_file_path, config.file_sync_interval_s * 1000}, &all.events));
+    policy = all.web_tls.get();
+  }
   all.bundle_endpoint = std::make_unique<BundleEndpoint>(loop_, core_->bundles(), config.refresh_hint_s);
   wire::HttpServerOptions options;
-  options.tls = &core_->tls();
+  options.tls = policy;
   all.bundle_server =
       std::make_unique<wire::HttpServer>(loop_, parts_.clock, options, *all.bundle_endpoint, &all.events);
   TRY_ASSIGN(all.bundle_listener, listen_tcp(loop_, config.address, config.port, *all.bundle_server));
