@@ -87,7 +87,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
 
   // 3b. the attestor wants another round, or has decided
   void on_verdict(Result<AttestStep> step) {
-    if (!step) return end({step.error().code, "nodeattestor(" + type_ + "): " + step.error().message});
+    if (!step) return end(std::move(step).error());  // it carries "nodeattestor(<type>): " already
     if (!step->attested) return challenge(std::move(step->challenge));
     auto id = SpiffeId::make(context_.trust_domain, step->agent_path);
     if (!id) return end({Code::internal, "invalid agent ID: " + id.error().message});

@@ -51,6 +51,22 @@ std::string ConfigReader::text(const char* key) {
   return std::string(yyjson_get_str(value), yyjson_get_len(value));
 }
 
+std::vector<std::string> ConfigReader::texts(const char* key) {
+  yyjson_val* value = find(key);
+  std::vector<std::string> out;
+  if (value == nullptr) return out;
+  size_t at = 0;
+  size_t count = 0;
+  yyjson_val* item = nullptr;
+  bool good = yyjson_is_arr(value);
+  yyjson_arr_foreach(value, at, count, item) {
+    good = good && yyjson_is_str(item);
+    if (good) out.emplace_back(yyjson_get_str(item), yyjson_get_len(item));
+  }
+  if (!good) wrong(key, "a list of strings");
+  return out;
+}
+
 bool ConfigReader::flag(const char* key, bool absent) {
   yyjson_val* value = find(key);
   if (value == nullptr) return absent;

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 
@@ -43,7 +44,8 @@ class ConfigReader {
   ConfigReader(const ConfigReader&) = delete;
   ConfigReader& operator=(const ConfigReader&) = delete;
 
-  std::string text(const char* key);  // empty when absent
+  std::string text(const char* key);                // empty when absent
+  std::vector<std::string> texts(const char* key);  // a list of strings; empty when absent
   bool flag(const char* key, bool absent);
   int64_t number(const char* key, int64_t absent);
   Result<void> finish();

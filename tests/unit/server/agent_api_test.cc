@@ -225,8 +225,8 @@ TEST(AttestAgent, RefusesUnknownTypesBannedAgentsBadVerdictsAndEndlessChallenges
   const Case cases[] = {
       {"other", [](AttestRig&) {}, Code::failed_precondition,
        "error getting node attestor: could not find node attestor type \"other\""},
-      {"fake", [](AttestRig& a) { a.attestor.failure = Error{Code::permission_denied, "no"}; }, Code::permission_denied,
-       "nodeattestor(fake): no"},
+      {"fake", [](AttestRig& a) { a.attestor.failure = Error{Code::permission_denied, "nodeattestor(fake): no"}; },
+       Code::permission_denied, "nodeattestor(fake): no"},
       {"fake",
        [](AttestRig& a) {
          a.attestor.rounds = 0;

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ctime>
+
+#include "carriers.h"
+#include "node_attestor_x509pop/proof.h"
+#include "plugin/node_attestor.h"
+#include "support/mint.h"
+
+namespace limpet {
+namespace {
+
+using namespace test;
+
+void now_valid(CertificateTemplate& cert) {
+  cert.not_before = std::time(nullptr) - 60;
+  cert.not_after = std::time(nullptr) + 3600;
+  cert.serial = random_serial();
+}
+
+// Both halves, over files in the test's directory.
+class X509Pop : public ShippedPlugin {
+ protected:
+  X509Pop()
+      : root(make_root("factory", KeyType::ec_p256, 0, now_valid)),
+        middle(make_intermediate(root, "line", 1, now_valid)),
+        agent_instance(create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix)),
+        server_instance(create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix)) {
+    put("roots", root.certificate);
+    put("line", middle.certificate);
+    device(KeyType::ec_p256);
+  }
+  ~X509Pop() override {
+    agent_instance->close();
+    server_instance->close();
+  }
+  void put(const std::string& name, const Certificate& certificate) {
+    write(directory + "/" + name, pem_encode("CERTIFICATE", certificate.der));
+  }
+  void device(KeyType type) {
+    put("cert", issue(middle, leaf_template(type), now_valid));
+    const SecretBytes key = shared_key(type, 100).pkcs8();
+    write(directory + "/key", pem_encode("PRIVATE KEY", BytesView(key.view())));
+  }
+  std::string agent_config() {
+    return R"({"private_key_path":")" + directory + R"(/key","certificate_path":")" + directory +
+           R"(/cert","intermediates_path":")" + directory + "/line\"}";
+  }
+  std::string server_config(const std::string& more = "") {
+    return R"({"ca_bundle_path":")" + directory + "/roots\"" + more + "}";
+  }
+  Result<Bytes> payload(NodeAttestorAgentSession& session) {
+    return wait<Bytes>([&](Done<Bytes> done) { session.payload(std::move(done)); });
+  }
+  Result<Bytes> answer(NodeAttestorAgentSession& session, const Bytes& challenge) {
+    return wait<Bytes>([&](Done<Bytes> done) { session.answer(challenge, std::move(done)); });
+  }
+  Result<AttestStep> step(NodeAttestorServerSession& session, const Bytes& said) {
+    return wait<AttestStep>([&](Done<AttestStep> done) { session.step(said, std::move(done)); });
+  }
+
+  Authority root;
+  Authority middle;
+  std::shared_ptr<Instance> agent_instance;
+  std::shared_ptr<Instance> server_instance;
+};
+
+TEST_P(X509Pop, RefusesConfigurationsItDoesNotUnderstand) {
+  const auto refused = [](Instance& instance, const Result<void>& result, const std::string& text) {
+    EXPECT_EQ(outcome(result), "InvalidArgument: nodeattestor(x509pop): " + text) << instance.name();
+  };
+  const auto server = [&](const std::string& json, const std::string& text) {
+    refused(*server_instance, configure(*server_instance, json), text);
+  };
+  refused(*agent_instance, configure(*agent_instance, "{}"), "private_key_path is required");
+  refused(*agent_instance, configure(*agent_instance, R"({"private_key_path":"x"})"), "certificate_path is required");
+  server("{}", "one of ca_bundle_path or ca_bundle_paths must be configured");
+  server(R"({"ca_bundle_path":"a","ca_bundle_paths":["b"]})",
+         "only one of ca_bundle_path or ca_bundle_paths can be configured, not both");
+  server(R"({"ca_bundle_paths":[5]})", "ca_bundle_paths must be a list of strings");
+  server(R"({"ca_bundle_path":"/none"})",
+         "unable to load trust bundle: /none: cannot be opened: no such file or directory");
+  server(server_config(R"(,"mode":"other")"), "mode must be \"external_pki\", not \"other\"");
+  server(server_config(R"(,"max_intermediates":17)"), "max_intermediates must be between 0 and 16");
+  const std::string known = "; known: .PluginName, .TrustDomain, .Fingerprint, .SerialNumberHex, .Subject.CommonName";
+  server(server_config(R"(,"agent_path_template":"/{{ .Nothing }}")"),
+         "agent_path_template: unknown field \".Nothing\"" + known);
+  server(server_config(R"(,"agent_path_template":"/{{ printf 1 }}")"),
+         "agent_path_template: unknown field \"printf 1\"" + known);
+  server(server_config(R"(,"agent_path_template":"/{{ .Fingerprint")"), "agent_path_template: \"{{\" without \"}}\"");
+}
+
+TEST_P(X509Pop, MissingFilesFailAnAttemptAndADryRunButNotTheStart) {
+  std::filesystem::remove(directory + "/key");
+  const std::string text =
+      "FailedPrecondition: nodeattestor(x509pop): " + directory + "/key: cannot be opened: no such file or directory";
+  EXPECT_EQ(outcome(configure(*agent_instance, agent_config(), true)), text);
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto session = agent->open();
+  EXPECT_EQ(outcome(payload(*session)), text);
+  device(KeyType::ec_p256);
+  EXPECT_EQ(outcome(payload(*session)), "ok");
+}
+
+TEST_P(X509Pop, BothHalvesAgreeForEachKindOfKey) {
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  for (KeyType type : {KeyType::ec_p256, KeyType::ec_p384, KeyType::rsa_2048}) {
+    device(type);
+    auto ours = agent->open();
+    auto theirs = server->open("127.0.0.1");
+    const auto said = payload(*ours);
+    ASSERT_EQ(outcome(said), "ok");
+    const auto asked = step(*theirs, *said);
+    ASSERT_EQ(outcome(asked), "ok");
+    ASSERT_FALSE(asked->attested);
+    const auto proof = answer(*ours, asked->challenge);
+    ASSERT_EQ(outcome(proof), "ok");
+    const auto verdict = step(*theirs, *proof);
+    ASSERT_EQ(outcome(verdict), "ok") << key_type_name(type);
+    EXPECT_TRUE(verdict->attested && verdict->can_reattest);
+    EXPECT_TRUE(verdict->agent_path.starts_with("/spire/agent/x509pop/"));
+    EXPECT_EQ(verdict->selectors.size(), 3u);  // two authorities and the serial number; the leaf has no common name
+    EXPECT_EQ(outcome(step(*theirs, *proof)),
+              "InvalidArgument: nodeattestor(x509pop): the challenge was answered already");
+  }
+}
+
+TEST_P(X509Pop, TheAgentRefusesChallengesThatAreNone) {
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto session = agent->open();
+  ASSERT_EQ(outcome(payload(*session)), "ok");
+  const std::string prefix = "InvalidArgument: nodeattestor(x509pop): ";
+  for (const auto& [challenge, text] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"", "unable to unmarshal challenge: "},
+           {"{\"ecdsa_signature\":5}", "unable to unmarshal challenge: "},
+           {"{\"ecdsa_signature\":{\"nonce\":\"!\"}}", "unable to unmarshal challenge: "},
+           {"{}", "failed to calculate challenge response: expecting ECDSA challenge"},
+           {"{\"rsa_signature\":{\"nonce\":\"\"}}",
+            "failed to calculate challenge response: expecting ECDSA challenge"},
+           {"{\"ecdsa_signature\":{\"nonce\":\"AAAA\"}}",
+            "failed to calculate challenge response: invalid challenge nonce"}}) {
+    const std::string got = outcome(answer(*session, to_bytes(std::string_view(challenge))));
+    EXPECT_TRUE(got.starts_with(prefix + text)) << got;
+  }
+}
+
+TEST_P(X509Pop, KeysAboveTheLimitAreRefused) {
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config(R"(,"max_rsa_key_size":1024)"))), "ok");
+  device(KeyType::rsa_2048);
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  auto ours = agent->open();
+  auto theirs = server->open("127.0.0.1");
+  EXPECT_EQ(outcome(step(*theirs, *payload(*ours))),
+            "InvalidArgument: nodeattestor(x509pop): leaf certificate has an RSA key of 2048 bits; at most 1024 are "
+            "taken (max_rsa_key_size)");
+}
+
+BOTH_CARRIERS(X509Pop);
+
+}  // namespace
+}  // namespace limpet

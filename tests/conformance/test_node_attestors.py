@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node attestors on the wire: agents played by hand against our server, and our own agent through a whole life."""
+import base64
+import datetime
+import hashlib
+import ipaddress
+import json
+import os
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
+from support import pki, process, stubs
+from support.h2grpc import RpcError
+from support.node import PREFIX, Node
+from support.process import eventually, toml_plugin, write
+
+ATTEST = PREFIX + 'agent.v1.Agent/AttestAgent'
+DIGEST = utils.Prehashed(hashes.SHA256())
+INVALID, PERMISSION, INTERNAL = 3, 7, 13
+
+
+def certify(subject, key, issuer=None, ca=False, ttl=3600, usages=None, sans=(), start=-60):
+    """A certificate for `key` by (certificate, key) of the issuer, or by itself."""
+    name = pki.name(CN=subject)
+    now = datetime.datetime.utcnow()
+    builder = (x509.CertificateBuilder().subject_name(name).issuer_name(issuer[0].subject if issuer else name)
+               .public_key(key.public_key()).serial_number(x509.random_serial_number())
+               .not_valid_before(now + datetime.timedelta(seconds=start))
+               .not_valid_after(now + datetime.timedelta(seconds=ttl))
+               .add_extension(x509.BasicConstraints(ca, None), True)
+               .add_extension(usages or pki.usage(**({'key_cert_sign': True} if ca else {'digital_signature': True})), True))
+    if sans:
+        builder = builder.add_extension(x509.SubjectAlternativeName(list(sans)), False)
+    return builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+
+
+class Pki:
+    """A root and an intermediate of a factory, and the devices below them."""
+
+    def __init__(self, folder):
+        self.root_key, self.middle_key = pki.new_key(), pki.new_key()
+        self.root = certify('factory root', self.root_key, ca=True)
+        self.middle = certify('factory line', self.middle_key, (self.root, self.root_key), ca=True)
+        self.folder, self.path = folder, folder / 'factory.pem'
+        write(self.path, pki.pem_of(self.root))
+
+    def device(self, key=None, name='device-7', **more):
+        key = key or pki.new_key()
+        return key, certify(name, key, (self.middle, self.middle_key), **more)
+
+    def server_plugin(self, **more):
+        return toml_plugin('NodeAttestor', 'x509pop', {'ca_bundle_path': self.path, **more}, role='server')
+
+    def agent_plugin(self, key, certificate):
+        paths = {'private_key_path': self.folder / 'device.key', 'certificate_path': self.folder / 'device.pem',
+                 'intermediates_path': self.folder / 'line.pem'}
+        write(paths['private_key_path'], pki.key_pem(key))
+        write(paths['certificate_path'], pki.pem_of(certificate))
+        write(paths['intermediates_path'], pki.pem_of(self.middle))
+        return toml_plugin('NodeAttestor', 'x509pop', paths, role='agent')
+
+
+@pytest.fixture(scope='module')
+def factory():
+    place = process.Folder()
+    yield Pki(place)
+    place.remove()
+
+
+@pytest.fixture(scope='module')
+def server(factory):
+    role = process.Server(plugins=factory.server_plugin())
+    try:
+        yield role.start()
+    finally:
+        role.close()
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def payload(*certificates):
+    return json.dumps({'certificates': [b64(pki.der_of(c)) for c in certificates]}).encode()
+
+
+def prove(key, challenge, nonce=None, salt=None):
+    """SPIRE's answer to an x509pop challenge."""
+    nonce = nonce if nonce is not None else os.urandom(32)
+    kind = 'rsa_signature' if isinstance(key, rsa.RSAPrivateKey) else 'ecdsa_signature'
+    asked = base64.b64decode(json.loads(challenge)[kind]['nonce'])
+    digest = hashlib.sha256(asked + nonce).digest()
+    answer = {'rsa_signature': None, 'ecdsa_signature': None}
+    if kind == 'rsa_signature':
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH if salt is None else salt)
+        answer[kind] = {'nonce': b64(nonce), 'signature': b64(key.sign(digest, pss, DIGEST))}
+    else:
+        r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(DIGEST)))
+        answer[kind] = {'nonce': b64(nonce), 'r': b64(r.to_bytes((r.bit_length() + 7) // 8, 'big')),
+                        's': b64(s.to_bytes((s.bit_length() + 7) // 8, 'big'))}
+    return json.dumps(answer).encode()
+
+
+def attest(server, sent, answer, kind='x509pop'):
+    """(node, result): one attestation; `answer` makes the response of the challenge."""
+    node = Node(server)
+    with server.tls() as link:
+        call = link.start(ATTEST)
+        call.send(node.attest_request(sent, kind))
+        asked = call.receive(stubs.agent.AttestAgentResponse)
+        assert asked.WhichOneof('step') == 'challenge', asked
+        node.challenge = asked.challenge
+        call.send(stubs.agent.AttestAgentRequest(challenge_response=answer(asked.challenge)))
+        result = call.receive(stubs.agent.AttestAgentResponse).result
+        assert call.receive() is None
+    node.chain, node.id = list(result.svid.cert_chain), result.svid.id
+    return node, result
+
+
+def refused(server, sent, answer=None, kind='x509pop'):
+    with pytest.raises(RpcError) as error:
+        attest(server, sent, answer or (lambda challenge: b'{}'), kind)
+    return error.value.code, error.value.message
+
+
+def selectors_of(server, agent_id):
+    agent = server.agents.GetAgent(stubs.agent.GetAgentRequest(id=agent_id))
+    return sorted(s.type + ':' + s.value for s in agent.selectors)
+
+
+KEYS = {'p256': lambda: ec.generate_private_key(ec.SECP256R1()), 'p384': lambda: ec.generate_private_key(ec.SECP384R1()),
+        'rsa': lambda: rsa.generate_private_key(65537, 2048)}
+
+
+# ---- x509pop, server half ----
+@pytest.mark.parametrize('kind', sorted(KEYS))
+def test_x509pop_attests_a_device_by_its_certificate(server, factory, kind):
+    key, certificate = factory.device(KEYS[kind](), sans=[
+        x509.UniformResourceIdentifier('x509pop://example.org/site/port-4'),
+        x509.UniformResourceIdentifier('x509pop://other.org/site/none')])
+    node, result = attest(server, payload(certificate, factory.middle), lambda c: prove(key, c))
+    print_of = [hashlib.sha1(pki.der_of(c)).hexdigest() for c in (certificate, factory.middle, factory.root)]
+    assert node.id.path == '/spire/agent/x509pop/' + print_of[0]
+    assert result.reattestable
+    serial = '%x' % certificate.serial_number
+    assert selectors_of(server, node.id) == sorted([
+        'x509pop:subject:cn:device-7', 'x509pop:ca:fingerprint:' + print_of[1], 'x509pop:ca:fingerprint:' + print_of[2],
+        'x509pop:serialnumber:' + '0' * (len(serial) % 2) + serial, 'x509pop:san:site:port-4'])
+
+
+def test_x509pop_challenge_is_as_go_writes_it(server, factory):
+    for kind, shape in (('p256', '{"rsa_signature":null,"ecdsa_signature":{"nonce":"%s"}}'),
+                        ('rsa', '{"rsa_signature":{"nonce":"%s"},"ecdsa_signature":null}')):
+        key, certificate = factory.device(KEYS[kind]())
+        node, _ = attest(server, payload(certificate, factory.middle), lambda c: prove(key, c))
+        nonce = json.loads(node.challenge)[('rsa' if kind == 'rsa' else 'ecdsa') + '_signature']['nonce']
+        assert node.challenge.decode() == shape % nonce and len(base64.b64decode(nonce)) == 32
+
+
+@pytest.mark.parametrize('salt', [0, 32, 222])
+def test_x509pop_takes_any_salt_length(server, factory, salt):
+    key, certificate = factory.device(KEYS['rsa']())
+    attest(server, payload(certificate, factory.middle), lambda c: prove(key, c, salt=salt))
+
+
+def test_x509pop_members_match_in_any_case_and_unknown_ones_are_ignored(server, factory):
+    key, certificate = factory.device()
+    sent = payload(certificate, factory.middle).replace(b'"certificates"', b'"more":{"a":[1]},"CERTIFICATES"')
+    attest(server, sent, lambda c: prove(key, c).replace(b'"nonce"', b'"Nonce"').replace(b'"r"', b'"R"'))
+
+
+def test_x509pop_attests_the_same_device_again(server, factory):
+    key, certificate = factory.device()
+    sent = payload(certificate, factory.middle)
+    first, _ = attest(server, sent, lambda c: prove(key, c))
+    again, _ = attest(server, sent, lambda c: prove(key, c))
+    assert first.id == again.id
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=first.id))
+    attest(server, sent, lambda c: prove(key, c))
+
+
+def test_x509pop_a_banned_device_stays_out(server, factory):
+    key, certificate = factory.device()
+    sent = payload(certificate, factory.middle)
+    node, _ = attest(server, sent, lambda c: prove(key, c))
+    server.agents.BanAgent(stubs.agent.BanAgentRequest(id=node.id))
+    assert refused(server, sent, lambda c: prove(key, c)) == (PERMISSION, 'failed to attest: agent is banned')
+
+
+def test_x509pop_refuses_payloads_that_are_none(server, factory):
+    key, certificate = factory.device()
+    middles = [factory.middle] * 5
+    for sent, code, text in (
+            (b'{', INVALID, 'failed to unmarshal data: '), (b'[]', INVALID, 'failed to unmarshal data: '),
+            (b'{"certificates":[5]}', INVALID, 'failed to unmarshal data: '),
+            (b'{"certificates":["*"]}', INVALID, 'failed to unmarshal data: '),
+            (b'{}', INVALID, 'no certificate to attest'), (b'{"certificates":null}', INVALID, 'no certificate to attest'),
+            (b'{"certificates":["AAAA"]}', INVALID, 'unable to parse leaf certificate: '),
+            (payload(certificate)[:-2] + b',"AAAA"]}', INVALID, 'unable to parse intermediate certificate 0: '),
+            (payload(certificate, *middles), INVALID, 'too many intermediates: 5, ')):
+        got = refused(server, sent)
+        assert got[0] == code and got[1].startswith('nodeattestor(x509pop): ' + text), got
+
+
+def test_x509pop_refuses_certificates_it_cannot_trust(server, factory):
+    strange_key = pki.new_key()
+    stranger = certify('factory root', strange_key, ca=True)
+    no_ca_key, no_ca = factory.device()
+    cases = {
+        'certificate verification failed: x509: certificate signed by unknown authority': [
+            payload(factory.device()[1]),  # its intermediate is missing
+            payload(certify('device-7', pki.new_key(), (stranger, strange_key)), stranger),
+            payload(certify('device-7', pki.new_key())),
+            payload(certify('device-8', pki.new_key(), (no_ca, no_ca_key)), no_ca, factory.middle)],
+        'certificate verification failed: x509: certificate has expired or is not yet valid': [
+            payload(factory.device(start=-600, ttl=-300)[1], factory.middle),
+            payload(factory.device(start=300)[1], factory.middle)]}
+    for text, payloads in cases.items():
+        for sent in payloads:
+            assert refused(server, sent) == (PERMISSION, 'nodeattestor(x509pop): ' + text)
+
+
+def test_x509pop_wants_a_certificate_for_digital_signatures(server, factory):
+    _, certificate = factory.device(usages=pki.usage(key_agreement=True))
+    assert refused(server, payload(certificate, factory.middle)) == (
+        INTERNAL, 'nodeattestor(x509pop): unable to generate challenge: certificate not intended for digital signature use')
+
+
+def test_x509pop_refuses_wrong_proofs(server, factory):
+    key, certificate = factory.device()
+    sent = payload(certificate, factory.middle)
+    old = attest(server, sent, lambda c: prove(key, c))[0].challenge
+    failed = 'nodeattestor(x509pop): challenge response verification failed: '
+
+    def swapped(challenge):
+        proof = json.loads(prove(key, challenge))
+        ecdsa = proof['ecdsa_signature']
+        ecdsa['r'], ecdsa['s'] = ecdsa['s'], ecdsa['r']
+        return json.dumps(proof).encode()
+    for answer, text in (
+            (lambda c: prove(key, old), 'ECDSA signature verify failed'),                # replayed
+            (lambda c: prove(pki.new_key(), c), 'ECDSA signature verify failed'),        # another key
+            (swapped, 'ECDSA signature verify failed'),
+            (lambda c: prove(key, c, nonce=bytes(31)), 'invalid response nonce'),        # truncated
+            (lambda c: b'{}', 'expecting ECDSA response'),
+            (lambda c: b'{"rsa_signature":{"nonce":"","signature":""}}', 'expecting ECDSA response')):
+        assert refused(server, sent, answer) == (PERMISSION, failed + text)
+    got = refused(server, sent, lambda c: b'no json')
+    assert got[0] == INVALID and got[1].startswith('nodeattestor(x509pop): unable to unmarshal challenge response: '), got
+
+
+def test_x509pop_the_path_follows_the_template_and_the_address_is_checked(make, factory):
+    server = make(process.Server, plugins=factory.server_plugin(
+        agent_path_template='/{{ .PluginName }}/cn/{{ .Subject.CommonName }}/{{.SerialNumberHex}}', verify_client_ip=True))
+    here = x509.IPAddress(ipaddress.ip_address('127.0.0.1'))
+    key, certificate = factory.device(sans=[here])
+    node, _ = attest(server, payload(certificate, factory.middle), lambda c: prove(key, c))
+    serial = '%x' % certificate.serial_number
+    assert node.id.path == '/spire/agent/x509pop/cn/device-7/' + '0' * (len(serial) % 2) + serial
+    for sans in ((), (x509.IPAddress(ipaddress.ip_address('127.0.0.2')),)):
+        key, certificate = factory.device(sans=sans)
+        got = refused(server, payload(certificate, factory.middle))
+        assert got[0] == PERMISSION and 'client IP 127.0.0.1 is not an IP SAN' in got[1], got
+
+
+# ---- x509pop, our own agent ----
+@pytest.mark.parametrize('kind', sorted(KEYS))
+def test_x509pop_our_agent_attests_serves_and_comes_back_after_eviction(server, factory, make, kind):
+    key, certificate = factory.device(KEYS[kind](), name='own-' + kind)
+    path = '/spire/agent/x509pop/' + hashlib.sha1(pki.der_of(certificate)).hexdigest()
+    me = '/mine-' + kind
+    server.add(me, path, ['unix:uid:%d' % os.geteuid()])
+    agent = make(process.Agent, server.port, roots=server.roots(), attestor=factory.agent_plugin(key, certificate))
+
+    def served():
+        with agent.workload() as workload:
+            return [s.spiffe_id for s in workload.fetch().svids] == ['spiffe://example.org' + me]
+    eventually(served)
+    known = stubs.agent.GetAgentRequest(id=server.id(path))
+    first = server.agents.GetAgent(known).x509svid_serial_number
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=server.id(path)))
+
+    def back():
+        agents = server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents
+        return any(a.id.path == path and a.x509svid_serial_number != first for a in agents)
+    eventually(back, what='the agent to attest again; log:\n' + agent.logs())
+    eventually(served)
