@@ -6,6 +6,7 @@
 
 #include "agent/agent_keeper.h"
 #include "agent/audience.h"
+#include "agent/sds_api.h"
 #include "agent/state_writer.h"
 #include "agent/svid_renewer.h"
 #include "agent/syncer.h"
@@ -88,6 +89,7 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<SvidRenewer> renewer;
   std::unique_ptr<Syncer> syncer;
   std::unique_ptr<WorkloadApi> workload_api;
+  std::unique_ptr<SdsApi> sds_api;
   std::unique_ptr<wire::HealthService> health_service;
   std::unique_ptr<wire::GrpcServer> server;
   std::unique_ptr<Listener> listener;
@@ -134,8 +136,10 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
                                           static_cast<size_t>(config.x509_svid_cache_max_size), *this);
   syncer =
       std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
-  workload_api = std::make_unique<WorkloadApi>(WorkloadApiParts{
-      parts.loop, parts.log, *audiences, parts.workload_attestors, *this, config.allow_unauthenticated_verifiers});
+  const WorkloadApiParts workload{
+      parts.loop, parts.log, *audiences, parts.workload_attestors, *this, config.allow_unauthenticated_verifiers};
+  workload_api = std::make_unique<WorkloadApi>(workload);
+  sds_api = std::make_unique<SdsApi>(SdsParts{workload, *clock, cache, trust_domain.name(), config.sds});
 }
 
 Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
@@ -175,7 +179,8 @@ Result<void> Agent::Impl::listen() {
     return parts.health.serving() ? wire::ServingStatus::serving : wire::ServingStatus::not_serving;
   };
   health_service = std::make_unique<wire::HealthService>(ask, std::vector<std::string>{WorkloadApi::kName});
-  server->add(WorkloadApi::kName, *workload_api);
+  if (!config.disable_workload_api) server->add(WorkloadApi::kName, *workload_api);
+  if (!config.disable_sds_api) server->add(SdsApi::kName, *sds_api);
   server->add(wire::kHealthServiceName, *health_service);
   TRY_ASSIGN_WITHIN("socket_path", listener, listen_unix(parts.loop, config.socket_path, 0777, *server));
   parts.log.info("Serving the Workload API", {{"address", config.socket_path}, {"network", "unix"}});

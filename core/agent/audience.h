@@ -53,6 +53,7 @@ class Audience {
   // How many of its identities have a valid SVID, and how many have none yet.
   [[nodiscard]] size_t ready() const { return ready_; }
   [[nodiscard]] size_t missing() const { return identities_.size() - ready_; }
+  [[nodiscard]] const std::vector<Identity*>& identities() const { return identities_; }
   // Encoded X509SVIDResponse and X509BundlesResponse; made when first asked for. Copy before returning to the loop.
   const Bytes& svids();
   const Bytes& bundles();

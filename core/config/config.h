@@ -56,6 +56,14 @@ struct ServerConfig {
   HealthChecksConfig health_checks;
 };
 
+// What the names that Envoy asks for by default stand for.
+struct SdsConfig {
+  std::string default_svid_name = "default";
+  std::string default_bundle_name = "ROOTCA";
+  std::string default_all_bundles_name = "ALL";
+  bool disable_spiffe_cert_validation = false;
+};
+
 struct AgentConfig {
   std::string server_address;  // required
   uint16_t server_port = 0;    // required
@@ -72,6 +80,9 @@ struct AgentConfig {
   int64_t x509_svid_cache_max_size = 1000;
   int64_t sync_interval_s = 5;  // experimental = { sync_interval = "5s" }
   bool allow_unauthenticated_verifiers = false;
+  bool disable_workload_api = false;
+  bool disable_sds_api = false;
+  SdsConfig sds;  // sds = { default_svid_name = "default", ... }
   LogConfig log;
   HealthChecksConfig health_checks;
 };
