@@ -96,7 +96,7 @@ def test_default_is_the_first_identity(agent, mine):
     answer = fetch(agent, 'default')
     assert set(answer) == {'default'}
     certificate = answer['default'].tls_certificate
-    chain = x509.load_pem_x509_certificates(certificate.certificate_chain.inline_bytes)
+    chain = [x509.load_pem_x509_certificate(certificate.certificate_chain.inline_bytes)]
     assert pki.uris_of(chain[0]) == [ONE]
     key = load_pem_private_key(certificate.private_key.inline_bytes, None)
     assert certificate.private_key.inline_bytes.startswith(b'-----BEGIN PRIVATE KEY-----\n')
@@ -105,7 +105,7 @@ def test_default_is_the_first_identity(agent, mine):
 
 def test_an_identity_is_given_under_its_id(agent, mine):
     answer = fetch(agent, TWO)
-    chain = x509.load_pem_x509_certificates(answer[TWO].tls_certificate.certificate_chain.inline_bytes)
+    chain = [x509.load_pem_x509_certificate(answer[TWO].tls_certificate.certificate_chain.inline_bytes)]
     assert set(answer) == {TWO} and pki.uris_of(chain[0]) == [TWO]
 
 

@@ -7,7 +7,7 @@ import sys
 
 PROTOS = ['spire_types', 'spire_agent', 'spire_entry', 'spire_bundle', 'spire_svid', 'spire_trustdomain',
           'spire_localauthority', 'spire_logger', 'spire_debug', 'agent_debug', 'agent_logger', 'agent_delegated',
-          'workload', 'health', 'google_rpc_status']
+          'workload', 'health', 'google_rpc_status', 'envoy_sds']
 
 
 def generate(proto_dir, out_dir):
