@@ -148,18 +148,17 @@ void BundlePoll::succeeded() {
 
 // What is stored stays and is used on: stale is better than none.
 void BundlePoll::failed(const Error& why) {
-  const Error kept = why;
   const bool have = stored_bundle().has_value();
   parts_.health.report(part_, HealthState::degraded,
-                       (have ? "its bundle may be stale: " : "its bundle has not been fetched yet: ") + kept.message);
+                       (have ? "its bundle may be stale: " : "its bundle has not been fetched yet: ") + why.message);
   failures_++;
   parts_.logger.log(failures_ == 1 ? LogLevel::warn : LogLevel::debug,
                     "Could not fetch the bundle of a federated trust domain, trying again",
                     {{"trust_domain", name_},
                      {"url", relationship_.url},
-                     {"error", kept.text()},
+                     {"error", why.text()},
                      {"retry_in_ms", std::to_string(pause_ms())}});
-  end(std::unexpected(kept));
+  end(std::unexpected(why));
 }
 
 void BundlePoll::end(Result<void> result) {

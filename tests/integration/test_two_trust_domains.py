@@ -299,6 +299,18 @@ def test_tls_versions(pair, version, good):
         assert ask(connection)[0].status == 200
 
 
+def test_a_rotation_of_one_sides_ca_reaches_the_other(make):
+    port = process.free_port()
+    b = make(process.Server, trust_domain='other.org', federation=spiffe_endpoint(port), ca_ttl='20s')
+    a = make(process.Server)
+    federate(a, 'other.org', 'https://127.0.0.1:%d/' % port, b.roots())
+    refreshed(a, 'other.org')
+    first = roots(fetch(a, 'other.org'))
+    eventually(lambda: len(roots(own(b))) > len(first), what='the next authority')
+    refreshed(a, 'other.org')
+    assert set(first) < set(roots(fetch(a, 'other.org'))) and roots(fetch(a, 'other.org')) == roots(own(b))
+
+
 # ---- https_web ----
 
 class Web:
