@@ -6,10 +6,11 @@ import hashlib
 import ipaddress
 import json
 import os
+import subprocess
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from support import pki, process, stubs
@@ -287,4 +288,149 @@ def test_x509pop_our_agent_attests_serves_and_comes_back_after_eviction(server, 
         agents = server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents
         return any(a.id.path == path and a.x509svid_serial_number != first for a in agents)
     eventually(back, what='the agent to attest again; log:\n' + agent.logs())
+    eventually(served)
+
+
+# ---- sshpop ----
+def keygen(*args):
+    subprocess.run(['ssh-keygen', '-q', *map(str, args)], check=True, stdin=subprocess.DEVNULL)
+
+
+class Hosts:
+    """An SSH certificate authority and hosts certified by it, made by ssh-keygen."""
+    SIZES = {'rsa': 2048, 'p256': 256, 'p384': 384}
+
+    def __init__(self, folder):
+        self.folder, self.made = folder, 0
+        self.authority = self.new('p256')
+
+    def new(self, kind):
+        self.made += 1
+        path = self.folder / ('key%d' % self.made)
+        if kind == 'ed25519':
+            keygen('-t', 'ed25519', '-N', '', '-f', path)
+        else:
+            keygen('-t', 'rsa' if kind == 'rsa' else 'ecdsa', '-b', self.SIZES[kind], '-N', '', '-f', path)
+        return path
+
+    def certify(self, path, *more, authority=None, names='web.example.org', kind='-h', valid='-5m:+1h'):
+        keygen('-s', authority or self.authority, *([kind] if kind else []), '-I', 'id', '-n', names, '-V', valid, *more,
+               str(path) + '.pub')
+        return path
+
+    def host(self, kind='p256', **more):
+        """(key, certificate as wire bytes, path of the key)"""
+        path = self.certify(self.new(kind), **more)
+        with open(path, 'rb') as file:
+            key = serialization.load_ssh_private_key(file.read(), None)
+        return key, wire_of(str(path) + '-cert.pub'), path
+
+    def public(self, path=None):
+        with open(str(path or self.authority) + '.pub') as file:
+            return file.read().strip()
+
+
+def wire_of(path):
+    with open(path) as file:
+        return base64.b64decode(file.read().split()[1])
+
+
+@pytest.fixture(scope='module')
+def hosts():
+    place = process.Folder()
+    yield Hosts(place)
+    place.remove()
+
+
+@pytest.fixture(scope='module')
+def ssh_server(hosts):
+    role = process.Server(plugins=toml_plugin('NodeAttestor', 'sshpop', {'cert_authorities': [hosts.public()]}, role='server'))
+    try:
+        yield role.start()
+    finally:
+        role.close()
+
+
+def ssh_payload(wire):
+    return json.dumps({'Certificate': b64(wire)}).encode()
+
+
+def ssh_number(value):
+    data = value.to_bytes(value.bit_length() // 8 + 1, 'big')
+    return len(data).to_bytes(4, 'big') + data
+
+
+def ssh_prove(key, challenge, nonce=None, form=None):
+    """SPIRE's answer to an sshpop challenge."""
+    nonce = nonce if nonce is not None else os.urandom(32)
+    message = hashlib.sha256(base64.b64decode(json.loads(challenge)['Nonce']) + nonce).digest()
+    if isinstance(key, rsa.RSAPrivateKey):
+        form = form or 'rsa-sha2-256'
+        algorithm = {'rsa-sha2-256': hashes.SHA256(), 'rsa-sha2-512': hashes.SHA512(), 'ssh-rsa': hashes.SHA1()}[form]
+        blob = key.sign(message, padding.PKCS1v15(), algorithm)
+    else:
+        algorithm = hashes.SHA256() if key.curve.key_size == 256 else hashes.SHA384()
+        form = form or 'ecdsa-sha2-nistp%d' % key.curve.key_size
+        blob = b''.join(map(ssh_number, utils.decode_dss_signature(key.sign(message, ec.ECDSA(algorithm)))))
+    return json.dumps({'Nonce': b64(nonce), 'Signature': {'Format': form, 'Blob': b64(blob), 'Rest': None}}).encode()
+
+
+@pytest.mark.parametrize('kind, form', [('p256', None), ('p384', None), ('rsa', 'rsa-sha2-256'), ('rsa', 'rsa-sha2-512'),
+                                        ('rsa', 'ssh-rsa')])
+def test_sshpop_attests_a_host_by_its_certificate(ssh_server, hosts, kind, form):
+    key, wire, _ = hosts.host(kind)
+    node, result = attest(ssh_server, ssh_payload(wire), lambda c: ssh_prove(key, c, form=form), 'sshpop')
+    print_of = base64.urlsafe_b64encode(hashlib.sha256(wire).digest()).decode().rstrip('=')
+    assert node.id.path == '/spire/agent/sshpop/' + print_of
+    assert result.reattestable and selectors_of(ssh_server, node.id) == []
+    assert list(json.loads(node.challenge)) == ['Nonce'] and len(base64.b64decode(json.loads(node.challenge)['Nonce'])) == 32
+    attest(ssh_server, ssh_payload(wire), lambda c: ssh_prove(key, c, form=form), 'sshpop')  # and again
+
+
+def test_sshpop_refuses_certificates_it_cannot_trust(ssh_server, hosts):
+    other = hosts.new('p256')
+    good = hosts.host()[1]
+    for wire, text in (
+            (hosts.host(authority=other)[1], 'failed to check host key: ssh: no authorities for hostname: web.example.org:22'),
+            (hosts.host(kind='p256', valid='-2h:-1h')[1], 'failed to check host key: ssh: cert has expired'),
+            (hosts.host(kind='p256', valid='+1h:+2h')[1], 'failed to check host key: ssh: cert is not yet valid'),
+            (good[:-1] + bytes([good[-1] ^ 1]), 'failed to check host key: ssh: certificate signature does not verify'),
+            (wire_of(str(hosts.certify(hosts.new('p256'), kind=None)) + '-cert.pub'),
+             'failed to check host key: ssh: certificate presented as a host key has type 1'),
+            (b'', 'failed to parse cert: ssh: short read'), (good + b'x', 'failed to parse cert: ssh: trailing data after a certificate'),
+            (good[:len(good) // 2], 'failed to parse cert: ssh: short read'), (b'\xff\xff\xff\xff', 'failed to parse cert: ssh: short read')):
+        assert refused(ssh_server, ssh_payload(wire), kind='sshpop') == (INTERNAL, 'nodeattestor(sshpop): ' + text)
+    code, text = refused(ssh_server, ssh_payload(wire_of(str(hosts.certify(hosts.new('ed25519'))) + '-cert.pub')), kind='sshpop')
+    assert code == 12 and 'key type "ssh-ed25519" is not supported' in text
+
+
+def test_sshpop_refuses_wrong_proofs(ssh_server, hosts):
+    key, wire, _ = hosts.host()
+    sent = ssh_payload(wire)
+    old = attest(ssh_server, sent, lambda c: ssh_prove(key, c), 'sshpop')[0].challenge
+    failed = 'failed to verify signature: ssh: signature did not verify'
+    for answer, text in (
+            (lambda c: ssh_prove(key, old), failed),
+            (lambda c: ssh_prove(pki.new_key(), c), failed),
+            (lambda c: ssh_prove(key, c, form='ecdsa-sha2-nistp384'), failed),
+            (lambda c: ssh_prove(key, c, nonce=bytes(31)), 'failed to combine nonces: invalid response nonce size')):
+        assert refused(ssh_server, sent, answer, 'sshpop') == (INTERNAL, 'nodeattestor(sshpop): ' + text)
+    code, text = refused(ssh_server, sent, lambda c: b'{', 'sshpop')
+    assert code == INTERNAL and text.startswith('nodeattestor(sshpop): failed to unmarshal challenge response: '), text
+
+
+@pytest.mark.parametrize('kind', ['p256', 'p384', 'rsa'])
+def test_sshpop_our_agent_attests_and_serves(make, hosts, kind):
+    write(hosts.folder / 'authorities', '# hosts\n\n' + hosts.public() + '\n')
+    server = make(process.Server, plugins=toml_plugin('NodeAttestor', 'sshpop', {
+        'cert_authorities_path': hosts.folder / 'authorities', 'canonical_domain': 'example.org',
+        'agent_path_template': '/sshpop/{{ .Hostname }}'}, role='server'))
+    _, _, path = hosts.host(kind)
+    server.add('/mine', '/spire/agent/sshpop/web', ['unix:uid:%d' % os.geteuid()])
+    agent = make(process.Agent, server.port, roots=server.roots(), attestor=toml_plugin('NodeAttestor', 'sshpop', {
+        'host_key_path': path, 'host_cert_path': str(path) + '-cert.pub'}, role='agent'))
+
+    def served():
+        with agent.workload() as workload:
+            return [s.spiffe_id for s in workload.fetch().svids] == ['spiffe://example.org/mine']
     eventually(served)
