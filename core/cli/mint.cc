@@ -12,6 +12,8 @@
 #include "proto/spire_bundle.pb.h"
 #include "proto/spire_svid.pb.h"
 #include "spiffe/id.h"
+#include "wire/api_types.h"
+#include "wire/proto_json.h"
 
 namespace limpet::cli {
 
@@ -90,16 +92,19 @@ void print_json(const Minted& minted) {
   std::printf("%s\n", out.text().c_str());
 }
 
+void tell_if_capped(const char* what, int64_t ttl_ms, int64_t asked_until_ms, int64_t expires_at) {
+  if (ttl_ms <= 0 || expires_at * 1000 >= asked_until_ms) return;
+  std::fprintf(stderr, "%s lifetime was capped shorter than specified ttl; expires \"%s\"\n", what,
+               TimeText(expires_at).rfc3339());
+}
+
 int run(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
     const int64_t ttl_ms = context.flags->number("ttl");
     const int64_t asked_until_ms = SystemClock().now_ms() + ttl_ms;
     const auto minted = mint(rpc, *context.flags);
     if (!minted) return failed(minted.error());
-    if (ttl_ms > 0 && minted->expires_at * 1000 < asked_until_ms) {
-      std::fprintf(stderr, "X509-SVID lifetime was capped shorter than specified ttl; expires \"%s\"\n",
-                   TimeText(minted->expires_at).rfc3339());
-    }
+    tell_if_capped("X509-SVID", ttl_ms, asked_until_ms, minted->expires_at);
     if (const std::string& directory = context.flags->text("write"); !directory.empty()) {
       const auto written = write_minted(directory, *minted);
       return written ? 0 : failed(written.error());
@@ -114,7 +119,58 @@ int run(Context& context) {
   });
 }
 
+using JwtRequest = spire_api_server_svid_v1_MintJWTSVIDRequest;
+using JwtResponse = spire_api_server_svid_v1_MintJWTSVIDResponse;
+
+Result<Message<JwtResponse>> mint_jwt(Rpc& rpc, const Flags& flags) {
+  if (flags.text("spiffeID").empty()) return fail(Code::invalid_argument, "spiffeID must be specified");
+  TRY_ASSIGN(const SpiffeId id, SpiffeId::parse(flags.text("spiffeID")));
+  const auto& audience = flags.list("audience");
+  if (audience.empty()) return fail(Code::invalid_argument, "at least one audience must be specified");
+  Message<JwtRequest> request;
+  wire::write_id(request->has_id, request->id, id);
+  char** out = wire::set_array(request->audience, request->audience_count, audience.size());
+  for (size_t i = 0; i < audience.size(); ++i) wire::set_string(out[i], audience[i]);
+  request->ttl = static_cast<int32_t>((flags.number("ttl") + 999) / 1000);
+  auto response = rpc.call<JwtRequest, JwtResponse>("/spire.api.server.svid.v1.SVID/MintJWTSVID", request);
+  if (!response) return fail(Error{response.error().code, "unable to mint SVID: " + rpc_text(response.error())});
+  return response;
+}
+
+int run_jwt(Context& context) {
+  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    const int64_t ttl_ms = context.flags->number("ttl");
+    const int64_t asked_until_ms = SystemClock().now_ms() + ttl_ms;
+    const auto minted = mint_jwt(rpc, *context.flags);
+    if (!minted) return failed(minted.error());
+    const auto& svid = (*minted)->svid;
+    tell_if_capped("JWT-SVID", ttl_ms, asked_until_ms, svid.expires_at);
+    const std::string token(view(svid.token));
+    if (const std::string& file = context.flags->text("write"); !file.empty()) {
+      if (const auto written = write_file(file, token, 0600); !written) return failed(written.error());
+      std::printf("JWT-SVID written to %s\n", file.c_str());
+      return 0;
+    }
+    std::printf("%s\n", json ? wire::to_json(**minted).c_str() : token.c_str());
+    return 0;
+  });
+}
+
 }  // namespace
+
+Command jwt_mint_command() {
+  return {"jwt mint",
+          kServer,
+          "Has the server sign a JWT-SVID",
+          {{"spiffeID", FlagType::text, "", "The SPIFFE ID"},
+           {"audience", FlagType::list, "", "For whom the token is"},
+           {"ttl", FlagType::duration, "0s", "Lifetime, such as 90s or 5m; 0 is the server's default"},
+           {"write", FlagType::text, "", "A file to write the token into"},
+           server_socket_flag(),
+           instance_flag(),
+           output_flag()},
+          run_jwt};
+}
 
 Command x509_mint_command() {
   return {"x509 mint",

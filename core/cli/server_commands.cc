@@ -82,6 +82,7 @@ std::vector<Command> server_commands() {
         output_flag()},
        token_generate},
       x509_mint_command(),
+      jwt_mint_command(),
       {"debug getinfo",
        kServer,
        "Prints the server's state",

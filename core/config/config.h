@@ -37,6 +37,9 @@ struct ServerConfig {
   std::string trust_domain;  // required
   std::string data_dir;      // required
   std::string ca_key_type = "ec-p256";
+  std::string jwt_key_type;  // empty: as ca_key_type
+  std::string jwt_issuer;    // the claim `iss`; empty: none
+  bool disable_jwt_svids = false;
   // ca_subject = { country = [...], organization = [...], common_name = "" }
   std::vector<std::string> ca_subject_country = {"US"};
   std::vector<std::string> ca_subject_organization = {"SPIFFE"};

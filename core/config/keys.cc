@@ -12,6 +12,7 @@ constexpr std::string_view kLogLevels =
     "panic|fatal|error|warn|warning|info|debug|trace|"
     "PANIC|FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE";
 constexpr std::string_view kCaKeyTypes = "ec-p256|ec-p384|rsa-2048|rsa-4096";
+constexpr std::string_view kJwtKeyTypes = "ec-p256|ec-p384|rsa-2048|rsa-4096|";  // empty: as ca_key_type
 constexpr std::string_view kWorkloadKeyTypes = "ec-p256|ec-p384|rsa-2048";
 constexpr int64_t kYear = 366 * 24 * 3600;
 constexpr int64_t kPortMax = 65'535;
@@ -38,6 +39,9 @@ constexpr Key kServer[] = {
     {"", "trust_domain", ValueKind::text, AT(ServerConfig, trust_domain), {}, true},
     {"", "data_dir", ValueKind::text, AT(ServerConfig, data_dir), {}, true},
     {"", "ca_key_type", ValueKind::text, AT(ServerConfig, ca_key_type), kCaKeyTypes},
+    {"", "jwt_key_type", ValueKind::text, AT(ServerConfig, jwt_key_type), kJwtKeyTypes},
+    {"", "jwt_issuer", ValueKind::text, AT(ServerConfig, jwt_issuer)},
+    {"", "disable_jwt_svids", ValueKind::boolean, AT(ServerConfig, disable_jwt_svids)},
     {"ca_subject", "country", ValueKind::list, AT(ServerConfig, ca_subject_country)},
     {"ca_subject", "organization", ValueKind::list, AT(ServerConfig, ca_subject_organization)},
     {"ca_subject", "common_name", ValueKind::text, AT(ServerConfig, ca_subject_common_name)},

@@ -27,7 +27,7 @@ class BundleCache::EditOperation {
     ChangeSet changes;
     if (!edit_(bundle_, changes)) return end_later(std::move(before));
     if (bundle_ != before) {
-      bundle_.sequence_number = before.sequence_number + 1;
+      bundle_.sequence_number = fresh ? 0 : before.sequence_number + 1;  // SPIRE counts changes, not versions
       if (fresh) {
         changes.require_absent(TableId::bundles, text_key(bundle_.trust_domain.name()));
         put_bundle(changes, bundle_);

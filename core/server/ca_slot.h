@@ -19,6 +19,15 @@ namespace limpet::server {
 inline std::string ca_key_id(const std::string& slot_id) { return "x509-CA-" + slot_id; }
 inline constexpr size_t kJournalEntries = 10;
 
+// When the next authority is prepared and when it takes over: the fractions of SPIRE. One of a day is followed by one
+// that is prepared after 12 h and active after 20 h.
+inline int64_t preparation_time(int64_t issued_at, int64_t not_after) {
+  return not_after - std::min((not_after - issued_at) / 2, int64_t{30} * 86400);
+}
+inline int64_t activation_time(int64_t issued_at, int64_t not_after) {
+  return not_after - std::min((not_after - issued_at) / 6, int64_t{7} * 86400);
+}
+
 struct Authority {
   Certificate certificate;
   std::unique_ptr<Signer> signer;
@@ -34,13 +43,8 @@ struct CaSlot {
   std::string upstream_authority_id = {};  // hex of the root's subject key id; empty: self-signed
 
   [[nodiscard]] int64_t not_after() const { return authority->certificate.not_after; }
-  // The fractions of SPIRE: a day's CA is prepared after 12 h and active after 20 h.
-  [[nodiscard]] int64_t prepare_at() const {
-    return not_after() - std::min((not_after() - issued_at) / 2, int64_t{30} * 86400);
-  }
-  [[nodiscard]] int64_t activate_at() const {
-    return not_after() - std::min((not_after() - issued_at) / 6, int64_t{7} * 86400);
-  }
+  [[nodiscard]] int64_t prepare_at() const { return preparation_time(issued_at, not_after()); }
+  [[nodiscard]] int64_t activate_at() const { return activation_time(issued_at, not_after()); }
 };
 
 // What a restart found: the journal, and the slots whose keys the key manager still has.

@@ -15,6 +15,7 @@
 #include "server/bundle_cache.h"
 #include "server/ca.h"
 #include "server/entry_index.h"
+#include "server/jwt_keys.h"
 #include "server/log_budget.h"
 #include "server/rate_limits.h"
 #include "store/agents.h"
@@ -38,6 +39,7 @@ struct Context {
   const ServerConfig& config;
   const TrustDomain trust_domain;
   const std::vector<NodeAttestorServer*> attestors;
+  JwtKeys* const jwt;       // null: disable_jwt_svids
   LogBudget refusals = {};  // of calls and attestations
 
   [[nodiscard]] int64_t agent_ttl() const {

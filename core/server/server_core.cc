@@ -50,12 +50,18 @@ Result<std::unique_ptr<ServerCore>> ServerCore::make(Loop& loop, const ServerPar
   TRY_ASSIGN_WITHIN("trust_domain", TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
   TRY(check_state(parts.store, trust_domain, config.data_dir));
   TRY_ASSIGN_WITHIN("ca_key_type", KeyType key_type, parse_key_type(config.ca_key_type));
+  KeyType jwt_key_type = key_type;
+  if (!config.jwt_key_type.empty()) {
+    TRY_ASSIGN_WITHIN("jwt_key_type", jwt_key_type, parse_key_type(config.jwt_key_type));
+  }
   CaOptions options{trust_domain, key_type, config.ca_ttl_s, ca_subject(config)};
-  return std::unique_ptr<ServerCore>(new ServerCore(loop, parts, config, std::move(trust_domain), std::move(options)));
+  JwtKeyOptions jwt_options{jwt_key_type, config.ca_ttl_s, config.jwt_issuer};
+  return std::unique_ptr<ServerCore>(
+      new ServerCore(loop, parts, config, std::move(trust_domain), std::move(options), std::move(jwt_options)));
 }
 
 ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
-                       CaOptions options)
+                       CaOptions options, JwtKeyOptions jwt_options)
     : health_(parts.health),
       agents_(parts.store.read()),
       entries_(parts.store.read()),
@@ -65,11 +71,15 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options),
           parts.upstream),
       upstream_(loop, parts.logger, parts.health, bundles_, parts.upstream),
+      jwt_(config.disable_jwt_svids
+               ? nullptr
+               : std::make_unique<JwtKeys>(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys,
+                                           bundles_, std::move(jwt_options))),
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
-      context_{loop,   parts.clock, parts.logger, parts.health, parts.store, agents_,      entries_,
-               index_, bundles_,    ca_,          limits_,      config,      trust_domain, parts.attestors},
+      context_{loop,     parts.clock, parts.logger, parts.health, parts.store,  agents_,         entries_,  index_,
+               bundles_, ca_,         limits_,      config,       trust_domain, parts.attestors, jwt_.get()},
       agent_api_(context_),
       entry_api_(context_),
       svid_api_(context_),
@@ -97,6 +107,12 @@ void ServerCore::start(Done<void> done) {
 }
 
 void ServerCore::on_ca_started(Result<void> started) {
+  if (!started) return started_(std::move(started));
+  if (jwt_ == nullptr) return on_jwt_started({});
+  jwt_->start(jwt_started_.then<&ServerCore::on_jwt_started>(this));
+}
+
+void ServerCore::on_jwt_started(Result<void> started) {
   if (!started) return started_(std::move(started));
   svid_.start(svid_started_.then<&ServerCore::on_svid_started>(this));
 }

@@ -42,14 +42,16 @@ class ServerCore {
   // The gate in front of an API, for tests: "spire.api.server.agent.v1.Agent".
   [[nodiscard]] wire::Service* service(std::string_view name);
   [[nodiscard]] X509Ca& ca() { return ca_; }
+  [[nodiscard]] JwtKeys* jwt() { return jwt_.get(); }
   [[nodiscard]] BundleCache& bundles() { return bundles_; }
   [[nodiscard]] EntryIndex& index() { return index_; }
   [[nodiscard]] BundlePoller& poller() { return poller_; }
 
  private:
   ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
-             CaOptions options);
+             CaOptions options, JwtKeyOptions jwt_options);
   void on_ca_started(Result<void> started);
+  void on_jwt_started(Result<void> started);
   void on_svid_started(Result<void> started);
   void on_tick();
   [[nodiscard]] wire::ServingStatus serving(std::string_view service) const;
@@ -62,6 +64,7 @@ class ServerCore {
   RateLimits limits_;
   X509Ca ca_;
   UpstreamFollower upstream_;
+  std::unique_ptr<JwtKeys> jwt_;  // null: disable_jwt_svids
   ServerSvid svid_;
   ServerTlsPolicy tls_policy_;
   Pruner pruner_;
@@ -85,6 +88,7 @@ class ServerCore {
   bool was_read_only_ = false;
   Timer tick_;
   Pending<void> ca_started_;
+  Pending<void> jwt_started_;
   Pending<void> svid_started_;
   Done<void> started_;
 };

@@ -10,8 +10,8 @@ std::unique_ptr<wire::ServerFlow> SvidApi::open(wire::ServerCall& call, const Ca
   method.remove_prefix(method.rfind('/') + 1);
   if (method == "MintX509SVID") return open_mint_x509_svid(context_, call);
   if (method == "BatchNewX509SVID") return open_batch_new_x509_svid(context_, call, caller);
-  if (method == "MintJWTSVID" || method == "NewJWTSVID")
-    return std::make_unique<UnimplementedFlow>(call, "JWT functionality is disabled");
+  if (method == "MintJWTSVID") return open_mint_jwt_svid(context_, call);
+  if (method == "NewJWTSVID") return open_new_jwt_svid(context_, call, caller);
   if (method == "MintWITSVID" || method == "BatchNewWITSVID")
     return std::make_unique<UnimplementedFlow>(call, "WIT functionality is disabled");
   if (method == "NewDownstreamX509CA") return open_new_downstream_x509_ca(context_, call);

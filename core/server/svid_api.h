@@ -25,4 +25,7 @@ std::unique_ptr<wire::ServerFlow> open_batch_new_x509_svid(Context& context, wir
 std::unique_ptr<wire::ServerFlow> open_new_downstream_x509_ca(Context& context,
                                                               wire::ServerCall& call);  // svid_downstream.cc
 
+std::unique_ptr<wire::ServerFlow> open_mint_jwt_svid(Context& context, wire::ServerCall& call);  // svid_jwt.cc
+std::unique_ptr<wire::ServerFlow> open_new_jwt_svid(Context& context, wire::ServerCall& call, const Caller& caller);
+
 }  // namespace limpet::server

@@ -8,6 +8,14 @@ namespace limpet {
 namespace {
 
 constexpr std::string_view kKey = "journal";
+constexpr std::string_view kJwtKey = "jwt_journal";
+
+Result<Journal> read_record(const Snapshot& snapshot, std::string_view key) {
+  auto bytes = snapshot.get(TableId::ca_journal, as_bytes(key));
+  if (!bytes && bytes.error().code == Code::not_found) return Journal{};
+  if (!bytes) return fail(std::move(bytes).error());
+  return decode_journal(*bytes);
+}
 
 Bytes encode_ca(const JournalX509Ca& ca) {
   ProtoWriter out;
@@ -121,11 +129,15 @@ Result<Journal> decode_journal(BytesView bytes) {
   return journal;
 }
 
-Result<Journal> read_journal(const Snapshot& snapshot) {
-  auto bytes = snapshot.get(TableId::ca_journal, as_bytes(kKey));
-  if (!bytes && bytes.error().code == Code::not_found) return Journal{};
-  if (!bytes) return fail(std::move(bytes).error());
-  return decode_journal(*bytes);
+Result<Journal> read_journal(const Snapshot& snapshot) { return read_record(snapshot, kKey); }
+
+Result<std::vector<JournalJwtKey>> read_jwt_journal(const Snapshot& snapshot) {
+  TRY_ASSIGN(Journal journal, read_record(snapshot, kJwtKey));
+  return std::move(journal.jwt_keys);
+}
+
+void put_jwt_journal(ChangeSet& changes, const std::vector<JournalJwtKey>& keys) {
+  changes.put(TableId::ca_journal, as_bytes(kJwtKey), encode_journal({{}, keys}));
 }
 
 void put_journal(ChangeSet& changes, const Journal& journal) {

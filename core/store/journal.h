@@ -44,6 +44,10 @@ struct Journal {
 Result<Journal> read_journal(const Snapshot& snapshot);
 void put_journal(ChangeSet& changes, const Journal& journal);
 
+// The JWT keys have a record of their own: X.509 and JWT authorities rotate apart from each other.
+Result<std::vector<JournalJwtKey>> read_jwt_journal(const Snapshot& snapshot);
+void put_jwt_journal(ChangeSet& changes, const std::vector<JournalJwtKey>& keys);
+
 Bytes encode_journal(const Journal& journal);
 Result<Journal> decode_journal(BytesView bytes);
 

@@ -170,14 +170,3 @@ def test_wit_svids_are_unimplemented(server, node):
     with pytest.raises(RpcError) as error:
         node.call('svid.v1.SVID/BatchNewWITSVID', S.BatchNewWITSVIDRequest(), S.BatchNewWITSVIDResponse)
     assert error.value.code == h2grpc.UNIMPLEMENTED
-
-
-def test_jwt_svids_are_unimplemented(server, node):
-    with pytest.raises(RpcError) as error:
-        node.call('svid.v1.SVID/NewJWTSVID', S.NewJWTSVIDRequest(), S.BatchNewX509SVIDResponse)
-    assert error.value.code == h2grpc.UNIMPLEMENTED
-    with pytest.raises(grpc.RpcError) as error:
-        server.svids.MintJWTSVID(S.MintJWTSVIDRequest())
-    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-

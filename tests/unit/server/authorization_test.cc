@@ -105,9 +105,8 @@ TEST(Gate, MethodsThatAreNotOfferedAreAuthorisedBeforeTheyAnswerUnimplemented) {
     const char* method;
     bool for_agents;
   };
-  for (const Case& c : {Case{"svid.v1.SVID/NewJWTSVID", true}, Case{"svid.v1.SVID/MintJWTSVID", false},
-                        Case{"svid.v1.SVID/BatchNewWITSVID", true},
-                        Case{"localauthority.v1.LocalAuthority/GetX509AuthorityState", false}}) {
+  for (const Case& c : {Case{"svid.v1.SVID/MintWITSVID", false}, Case{"svid.v1.SVID/BatchNewWITSVID", true},
+                        Case{"localauthority.v1.LocalAuthority/GetWITAuthorityState", false}}) {
     const std::string method = std::string("spire.api.server.") + c.method;
     EXPECT_EQ(knock(rig, method, rig.remote()).code, Code::permission_denied) << method;
     EXPECT_EQ(knock(rig, method, c.for_agents ? agent : rig.local()).code, Code::unimplemented) << method;

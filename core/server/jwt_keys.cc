@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/jwt_keys.h"
+
+#include <algorithm>
+
+#include "crypto/jws_sign.h"
+#include "server/ca_slot.h"
+
+namespace limpet::server {
+namespace {
+
+constexpr int64_t kTickMs = 10'000;
+constexpr int64_t kShortestTickMs = 250;
+constexpr size_t kKeyIdLetters = 32;
+
+// As many random letters and digits as SPIRE's have; without bias, so that 62 of 64 values are taken.
+std::string random_key_id() {
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+  std::string out;
+  while (out.size() < kKeyIdLetters) {
+    for (const uint8_t byte : random_bytes(kKeyIdLetters)) {
+      const size_t at = byte & 0x3f;
+      if (at < kLetters.size() && out.size() < kKeyIdLetters) out += kLetters[at];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+// New key, public half into the bundle and into the record, in one commit.
+class JwtKeys::PrepareFlow {
+ public:
+  PrepareFlow(JwtKeys& owner, std::string slot_id, bool activate, Done<JwtSlot> done)
+      : owner_(owner), activate_(activate), done_(std::move(done)) {
+    slot_.slot_id = std::move(slot_id);
+  }
+  void start() {
+    owner_.keys_.generate(jwt_key_id(slot_.slot_id), owner_.options_.key_type,
+                          generated_.then<&PrepareFlow::on_key>(this));
+  }
+
+ private:
+  // 1. the key is there
+  void on_key(Result<ManagedKey> key) {
+    if (!key) return done_(std::unexpected(std::move(key).error().within("generate key " + jwt_key_id(slot_.slot_id))));
+    slot_.key_id = random_key_id();
+    slot_.issued_at = owner_.clock_.now();
+    slot_.not_after = slot_.issued_at + owner_.options_.ttl;
+    slot_.status = activate_ ? AuthorityStatus::active : AuthorityStatus::prepared;
+    const JwtAuthority authority{slot_.key_id, key->key.spki(), slot_.not_after, false};
+    slot_.signer = make_signer(owner_.keys_, std::move(*key));
+    journal_ = journal_with(authority.spki);
+    owner_.bundles_.edit_own(
+        [authority, journal = journal_](Bundle& bundle, ChangeSet& also) {
+          bundle.jwt_authorities.push_back(authority);
+          put_jwt_journal(also, journal);
+          return true;
+        },
+        published_.then<&PrepareFlow::on_published>(this));
+  }
+  // 2. on disk
+  void on_published(Result<Bundle> bundle) {
+    if (!bundle) return done_(std::unexpected(std::move(bundle).error().within("publish the new JWT key")));
+    owner_.journal_ = std::move(journal_);
+    done_(std::move(slot_));
+  }
+  [[nodiscard]] std::vector<JournalJwtKey> journal_with(const Bytes& spki) const {
+    std::vector<JournalJwtKey> journal = owner_.journal_;
+    for (JournalJwtKey& entry : journal) {  // what it takes the place of will not be found again
+      if (entry.slot_id == slot_.slot_id || entry.status == AuthorityStatus::prepared || activate_)
+        entry.status = AuthorityStatus::old;
+    }
+    journal.push_back(
+        {slot_.slot_id, slot_.issued_at, slot_.not_after, slot_.key_id, spki, slot_.status, slot_.key_id});
+    while (journal.size() > kJournalEntries) journal.erase(journal.begin());
+    return journal;
+  }
+
+  JwtKeys& owner_;
+  bool activate_;
+  Done<JwtSlot> done_;
+  JwtSlot slot_;
+  std::vector<JournalJwtKey> journal_;
+  Pending<ManagedKey> generated_;
+  Pending<Bundle> published_;
+};
+
+// One signature: holds on to the key it began with.
+class JwtKeys::SignOperation {
+ public:
+  SignOperation(JwtKeys& owner, std::shared_ptr<Signer> signer, Done<SignedJwt> done)
+      : owner_(owner), signer_(std::move(signer)), done_(std::move(done)) {}
+  std::list<std::unique_ptr<SignOperation>>::iterator place;
+
+  void start(const JwtClaims& claims, const std::string& key_id) {
+    jwt_.issued_at = claims.issued_at;
+    jwt_.expires_at = claims.expires_at;
+    jwt_.token = jws_signing_input(jwt_header_json(signer_->type(), key_id), jwt_claims_json(claims));
+    const HashAlg alg = hash_for(signer_->type());
+    signer_->sign(alg, hash(alg, as_bytes(jwt_.token)), signed_.then<&SignOperation::on_signed>(this));
+  }
+
+ private:
+  void on_signed(Result<Bytes> signature) {
+    if (!signature) return end(std::unexpected(std::move(signature).error().within("sign with the JWT key")));
+    auto token = jws_seal(std::move(jwt_.token), signer_->type(), *signature);
+    if (!token) return end(std::unexpected(std::move(token).error().within("sign with the JWT key")));
+    jwt_.token = std::move(*token);
+    end(std::move(jwt_));
+  }
+  void end(Result<SignedJwt> result) {
+    Done<SignedJwt> done = std::move(done_);
+    std::unique_ptr<SignOperation> self = std::move(*place);
+    owner_.signing_.erase(self->place);
+    self.reset();
+    done(std::move(result));
+  }
+
+  JwtKeys& owner_;
+  std::shared_ptr<Signer> signer_;
+  Done<SignedJwt> done_;
+  SignedJwt jwt_;
+  Pending<Bytes> signed_;
+};
+
+JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
+                 BundleCache& bundles, JwtKeyOptions options)
+    : loop_(loop),
+      clock_(clock),
+      logger_(logger),
+      health_(health),
+      store_(store),
+      keys_(keys),
+      bundles_(bundles),
+      options_(std::move(options)),
+      tick_(loop) {}
+JwtKeys::~JwtKeys() = default;
+
+void JwtKeys::start(Done<void> done) {
+  started_ = std::move(done);
+  keys_.list(listed_.then<&JwtKeys::on_keys>(this));
+}
+
+void JwtKeys::on_keys(Result<std::vector<ManagedKey>> keys) {
+  if (!keys)
+    return started_(std::unexpected(std::move(keys).error().within("list the keys of key manager " + keys_.name())));
+  auto journal = read_jwt_journal(store_.read());
+  if (!journal) return started_(std::unexpected(std::move(journal).error().within("read the JWT key journal")));
+  journal_ = std::move(*journal);
+  for (const JournalJwtKey& entry : journal_) {  // oldest first: the last one wins
+    auto& slot = entry.status == AuthorityStatus::active ? current_ : other_;
+    if (auto found = slot_of(entry, *keys)) slot = std::move(found);
+  }
+  if (current_) logger_.info("JWT key loaded", {{"slot", current_->slot_id}, {"local_authority_id", current_->key_id}});
+  on_tick();
+}
+
+std::optional<JwtSlot> JwtKeys::slot_of(const JournalJwtKey& entry, const std::vector<ManagedKey>& keys) {
+  if (entry.not_after <= clock_.now()) return std::nullopt;
+  auto key = std::ranges::find_if(
+      keys, [&](const ManagedKey& k) { return k.id == jwt_key_id(entry.slot_id) && k.key.spki() == entry.public_key; });
+  if (key == keys.end()) return std::nullopt;
+  return JwtSlot{entry.slot_id, entry.key_id, entry.issued_at, entry.not_after, entry.status, make_signer(keys_, *key)};
+}
+
+// What is due is decided here and nowhere else; one thing at a time.
+void JwtKeys::on_tick() {
+  tick_.start<&JwtKeys::on_tick>(std::clamp(options_.ttl * 1000 / 24, kShortestTickMs, kTickMs), this);
+  if (preparing_) return;
+  const int64_t now = clock_.now();
+  if (other_ && other_->not_after <= now) other_.reset();
+  const bool prepared = other_ && other_->status == AuthorityStatus::prepared;
+  if (prepared && (!current_ || now >= activation_time(current_->issued_at, current_->not_after))) (void)activate();
+  if (journal_dirty_ && !journal_saved_.armed()) save_journal();
+  const bool due = !current_ || now >= preparation_time(current_->issued_at, current_->not_after);
+  if (due && !(other_ && other_->status == AuthorityStatus::prepared)) return prepare({});
+  report({});
+}
+
+void JwtKeys::prepare(Done<JwtSlot> done) {
+  if (preparing_) {
+    return loop_.post([d = std::move(done)]() mutable {
+      d(fail(Code::unavailable, "a JWT key is being prepared already: try again"));
+    });
+  }
+  asked_ = std::move(done);
+  preparing_ = std::make_unique<PrepareFlow>(*this, current_ && current_->slot_id == "A" ? "B" : "A", !current_,
+                                             prepared_.then<&JwtKeys::on_prepared>(this));
+  preparing_->start();
+}
+
+void JwtKeys::on_prepared(Result<JwtSlot> slot) {
+  preparing_.reset();
+  Done<JwtSlot> asked = std::move(asked_);
+  if (!slot) {
+    report(std::unexpected(Error(slot.error()).within("prepare JWT key")));
+    return asked(std::move(slot));
+  }
+  logger_.info(current_ ? "JWT key prepared" : "JWT key activated",
+               {{"slot", slot->slot_id},
+                {"local_authority_id", slot->key_id},
+                {"expiration", TimeText(slot->not_after).rfc3339()}});
+  (current_ ? other_ : current_) = *slot;
+  report({});
+  asked(std::move(slot));
+}
+
+Result<void> JwtKeys::activate() {
+  if (!other_ || other_->status != AuthorityStatus::prepared)
+    return fail(Code::failed_precondition, "there is no prepared JWT key");
+  std::swap(current_, other_);
+  current_->status = AuthorityStatus::active;
+  set_status(current_->key_id, AuthorityStatus::active);
+  if (other_) {
+    other_->status = AuthorityStatus::old;
+    set_status(other_->key_id, AuthorityStatus::old);
+  }
+  // Not waited for: should it be lost, a restart finds the slots as they were and decides the same again.
+  journal_dirty_ = true;
+  if (!journal_saved_.armed()) save_journal();
+  logger_.info("JWT key activated", {{"slot", current_->slot_id},
+                                     {"local_authority_id", current_->key_id},
+                                     {"expiration", TimeText(current_->not_after).rfc3339()}});
+  return {};
+}
+
+void JwtKeys::set_status(const std::string& key_id, AuthorityStatus status) {
+  for (JournalJwtKey& entry : journal_) {
+    if (entry.key_id == key_id) entry.status = status;
+  }
+}
+
+void JwtKeys::forget_old(const std::string& key_id) {
+  if (other_ && other_->key_id == key_id) other_.reset();
+}
+
+void JwtKeys::save_journal() {
+  journal_dirty_ = false;
+  ChangeSet changes;
+  put_jwt_journal(changes, journal_);
+  store_.commit(std::move(changes), journal_saved_.then<&JwtKeys::on_journal_saved>(this));
+}
+
+void JwtKeys::on_journal_saved(Result<uint64_t> saved) {
+  if (saved) return;
+  journal_dirty_ = true;
+  logger_.warn("JWT key journal not saved, trying again", {{"error", saved.error().text()}});
+}
+
+void JwtKeys::report(Result<void> outcome) {
+  if (!outcome) {
+    const bool dead = !current_ || current_->not_after <= clock_.now();
+    health_.report("jwt_key", dead ? HealthState::failed : HealthState::degraded, outcome.error().message);
+    logger_.error("JWT key rotation failed, trying again", {{"error", outcome.error().text()}});
+  } else if (current_) {
+    const bool expired = current_->not_after <= clock_.now();
+    health_.report("jwt_key", expired ? HealthState::failed : HealthState::ok,
+                   expired ? "the JWT key has expired" : "");
+  }
+  if (!current_ && outcome) return;
+  Done<void> done = std::move(started_);
+  done(current_ ? Result<void>() : std::move(outcome));
+}
+
+void JwtKeys::sign(const JwtRequest& request, Done<SignedJwt> done) {
+  const int64_t now = clock_.now();
+  if (!current_ || current_->not_after <= now) {
+    return loop_.post(
+        [d = std::move(done)]() mutable { d(fail(Code::unavailable, "JWT key is not available for signing")); });
+  }
+  JwtClaims claims{request.id, request.audience, options_.issuer, {}, now, 0};
+  claims.expires_at = std::min(now + request.ttl, current_->not_after);
+  if (request.with_token_id) claims.token_id = base64url_encode(random_bytes(16));
+  auto& operation = signing_.emplace_back(std::make_unique<SignOperation>(*this, current_->signer, std::move(done)));
+  operation->place = std::prev(signing_.end());
+  operation->start(claims, current_->key_id);
+}
+
+}  // namespace limpet::server
