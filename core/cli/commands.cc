@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/agent_commands.h"
 #include "cli/api_commands.h"
+#include "cli/authority_commands.h"
 #include "cli/bundle_commands.h"
 #include "cli/command.h"
 #include "cli/entry_commands.h"
@@ -15,8 +16,8 @@ namespace limpet::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
-    for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), bundle_commands(),
-                      federation_commands(), api_commands(), manual_commands()}) {
+    for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), authority_commands(),
+                      bundle_commands(), federation_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

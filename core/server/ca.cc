@@ -123,13 +123,44 @@ void X509Ca::prepare(const std::string& slot_id) {
 
 void X509Ca::on_prepared(Result<CaSlot> slot) {
   preparing_.reset();
-  if (!slot) return report(std::unexpected(std::move(slot).error().within("prepare X.509 CA")));
+  Done<void> asked = std::move(asked_);
+  if (!slot) {
+    report(std::unexpected(Error(slot.error()).within("prepare X.509 CA")));
+    return asked(std::unexpected(std::move(slot).error()));
+  }
   logger_.info(current_ ? "X509 CA prepared" : "X509 CA activated",
                {{"slot", slot->slot_id},
                 {"local_authority_id", authority_id(*slot)},
                 {"expiration", TimeText(slot->not_after()).rfc3339()}});
   (current_ ? next_ : current_) = std::move(*slot);
   report({});
+  asked({});
+}
+
+void X509Ca::prepare_now(Done<void> done) {
+  if (preparing_ || !current_) {
+    return loop_.post([d = std::move(done)]() mutable {
+      d(fail(Code::unavailable, "an X.509 authority is being prepared already: try again"));
+    });
+  }
+  asked_ = std::move(done);
+  prepare(free_slot());
+}
+
+Result<void> X509Ca::activate() {
+  if (!next_) return fail(Code::failed_precondition, "there is no prepared X.509 authority");
+  activate_next();
+  if (!journal_saved_.armed()) save_journal();
+  return {};
+}
+
+std::optional<JournalX509Ca> X509Ca::old() const {
+  if (next_ || !current_) return std::nullopt;
+  for (auto entry = journal_.x509_cas.rbegin(); entry != journal_.x509_cas.rend(); ++entry) {
+    if (entry->slot_id == current_->slot_id || entry->status != AuthorityStatus::old) continue;
+    return entry->not_after > clock_.now() ? std::optional(*entry) : std::nullopt;
+  }
+  return std::nullopt;
 }
 
 void X509Ca::activate_next() {

@@ -65,6 +65,12 @@ class X509Ca {
   }
   [[nodiscard]] const CaSlot* current() const { return current_ ? &*current_ : nullptr; }
   [[nodiscard]] const CaSlot* next() const { return next_ ? &*next_ : nullptr; }
+  // The one before the current, while nothing took its slot and it has not expired.
+  [[nodiscard]] std::optional<JournalX509Ca> old() const;
+  // Makes the next authority now, in place of a prepared one. UNAVAILABLE while one is being made.
+  void prepare_now(Done<void> done);
+  // The prepared authority becomes the active one. FAILED_PRECONDITION when there is none.
+  Result<void> activate();
   [[nodiscard]] bool has_upstream() const { return upstream_ != nullptr; }
 
  private:
@@ -111,6 +117,7 @@ class X509Ca {
   Pending<uint64_t> journal_saved_;
   Pending<Bundle> pruned_;
   Done<void> started_;
+  Done<void> asked_;  // who called prepare_now()
   std::list<std::unique_ptr<SignOperation>> signing_;
 };
 

@@ -87,7 +87,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       debug_api_(context_, svid_),
       poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher}, fixed_relationships(config)),
       trust_domain_api_(context_, poller_),
-      local_authority_api_("the authorities of this server rotate by themselves; managing them is not available"),
+      local_authority_api_(context_, svid_),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
       tick_(loop) {
   gates_.reserve(8);

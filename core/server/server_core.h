@@ -13,6 +13,7 @@
 #include "server/context.h"
 #include "server/debug_api.h"
 #include "server/entry_api.h"
+#include "server/local_authority_api.h"
 #include "server/pruner.h"
 #include "server/server.h"
 #include "server/server_svid.h"
@@ -76,7 +77,7 @@ class ServerCore {
   DebugApi debug_api_;
   BundlePoller poller_;
   TrustDomainApi trust_domain_api_;
-  UnimplementedApi local_authority_api_;
+  LocalAuthorityApi local_authority_api_;
   struct Gate {
     const char* name;
     bool local_only;

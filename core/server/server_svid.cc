@@ -28,6 +28,13 @@ void ServerSvid::on_tick() {
   renew();
 }
 
+void ServerSvid::renew_if_issued_by(std::string_view authority_id) {
+  if (!identity_ || hex_encode(certificate_.authority_key_id) != authority_id || key_made_.armed() || signed_.armed())
+    return;
+  tick_.stop();
+  renew();
+}
+
 void ServerSvid::renew() {
   loop_.work(
       []() -> Result<std::shared_ptr<const PrivateKey>> {

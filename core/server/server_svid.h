@@ -25,6 +25,8 @@ class ServerSvid {
   void start(Done<void> done);
   // Null before start() answered.
   [[nodiscard]] std::shared_ptr<const wire::TlsIdentity> identity() const { return identity_; }
+  // Makes a new SVID at once when the present one hangs under this authority (hex of its subject key id).
+  void renew_if_issued_by(std::string_view authority_id);
   [[nodiscard]] const Certificate* certificate() const { return identity_ ? &certificate_ : nullptr; }
 
  private:
