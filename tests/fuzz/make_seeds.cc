@@ -248,6 +248,33 @@ void text_seeds(const std::string& samples) {
   seed("config", "duration", as_bytes("1h30m5.5s10ms"));
 }
 
+void http_seeds() {
+  const std::string_view requests[] = {
+      "GET /keys?x HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"a\"\r\n\r\nHEAD / HTTP/1.0\r\n\r\n",
+      "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nab\r\n0\r\nt: u\r\n\r\n",
+      "GET http://a/n HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc",
+      "GET / HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\nconnection: upgrade, http2-settings\r\n\r\n",
+  };
+  const std::string_view answers[] = {
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nETag: \"v\"\r\ncontent-length: 2\r\n\r\nok",
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+      "HTTP/1.0 304 Not Modified\r\netag: x\r\n\r\n",
+      "HTTP/1.1 200 OK\r\n\r\nuntil the end",
+  };
+  int number = 0;
+  for (const std::string_view text : requests) {
+    seed("http", "request_" + std::to_string(number), with_prefix({0}, as_bytes(text)));
+    seed("http", "pieces_" + std::to_string(number++), with_prefix({0x0d}, as_bytes(text)));
+  }
+  for (const std::string_view text : answers) {
+    seed("http", "answer_" + std::to_string(number++), with_prefix({0x0a}, as_bytes(text)));
+  }
+  // HEADERS: GET / of "a" over https, from HPACK's static table, END_STREAM
+  const Bytes headers{0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x87, 0x41, 0x01, 'a'};
+  seed("http", "http2", with_prefix({3}, headers));
+  seed("http", "url", with_prefix({0}, as_bytes("https://[::1]:8443/a?b")));
+}
+
 }  // namespace
 }  // namespace limpet::wire
 
@@ -260,5 +287,6 @@ int main(int argc, char** argv) {
   message_seeds();
   pki_seeds(argv[2]);
   text_seeds(argv[3]);
+  http_seeds();
   return 0;
 }
