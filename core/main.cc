@@ -15,6 +15,7 @@
 #include "base/errno_text.h"
 #include "cli/command.h"
 #include "config/config.h"
+#include "health_listener.h"
 #include "loop/uv_loop.h"
 #include "plugin/catalog.h"
 #include "plugin/spiffe_caller.h"
@@ -118,6 +119,7 @@ class RoleOf : public Role {
   void start(Done<void> done) override {
     done_ = std::move(done);
     if (auto opened = open_store(); !opened) return fail_later(std::move(opened).error());
+    if (auto opened = open_health(); !opened) return fail_later(std::move(opened).error());
     catalog_.start(plugins_, plugins_started_.template then<&RoleOf::on_plugins>(this));
   }
   void stop(Done<void> done) override {
@@ -153,6 +155,11 @@ class RoleOf : public Role {
     }
     return {};
   }
+  Result<void> open_health() {
+    if (!config_.health_checks.listener_enabled) return {};
+    TRY_ASSIGN(health_listener_, HealthListener::open(loop_, clock_, health_, config_.health_checks));
+    return {};
+  }
   void fail_later(Error error) {
     loop_.post([this, e = std::move(error)]() mutable { done_(std::unexpected(std::move(e))); });
   }
@@ -162,6 +169,7 @@ class RoleOf : public Role {
     begin(std::move(done_));
   }
 
+  std::unique_ptr<HealthListener> health_listener_;
   Pending<void> plugins_started_;
   Done<void> done_;
 };
