@@ -47,7 +47,9 @@ class Http2WebConnection final : public Http2Connection, public HttpConnection {
 
 class Http2Exchange final : public Http2Call {
  public:
-  explicit Http2Exchange(Http2WebConnection& connection) : connection_(connection), timer_(connection.loop()) {}
+  explicit Http2Exchange(Http2WebConnection& connection) : connection_(connection), timer_(connection.loop()) {
+    timer_.start<&Http2Exchange::on_timeout>(limits::kHttpHeadMs, this);  // for all of the request
+  }
   ~Http2Exchange() override { connection_.unlist(*this); }
 
   // ---- from the client ----
@@ -84,8 +86,7 @@ class Http2Exchange final : public Http2Call {
     if (answered_) return;
     if (header_overflow) return answer(http_text(431, "header fields too large\n"));
     if (body_) return answer(http_text(413, "a body is not taken\n"));
-    if (peer_done && !asked_) return ask();
-    if (!timer_.running()) timer_.start<&Http2Exchange::on_timeout>(limits::kHttpHeadMs, this);
+    if (peer_done && !asked_) ask();
   }
 
  private:
@@ -102,6 +103,9 @@ class Http2Exchange final : public Http2Call {
   }
   void on_response(Result<HttpResponse> response) { answer(response_or_error(std::move(response))); }
   void on_timeout() {
+    if (!headers_done_) {  // CONTINUATION frames that never come block the whole connection
+      return connection_.lose(Error{Code::deadline_exceeded, "no whole request in time"});
+    }
     if (!answered_) {
       response_.drop();
       return answer(asked_ ? http_text(503, "service unavailable\n") : http_text(408, "no whole request in time\n"));
