@@ -6,6 +6,8 @@
 
 #include "agent/agent_keeper.h"
 #include "agent/audience.h"
+#include "agent/debug_api.h"
+#include "agent/logger_api.h"
 #include "agent/sds_api.h"
 #include "agent/state_writer.h"
 #include "agent/svid_renewer.h"
@@ -50,6 +52,7 @@ struct Agent::Impl final : LinkClient,
                            SvidRenewerClient,
                            SyncerClient,
                            WorkloadApiClient,
+                           DebugSource,
                            wire::GrpcServerEvents {
   Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
 
@@ -58,6 +61,7 @@ struct Agent::Impl final : LinkClient,
   Result<void> take_kept(const KeptState& kept, const TrustDomain& trust_domain);
   void build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key);
   Result<void> listen();
+  Result<void> listen_for_admins();
 
   void on_link_up() override;
   void on_identity() override;
@@ -69,6 +73,9 @@ struct Agent::Impl final : LinkClient,
   void on_identity_wanted() override { renewer->poke(); }
   [[nodiscard]] bool knows_entries() const override { return known; }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override;
+  [[nodiscard]] const std::optional<AgentSvid>& own_svid() const override { return keeper->svid(); }
+  [[nodiscard]] int64_t last_sync() const override { return synced_at; }
+  [[nodiscard]] size_t cached_svids() const override { return cache.svids(); }
   std::set<std::string> take_entries(EntriesUpdate& update);
   bool take_bundles(SyncOutcome& outcome);
   void believe_time();
@@ -79,6 +86,7 @@ struct Agent::Impl final : LinkClient,
   bool known = false;                   // which entries there are: from a sync, now or in an earlier run
   bool synced_stored = false;
   int64_t time_saved = 0;
+  int64_t synced_at = 0;
   IdentityCache cache;
   std::unique_ptr<ServerTrust> trust;
   std::unique_ptr<ServerDialer> dialer;
@@ -93,6 +101,10 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<wire::HealthService> health_service;
   std::unique_ptr<wire::GrpcServer> server;
   std::unique_ptr<Listener> listener;
+  std::unique_ptr<LoggerApi> logger_api;
+  std::unique_ptr<DebugApi> debug_api;
+  std::unique_ptr<wire::GrpcServer> admin_server;
+  std::unique_ptr<Listener> admin_listener;
 };
 
 Agent::Agent(AgentParts parts, AgentConfig config)
@@ -102,6 +114,8 @@ Result<void> Agent::start() { return impl_->start(); }
 
 void Agent::stop(int64_t grace_ms, Done<void> done) {
   impl_->listener.reset();
+  impl_->admin_listener.reset();
+  impl_->admin_server.reset();  // a delegate or an operator asks again
   if (impl_->server != nullptr)
     impl_->server->stop(grace_ms, std::move(done));
   else
@@ -117,6 +131,7 @@ Result<void> Agent::Impl::start() {
   KeptState kept = writer->load();
   TRY(take_kept(kept, trust_domain));
   TRY(listen());
+  TRY(listen_for_admins());
   keeper->start(std::move(kept.svid));
   renewer->poke();
   return {};
@@ -187,6 +202,19 @@ Result<void> Agent::Impl::listen() {
   return {};
 }
 
+Result<void> Agent::Impl::listen_for_admins() {
+  if (config.admin_socket_path.empty()) return {};
+  logger_api = std::make_unique<LoggerApi>(parts.log);
+  debug_api = std::make_unique<DebugApi>(parts.loop, *this);
+  admin_server = std::make_unique<wire::GrpcServer>(parts.loop, wire::GrpcServerOptions{}, this);
+  admin_server->add(LoggerApi::kName, *logger_api);
+  admin_server->add(DebugApi::kName, *debug_api);
+  TRY_ASSIGN_WITHIN("admin_socket_path", admin_listener,
+                    listen_unix(parts.loop, config.admin_socket_path, 0770, *admin_server));
+  parts.log.info("Serving the admin APIs", {{"address", config.admin_socket_path}, {"network", "unix"}});
+  return {};
+}
+
 // ---- what the parts have to say to each other ----
 void Agent::Impl::on_identity() {
   link->refresh();
@@ -213,6 +241,7 @@ void Agent::Impl::on_synced(SyncOutcome outcome) {
   if (!changed.empty()) writer->save_entries(std::move(changed));
   if (take_bundles(outcome)) writer->save_bundles();
   known = true;
+  synced_at = clock->now();
   if (!std::exchange(synced_stored, true)) writer->save_synced();
   believe_time();
   audiences->refresh();

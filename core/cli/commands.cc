@@ -7,6 +7,7 @@
 #include "cli/entry_commands.h"
 #include "cli/federation_commands.h"
 #include "cli/health_commands.h"
+#include "cli/logger_commands.h"
 #include "cli/manual.h"
 #include "cli/run_commands.h"
 #include "cli/server_commands.h"
@@ -17,7 +18,7 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
     for (auto part : {health_commands(), entry_commands(), agent_commands(), server_commands(), authority_commands(),
-                      bundle_commands(), federation_commands(), api_commands(), manual_commands()}) {
+                      logger_commands(), bundle_commands(), federation_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -183,6 +183,8 @@ bool Logger::enabled(LogLevel level) const {
   return impl_->clock != nullptr && static_cast<int>(level) <= impl_->level.load(std::memory_order_relaxed);
 }
 
+LogLevel Logger::level() const { return static_cast<LogLevel>(impl_->level.load()); }
+LogLevel Logger::launch_level() const { return impl_->options.level; }
 void Logger::set_level(LogLevel level) { impl_->level = static_cast<int>(level); }
 
 void Logger::log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {

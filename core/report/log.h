@@ -48,7 +48,9 @@ class Logger {
   void debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
   [[nodiscard]] bool enabled(LogLevel level) const;
   void set_level(LogLevel level);
-  Result<void> reopen();  // after log rotation
+  [[nodiscard]] LogLevel level() const;
+  [[nodiscard]] LogLevel launch_level() const;  // the one it was opened with
+  Result<void> reopen();                        // after log rotation
   // Swallows everything; for tests and commands.
   static Logger& none();
 

@@ -85,12 +85,13 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_api_(context_),
       bundle_api_(context_),
       debug_api_(context_, svid_),
+      logger_api_(parts.logger),
       poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher}, fixed_relationships(config)),
       trust_domain_api_(context_, poller_),
       local_authority_api_(context_, svid_),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
       tick_(loop) {
-  gates_.reserve(8);
+  gates_.reserve(9);
   gates_.push_back({"spire.api.server.agent.v1.Agent", false, {context_, agent_api_}});
   gates_.push_back({"spire.api.server.bundle.v1.Bundle", false, {context_, bundle_api_}});
   gates_.push_back({"spire.api.server.entry.v1.Entry", false, {context_, entry_api_}});
@@ -98,6 +99,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
   gates_.push_back({"spire.api.server.trustdomain.v1.TrustDomain", false, {context_, trust_domain_api_}});
   gates_.push_back({"spire.api.server.localauthority.v1.LocalAuthority", false, {context_, local_authority_api_}});
   gates_.push_back({"spire.api.server.debug.v1.Debug", true, {context_, debug_api_}});
+  gates_.push_back({"spire.api.server.logger.v1.Logger", true, {context_, logger_api_}});
 }
 
 void ServerCore::start(Done<void> done) {

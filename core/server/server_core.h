@@ -14,6 +14,7 @@
 #include "server/debug_api.h"
 #include "server/entry_api.h"
 #include "server/local_authority_api.h"
+#include "server/logger_api.h"
 #include "server/pruner.h"
 #include "server/server.h"
 #include "server/server_svid.h"
@@ -75,6 +76,7 @@ class ServerCore {
   SvidApi svid_api_;
   BundleApi bundle_api_;
   DebugApi debug_api_;
+  LoggerApi logger_api_;
   BundlePoller poller_;
   TrustDomainApi trust_domain_api_;
   LocalAuthorityApi local_authority_api_;

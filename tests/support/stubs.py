@@ -30,6 +30,7 @@ import spire_entry_pb2_grpc as entry_grpc  # noqa: E402,F401
 import spire_localauthority_pb2 as localauthority  # noqa: E402,F401
 import spire_localauthority_pb2_grpc as localauthority_grpc  # noqa: E402,F401
 import spire_logger_pb2 as logger  # noqa: E402,F401
+import spire_logger_pb2_grpc as logger_grpc  # noqa: E402,F401
 import spire_svid_pb2 as svid  # noqa: E402,F401
 import spire_svid_pb2_grpc as svid_grpc  # noqa: E402,F401
 import spire_trustdomain_pb2 as trustdomain  # noqa: E402,F401
