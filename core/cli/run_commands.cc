@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/import_commands.h"
 #include "cli/output.h"
 #include "config/config.h"
 
@@ -84,9 +85,9 @@ Result<void> keep_roles(const std::string& roles, Config& config) {
   return {};
 }
 
-Result<Config> configured(const Flags& flags, const std::string& roles) {
+Result<Config> configured(const Context& context, const std::string& roles) {
   // the flags are taken before the file is judged: they may supply what it leaves out
-  return load_config(flags.text("config"), [&flags, &roles](Config& config) -> Result<void> {
+  return load_configured(context, [&flags = *context.flags, &roles](Config& config) -> Result<void> {
     TRY(keep_roles(roles, config));
     if (config.server) TRY(override_server(flags, *config.server));
     if (config.agent) TRY(override_agent(flags, *config.agent));
@@ -95,7 +96,11 @@ Result<Config> configured(const Flags& flags, const std::string& roles) {
 }
 
 int run_roles(Context& context, const std::string& roles) {
-  const auto config = configured(*context.flags, roles);
+  const auto config = configured(context, roles);
+  if (!config && context.program != kLimpet) {
+    std::fprintf(stderr, "%s\n", config.error().message.c_str());  // SPIRE's words, with nothing before them
+    return 1;
+  }
   if (!config) return failed(config.error());
   return context.runner->run(*config);
 }
@@ -110,7 +115,7 @@ int run_limpet(Context& context) {
 }
 
 Result<Config> checked(const Context& context) {
-  TRY_ASSIGN(Config config, load_config(context.flags->text("config")));
+  TRY_ASSIGN(Config config, load_configured(context));
   TRY(context.runner->check(config));
   return config;
 }
@@ -133,17 +138,23 @@ int validate_limpet(Context& context) { return validate_as(context, "Limpet", tr
 // ---- flags ----
 Flag config_flag(const char* path) { return {"config", FlagType::text, path, "The configuration file"}; }
 
+Flag expand_flag() {
+  return {"expandEnv", FlagType::boolean, "false", "Replace $NAME and ${NAME} in the file by the environment's values"};
+}
+
 void add(std::vector<Flag>& flags, std::initializer_list<Flag> more) { flags.insert(flags.end(), more); }
 
 std::vector<Flag> shared_flags(const char* config, const char* socket_help) {
   return {config_flag(config),
+          expand_flag(),
           {"socketPath", FlagType::text, "", socket_help},
           {"trustDomain", FlagType::text, "", "The trust domain"},
           {"dataDir", FlagType::text, "", "The directory the state is kept in"},
           {"serverPort", FlagType::number, "", "The server's port"},
           {"logFile", FlagType::text, "", "The file to log to; standard error when left out"},
           {"logFormat", FlagType::text, "", "text or json"},
-          {"logLevel", FlagType::text, "", "DEBUG, INFO, WARN or ERROR"}};
+          {"logLevel", FlagType::text, "", "DEBUG, INFO, WARN or ERROR"},
+          {"logSourceLocation", FlagType::boolean, "false", "Taken and without effect: records carry stable keys"}};
 }
 
 void add_server_flags(std::vector<Flag>& flags) {
@@ -178,13 +189,17 @@ std::vector<Command> run_commands() {
       {"validate",
        kServer,
        "Checks a server's configuration",
-       {config_flag("conf/server/server.conf")},
+       {config_flag("conf/server/server.conf"), expand_flag()},
        validate_server},
-      {"validate", kAgent, "Checks an agent's configuration", {config_flag("conf/agent/agent.conf")}, validate_agent},
+      {"validate",
+       kAgent,
+       "Checks an agent's configuration",
+       {config_flag("conf/agent/agent.conf"), expand_flag()},
+       validate_agent},
       {"validate",
        kLimpet,
        "Checks a configuration and prints what it comes to",
-       {config_flag("/etc/limpet/limpet.toml")},
+       {config_flag("/etc/limpet/limpet.toml"), expand_flag()},
        validate_limpet},
   };
 }

@@ -35,6 +35,7 @@
 #include "base/bytes.h"
 #include "config/federation_read.h"
 #include "config/keys.h"
+#include "config/spire_import.h"
 
 namespace limpet {
 namespace {
@@ -447,7 +448,20 @@ Result<Config> parse_config(std::string_view toml, std::string_view path, const 
   return config;
 }
 
-Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) {
+bool is_limpet_config(std::string_view text) {
+  const toml::parse_result parsed = toml::parse(text.substr(0, std::min(text.size(), kFileBytes)));
+  if (parsed) return !parsed.table().contains("plugins");
+  for (size_t at = 0; at < text.size();) {
+    const std::string_view line = text.substr(at);
+    for (const std::string_view header : {"[server", "[agent", "[[plugin"}) {
+      if (line.starts_with(header)) return true;
+    }
+    at = std::min(line.find('\n'), line.size() - 1) + at + 1;
+  }
+  return false;
+}
+
+Result<std::string> read_config_file(const std::string& path) {
   const auto unreadable = [&path](const char* why) {
     return fail(Code::not_found, "cannot read the configuration file " + path + ": " + why);
   };
@@ -459,6 +473,11 @@ Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) 
   std::string text(kFileBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), in));
   std::fclose(in);
+  return text;
+}
+
+Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust) {
+  TRY_ASSIGN(const std::string text, read_config_file(path));
   return parse_config(text, path, adjust);
 }
 

@@ -112,6 +112,8 @@ using ConfigAdjust = std::function<Result<void>(Config& config)>;
 // INVALID_ARGUMENT "<path>:<line>:<column>: unknown key "bind_prot" in [server], did you mean "bind_port"?", one line
 // for each mistake in the file.
 Result<Config> parse_config(std::string_view toml, std::string_view path, const ConfigAdjust& adjust = {});
+// The text of a file, at most one byte more than a configuration may have. NOT_FOUND with the path.
+Result<std::string> read_config_file(const std::string& path);
 // NOT_FOUND with the path; else as parse_config.
 Result<Config> load_config(const std::string& path, const ConfigAdjust& adjust = {});
 // The effective configuration, defaults included, as TOML. A join token is a secret: it is printed as "(set)".

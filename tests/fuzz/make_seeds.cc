@@ -246,6 +246,13 @@ void text_seeds(const std::string& samples) {
   seed("config", "keys",
        as_bytes("[server]\nbind_prot = 1\ntrust_domain = 7\ndata_dir = \"x\"\n[[plugin]]\nname = \"\"\n"));
   seed("config", "duration", as_bytes("1h30m5.5s10ms"));
+  seed("hcl", "server",
+       as_bytes("server {\n  bind_port = \"1\" # c\n  ca_subject { country = [\"DE\"] }\n}\nplugins {\n  KeyManager "
+                "\"disk\" {\n"
+                "    plugin_data { keys_path = <<-EOF\n      x\n      EOF\n } }\n}\n"));
+  seed("hcl", "agent",
+       as_bytes(R"({"agent": {"server_port": 1, "trust_domain": "\u0061$X"}, "plugins": {"A": [{"b": {}}]}})"));
+  seed("hcl", "nested", as_bytes("server { x = " + std::string(100'000, '[')));
 }
 
 void http_seeds() {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/spire_import.h"
+
+#include <gtest/gtest.h>
+
+#include "config/config.h"
+#include "config/keys.h"
+#include "config/spire_keys.h"
+
+namespace limpet {
+namespace {
+
+constexpr const char* kServer = R"(# SPIRE's
+server {
+  bind_address = "127.0.0.1"
+  bind_port = "8082"
+  trust_domain = "example.org"
+  data_dir = "/data"
+  ca_subject {
+    country = ["DE"]
+    common_name = "us"
+  }
+  ca_ttl = "48h"
+  profiling_port = 1
+  ratelimit { signing = false }
+  experimental { events_based_cache = true }
+  federation {
+    bundle_endpoint { port = 8443 profile "https_web" { acme { email = "x" } serving_cert_file {
+      cert_file_path = "/c" key_file_path = "/k" } } }
+    federates_with "partner.test" {
+      bundle_endpoint_url = "https://partner.test:8443"
+      bundle_endpoint_profile "https_spiffe" { endpoint_spiffe_id = "spiffe://partner.test/s" }
+    }
+  }
+}
+health_checks { listener_enabled = true bind_port = "8080" }
+plugins {
+  DataStore "sql" { plugin_data { database_type = "sqlite3" } }
+  KeyManager "disk" { plugin_data { keys_path = "/data/keys \"1\".json" } }
+  NodeAttestor "join_token" { plugin_data {} }
+  NodeAttestor "aws_iid" { }
+  NodeAttestor "mine" { plugin_cmd = "/bin/mine" }
+}
+)";
+
+constexpr const char* kAgentJson = R"({
+ "agent": {"server_address": "s", "server_port": 8081, "trust_domain": "example.org", "trust_bundle_path": "/b",
+           "experimental": {"sync_interval": "30s", "nonsense": 1}},
+ "plugins": {"KeyManager": [{"memory": [{"plugin_data": {}}]}],
+             "WorkloadAttestor": [{"unix": {"enabled": "true", "plugin_data": {"discover_workload_path": true}}}]}
+})";
+
+std::string notes_of(const ImportedConfig& imported) {
+  std::string out;
+  for (const ImportNote& note : imported.notes) {
+    EXPECT_FALSE(note.reason.empty());
+    out += std::to_string(note.line) + " " + note.key + "\n";
+  }
+  return out;
+}
+
+TEST(SpireImport, AServerFileBecomesAConfigurationThatIsTaken) {
+  const auto imported = import_spire(kServer);
+  ASSERT_TRUE(imported.has_value()) << imported.error().message;
+  EXPECT_TRUE(imported->unknown.empty());
+  const auto config = parse_config(imported->toml, "c.toml");
+  ASSERT_TRUE(config.has_value()) << config.error().message << "\n" << imported->toml;
+  ASSERT_TRUE(config->server.has_value());
+  EXPECT_EQ(config->server->bind_port, 8082);
+  EXPECT_EQ(config->server->ca_ttl_s, 48 * 3600);
+  EXPECT_EQ(config->server->ca_subject_country, std::vector<std::string>{"DE"});
+  EXPECT_EQ(config->server->ca_subject_common_name, "us");
+  EXPECT_FALSE(config->server->ratelimit_signing);
+  EXPECT_TRUE(config->server->health_checks.listener_enabled);
+  EXPECT_EQ(config->server->health_checks.bind_port, 8080);
+  ASSERT_TRUE(config->server->federation.bundle_endpoint.has_value());
+  EXPECT_EQ(config->server->federation.bundle_endpoint->cert_file_path, "/c");
+  ASSERT_EQ(config->server->federation.federates_with.size(), 1u);
+  EXPECT_EQ(config->server->federation.federates_with[0].endpoint_spiffe_id, "spiffe://partner.test/s");
+  ASSERT_EQ(config->plugins.size(), 2u);
+  EXPECT_EQ(config->plugins[0].type + config->plugins[0].name + config->plugins[0].role, "KeyManagerdiskserver");
+  EXPECT_EQ(config->plugins[0].data_json, R"({"keys_path":"/data/keys \"1\".json"})");
+  EXPECT_EQ(notes_of(*imported),
+            "12 server.profiling_port\n14 server.experimental.events_based_cache\n"
+            "16 server.federation.bundle_endpoint.acme\n26 plugins.DataStore.sql\n29 plugins.NodeAttestor.aws_iid\n"
+            "30 plugins.NodeAttestor.mine\n");
+}
+
+TEST(SpireImport, AnAgentFileInJsonBecomesAConfigurationThatIsTaken) {
+  const auto imported = import_spire(kAgentJson);
+  ASSERT_TRUE(imported.has_value()) << imported.error().message;
+  const auto config = parse_config(imported->toml, "c.toml");
+  ASSERT_TRUE(config.has_value()) << config.error().message << "\n" << imported->toml;
+  ASSERT_TRUE(config->agent.has_value());
+  EXPECT_EQ(config->agent->sync_interval_s, 30);
+  ASSERT_EQ(config->plugins.size(), 2u);
+  EXPECT_TRUE(config->plugins[1].enabled);
+  EXPECT_EQ(config->plugins[1].data_json, R"({"discover_workload_path":true})");
+  EXPECT_EQ(notes_of(*imported), "3 agent.experimental.nonsense\n");
+  EXPECT_TRUE(imported->unknown.empty()) << "SPIRE passes over unknown keys of experimental";
+}
+
+TEST(SpireImport, KeysThatSpireDoesNotKnowAreToldApart) {
+  const auto imported = import_spire("server { bogus_key = 1\n other = 2 }\nagent { x = 1 }\ntop {}\n");
+  ASSERT_TRUE(imported.has_value());
+  std::string all;
+  for (const UnknownKeys& one : imported->unknown) all += one.section + "=" + one.keys + " ";
+  EXPECT_EQ(all, "agent=x server=bogus_key,other top-level=top ");
+}
+
+TEST(SpireImport, WhatIsNotSpiresIsRefused) {
+  EXPECT_FALSE(import_spire("").has_value());
+  EXPECT_FALSE(import_spire("hello { }").has_value());
+  EXPECT_FALSE(import_spire("server {").has_value());
+}
+
+TEST(SpireImport, AValueCannotBecomeMoreThanAValue) {
+  const auto imported = import_spire(
+      "server { trust_domain = \"a\\\"\\n[agent]\\n\" data_dir = \"/d\" }\nplugins { KeyManager \"x]\\n\" {} }");
+  ASSERT_TRUE(imported.has_value());
+  EXPECT_EQ(imported->toml.find("\n[agent]"), std::string::npos);
+}
+
+TEST(SpireImport, EachKeyOfTheTableIsImportedUnderItsName) {
+  for (const Key& key : server_keys()) {
+    const std::string name(key.name);
+    const std::string inner =
+        key.table.empty() ? name + " = \"1\"" : std::string(key.table) + " { " + name + " = \"1\" }";
+    const auto imported = import_spire("server { " + inner + " }");
+    ASSERT_TRUE(imported.has_value());
+    EXPECT_NE(imported->toml.find(name + " = "), std::string::npos) << inner;
+    EXPECT_TRUE(imported->notes.empty()) << inner;
+  }
+}
+
+TEST(SpireImport, EachKeyOfSpireWithoutACounterpartHasAReason) {
+  for (const SpireKey& key : spire_keys()) {
+    EXPECT_FALSE(key.reason.empty()) << key.name;
+    if (key.name == "*" || key.role == "agent") continue;
+    const std::string name(key.name);
+    const std::string inner =
+        key.table.empty() ? name + " = \"1\"" : std::string(key.table) + " { " + name + " = \"1\" }";
+    const auto imported = import_spire("server { " + inner + " }");
+    ASSERT_TRUE(imported.has_value());
+    EXPECT_TRUE(imported->unknown.empty()) << inner;
+    EXPECT_NE(imported->toml.find(name) != std::string::npos, !imported->notes.empty()) << inner;
+  }
+}
+
+TEST(SpireImport, AFileIsTakenForWhatItIs) {
+  EXPECT_TRUE(is_limpet_config(""));
+  EXPECT_TRUE(is_limpet_config("[server]\ntrust_domain = \"x\"\n"));
+  EXPECT_TRUE(is_limpet_config("\n[server\n")) << "a mistake in TOML is told as one";
+  EXPECT_TRUE(is_limpet_config("a = 1\n  \n[[plugin]]\nx = \n"));
+  EXPECT_FALSE(is_limpet_config(kServer));
+  EXPECT_FALSE(is_limpet_config(kAgentJson));
+  EXPECT_FALSE(is_limpet_config("server = { a = 1 }\nplugins = { }\n"));
+  EXPECT_FALSE(is_limpet_config("server {"));
+}
+
+}  // namespace
+}  // namespace limpet
