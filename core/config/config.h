@@ -50,6 +50,9 @@ struct ServerConfig {
   int64_t agent_ttl_s = 0;  // 0: default_x509_svid_ttl
   std::vector<std::string> admin_ids;
   bool audit_log_enabled = false;
+  int64_t prune_attested_nodes_expired_for_s = 0;  // 0: expired agents stay
+  int64_t prune_attested_nodes_batch_size = 1000;
+  bool prune_tofu_nodes = false;      // those too that cannot attest again
   bool ratelimit_attestation = true;  // ratelimit = { attestation = true, signing = true }
   bool ratelimit_signing = true;
   bool agent_spiffe_id_as_selector = false;  // experimental = { agent_spiffe_id_as_selector = true }

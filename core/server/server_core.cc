@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server_core.h"
 
+#include "server/ttl_warnings.h"
 #include "store/journal.h"
 
 namespace limpet::server {
@@ -78,6 +79,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
+      agent_pruner_(loop, parts.clock, parts.logger, parts.store, config),
       context_{loop,     parts.clock, parts.logger, parts.health, parts.store,  agents_,         entries_,  index_,
                bundles_, ca_,         limits_,      config,       trust_domain, parts.attestors, jwt_.get()},
       agent_api_(context_),
@@ -123,7 +125,9 @@ void ServerCore::on_svid_started(Result<void> started) {
   if (!started) return started_(std::move(started));
   if (!index_.damage().empty()) context_.logger.error("Some entries cannot be read", {{"error", index_.damage()}});
   if (!bundles_.damage().empty()) context_.logger.error("Some bundles cannot be read", {{"error", bundles_.damage()}});
+  for (const std::string& warning : ttl_warnings(context_.config)) context_.logger.warn(warning, {});
   pruner_.start();
+  agent_pruner_.start();
   poller_.start();
   on_tick();
   started_({});

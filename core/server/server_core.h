@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/agent_api.h"
+#include "server/agent_pruner.h"
 #include "server/authorization.h"
 #include "server/bundle_api.h"
 #include "server/bundle_poller.h"
@@ -70,6 +71,7 @@ class ServerCore {
   ServerSvid svid_;
   ServerTlsPolicy tls_policy_;
   Pruner pruner_;
+  AgentPruner agent_pruner_;
   Context context_;
   AgentApi agent_api_;
   EntryApi entry_api_;
