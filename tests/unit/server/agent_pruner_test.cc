@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kHour = 3600;
 
-struct Agents : ServerRig {
+struct Agents : test::ServerRig {
   void add(const char* name, int64_t expires_in, bool can_reattest, bool banned = false) {
     AgentRecord agent;
     agent.id = "spiffe://example.org/spire/agent/" + std::string(name);
