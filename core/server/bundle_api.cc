@@ -96,8 +96,9 @@ std::unique_ptr<wire::ServerFlow> BundleApi::open(wire::ServerCall& call, const 
   if (method == "GetBundle") return std::make_unique<GetBundleFlow>(context_, call);
   if (method == "CountBundles") return std::make_unique<CountBundlesFlow>(context_, call);
   if (method == "AppendBundle") return std::make_unique<AppendBundleFlow>(context_, call);
-  if (method.starts_with("Publish"))
-    return std::make_unique<UnimplementedFlow>(call, "this server does not take authorities of downstream servers");
+  if (method == "PublishJWTAuthority") return open_publish_jwt_authority(context_, call);
+  if (method == "PublishWITAuthority")
+    return std::make_unique<UnimplementedFlow>(call, "publishing WIT authorities is not implemented");
   if (method == "ListFederatedBundles") return open_list_federated(context_, call);
   if (method == "GetFederatedBundle") return open_get_federated(context_, call);
   if (method == "BatchCreateFederatedBundle") return open_create_federated(context_, call);

@@ -39,8 +39,9 @@ struct Context {
   const ServerConfig& config;
   const TrustDomain trust_domain;
   const std::vector<NodeAttestorServer*> attestors;
-  JwtKeys* const jwt;       // null: disable_jwt_svids
-  LogBudget refusals = {};  // of calls and attestations
+  JwtKeys* const jwt;                 // null: disable_jwt_svids
+  UpstreamAuthority* const upstream;  // null: none
+  LogBudget refusals = {};            // of calls and attestations
 
   [[nodiscard]] int64_t agent_ttl() const {
     return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s;

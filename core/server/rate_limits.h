@@ -55,10 +55,12 @@ struct RateLimits {
       : attest(loop, attestation ? 1 : 0),
         sign_x509(loop, signing ? 500 : 0),
         sign_jwt(loop, signing ? 500 : 0),
+        publish_jwt(loop, 500),
         post_status(loop, 10) {}
   RateLimiter attest;
   RateLimiter sign_x509;
   RateLimiter sign_jwt;
+  RateLimiter publish_jwt;
   RateLimiter post_status;
 };
 

@@ -142,3 +142,47 @@ def test_the_right_ends_with_the_entry(make):
         for entry in mine.entries.ListEntries(stubs.entry.ListEntriesRequest()).entries:
             mine.remove(entry.id)
         assert refusal(connection)[0] == h2grpc.PERMISSION_DENIED
+
+
+# ---- PublishJWTAuthority ----
+def publish(connection, **key):
+    request = stubs.bundle.PublishJWTAuthorityRequest()
+    if key:
+        request.jwt_authority.CopyFrom(stubs.types.JWTKey(**key))
+    return connection.unary(PREFIX + 'bundle.v1.Bundle/PublishJWTAuthority', request, stubs.bundle.PublishJWTAuthorityResponse)
+
+
+def test_a_published_jwt_key_is_in_the_bundle_and_all_keys_come_back(server, below):
+    key = pki.public_der(pki.new_key())
+    answer = publish(below, public_key=key, key_id='kid-below', expires_at=4102444800)
+    mine = [k for k in answer.jwt_authorities if k.key_id == 'kid-below']
+    assert len(mine) == 1 and mine[0].public_key == key and mine[0].expires_at == 4102444800
+    stored = server.bundles.GetBundle(stubs.bundle.GetBundleRequest()).jwt_authorities
+    assert sorted(k.key_id for k in stored) == sorted(k.key_id for k in answer.jwt_authorities)
+    again = publish(below, public_key=key, key_id='kid-below', expires_at=4102444800)
+    assert len(again.jwt_authorities) == len(answer.jwt_authorities)
+
+
+@pytest.mark.parametrize('key', [{}, {'key_id': 'x', 'public_key': b''}, {'key_id': 'x', 'public_key': b'garbage'},
+                                 {'key_id': '', 'public_key': pki.public_der(pki.new_key())}])
+def test_a_jwt_key_that_is_none_is_refused(below, key):
+    with pytest.raises(RpcError) as error:
+        publish(below, **key)
+    assert error.value.code == h2grpc.INVALID_ARGUMENT
+    assert error.value.message.startswith('missing JWT authority' if not key else 'invalid JWT authority: ')
+
+
+def test_wit_keys_cannot_be_published(below):
+    with pytest.raises(RpcError) as error:
+        below.unary(PREFIX + 'bundle.v1.Bundle/PublishWITAuthority', stubs.bundle.PublishWITAuthorityRequest(),
+                    stubs.bundle.PublishWITAuthorityResponse)
+    assert error.value.code == h2grpc.UNIMPLEMENTED
+
+
+def test_the_upstream_command_says_that_there_is_none(server):
+    done = server.cli('upstreamauthority', 'taint', '-subjectKeyID', 'aa')
+    assert done.returncode == 1
+    assert done.stderr == ('Error: could not taint X.509 upstream authority: rpc error: code = FailedPrecondition '
+                           'desc = upstream authority is not configured\n')
+    done = server.cli('upstreamauthority', 'revoke')
+    assert (done.returncode, done.stderr) == (1, 'Error: a Subject Key ID is required\n')

@@ -64,6 +64,20 @@ def test_a_root_that_is_new_above_reaches_the_bundle_below(make):
     assert 'above' in [k.key_id for k in bundle_of(middle).jwt_authorities]
 
 
+def test_a_jwt_key_published_two_levels_down_is_known_at_the_root(make):
+    root = make(process.Server)
+    middle = server_below(make, root, agent_below(make, root), '/middle')
+    middle.add('/below', '/host', [UID], downstream=True)
+    key = pki.new_key()
+    svid = middle.svids.MintX509SVID(stubs.svid.MintX509SVIDRequest(csr=pki.csr(key, ['spiffe://example.org/below']))).svid
+    with middle.tls(pki.pem_from_der(*svid.cert_chain), pki.key_pem(key)) as link:
+        link.unary('spire.api.server.bundle.v1.Bundle/PublishJWTAuthority', stubs.bundle.PublishJWTAuthorityRequest(
+            jwt_authority=stubs.types.JWTKey(public_key=pki.public_der(key), key_id='deep', expires_at=4102444800)),
+            stubs.bundle.PublishJWTAuthorityResponse)
+    for server in (root, middle):
+        assert 'deep' in [k.key_id for k in bundle_of(server).jwt_authorities]
+
+
 def test_a_server_that_has_no_ca_yet_waits_for_the_one_above(make):
     root = make(process.Server)
     agent = agent_below(make, root)
