@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kTickMs = 10'000;
 constexpr int64_t kShortestTickMs = 250;
+constexpr int64_t kUpstreamMs = 5'000;  // SPIRE's patience
 constexpr size_t kKeyIdLetters = 32;
 
 // As many random letters and digits as SPIRE's have; without bias, so that 62 of 64 values are taken.
@@ -32,7 +33,7 @@ std::string random_key_id() {
 class JwtKeys::PrepareFlow {
  public:
   PrepareFlow(JwtKeys& owner, std::string slot_id, bool activate, Done<JwtSlot> done)
-      : owner_(owner), activate_(activate), done_(std::move(done)) {
+      : owner_(owner), activate_(activate), done_(std::move(done)), deadline_(owner.loop_) {
     slot_.slot_id = std::move(slot_id);
   }
   void start() {
@@ -48,18 +49,42 @@ class JwtKeys::PrepareFlow {
     slot_.issued_at = owner_.clock_.now();
     slot_.not_after = slot_.issued_at + owner_.options_.ttl;
     slot_.status = activate_ ? AuthorityStatus::active : AuthorityStatus::prepared;
-    const JwtAuthority authority{slot_.key_id, key->key.spki(), slot_.not_after, false};
+    authority_ = {slot_.key_id, key->key.spki(), slot_.not_after, false};
     slot_.signer = make_signer(owner_.keys_, std::move(*key));
-    journal_ = journal_with(authority.spki);
+    if (owner_.upstream_ == nullptr) return publish();
+    deadline_.start<&PrepareFlow::on_deadline>(kUpstreamMs, this);
+    owner_.upstream_->publish_jwt_key({authority_.key_id, authority_.spki, authority_.expires_at},
+                                      told_.then<&PrepareFlow::on_upstream_told>(this));
+  }
+  // 2. the whole trust domain has to know it, not only what hangs under this server
+  void on_upstream_told(Result<void> told) {
+    deadline_.stop();
+    if (told || told.error().code == Code::unimplemented) return publish();
+    Error why = std::move(told).error().within("publish the new JWT key upstream");
+    // A first key is better known here alone than not there at all; with an active one there is time to try again.
+    if (!activate_) return done_(std::unexpected(std::move(why)));
+    owner_.logger_.warn("JWT key is known to this server alone", {{"error", why.text()}});
+    publish();
+  }
+  void on_deadline() {
+    told_.drop();
+    on_upstream_told(fail(Code::deadline_exceeded, "no answer within 5 s"));
+  }
+  // 3. into the own bundle
+  void publish() {
+    journal_ = journal_with(authority_.spki);
     owner_.bundles_.edit_own(
-        [authority, journal = journal_](Bundle& bundle, ChangeSet& also) {
+        [authority = authority_, journal = journal_](Bundle& bundle, ChangeSet& also) {
+          // the upstream authority may have sent it back already
+          std::erase_if(bundle.jwt_authorities,
+                        [&](const JwtAuthority& key) { return key.key_id == authority.key_id; });
           bundle.jwt_authorities.push_back(authority);
           put_jwt_journal(also, journal);
           return true;
         },
         published_.then<&PrepareFlow::on_published>(this));
   }
-  // 2. on disk
+  // 4. on disk
   void on_published(Result<Bundle> bundle) {
     if (!bundle) return done_(std::unexpected(std::move(bundle).error().within("publish the new JWT key")));
     owner_.journal_ = std::move(journal_);
@@ -81,8 +106,11 @@ class JwtKeys::PrepareFlow {
   bool activate_;
   Done<JwtSlot> done_;
   JwtSlot slot_;
+  JwtAuthority authority_;
   std::vector<JournalJwtKey> journal_;
+  Timer deadline_;
   Pending<ManagedKey> generated_;
+  Pending<void> told_;
   Pending<Bundle> published_;
 };
 
@@ -125,7 +153,7 @@ class JwtKeys::SignOperation {
 };
 
 JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-                 BundleCache& bundles, JwtKeyOptions options)
+                 BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream)
     : loop_(loop),
       clock_(clock),
       logger_(logger),
@@ -134,6 +162,7 @@ JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health,
       keys_(keys),
       bundles_(bundles),
       options_(std::move(options)),
+      upstream_(upstream),
       tick_(loop) {}
 JwtKeys::~JwtKeys() = default;
 

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "plugin/key_manager.h"
+#include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "server/bundle_cache.h"
@@ -55,7 +56,7 @@ struct JwtKeyOptions {
 class JwtKeys {
  public:
   JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-          BundleCache& bundles, JwtKeyOptions options);
+          BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream = nullptr);
   ~JwtKeys();
   JwtKeys(const JwtKeys&) = delete;
   JwtKeys& operator=(const JwtKeys&) = delete;
@@ -95,6 +96,7 @@ class JwtKeys {
   KeyManager& keys_;
   BundleCache& bundles_;
   JwtKeyOptions options_;
+  UpstreamAuthority* upstream_;  // null: none
   std::optional<JwtSlot> current_;
   std::optional<JwtSlot> other_;
   std::vector<JournalJwtKey> journal_;

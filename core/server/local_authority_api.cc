@@ -196,16 +196,17 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
     }
     return {};
   }
+  // Only the root above the last authority that signed before the active one may go.
   Result<void> check_upstream_id(std::string_view id, const std::optional<AuthorityView>& active,
                                  const std::optional<AuthorityView>& other) {
-    const std::string prefix = "provided subject key id is not valid: ";
-    if (id.empty()) return fail(invalid(prefix + "no subject key ID provided"));
-    if (active && active->upstream_id == id)
-      return fail(invalid(prefix + "unable to use upstream authority singing current authority"));
-    if (!other || other->upstream_id != id)
-      return fail(invalid(prefix + "upstream authority didn't sign the old local authority"));
-    if (other->status != AuthorityStatus::old)
-      return fail(invalid(prefix + "only upstream authorities signing an old authority can be used"));
+    const auto wrong = [](const std::string& why) {
+      return fail(invalid("provided subject key id is not valid: " + why));
+    };
+    if (id.empty()) return wrong("no subject key ID provided");
+    if (active && active->upstream_id == id) return wrong("unable to use upstream authority signing current authority");
+    if (!other || other->status != AuthorityStatus::old)
+      return wrong("only upstream authorities signing an old authority can be used");
+    if (other->upstream_id != id) return wrong("upstream authority didn't sign the old local authority");
     view_ = *other;
     return {};
   }
@@ -214,7 +215,7 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
     const bool taint = change_ == Change::taint;
     if (!done) {
       return this->refuse({Code::internal, std::string("failed to ") + (taint ? "taint " : "revoke ") + slots_.name() +
-                                               " authority: " + done.error().message});
+                                               (upstream_ ? " upstream" : "") + " authority: " + done.error().message});
     }
     context_.logger.info(
         taint ? "Authority tainted" : "Authority revoked",

@@ -75,7 +75,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       jwt_(config.disable_jwt_svids
                ? nullptr
                : std::make_unique<JwtKeys>(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys,
-                                           bundles_, std::move(jwt_options))),
+                                           bundles_, std::move(jwt_options), parts.upstream)),
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
