@@ -148,8 +148,7 @@ template <class Request, class Response>
 int change_upstream(Context& context, const char* verb, const char* word, const char* done_word) {
   return with_rpc(context, kServer, [&](Rpc& rpc, bool json) {
     const std::string& id = context.flags->text("subjectKeyID");
-    if (id.empty())
-      return failed(Error{Code::invalid_argument, "the Subject Key ID of the X.509 upstream authority is required"});
+    if (id.empty()) return failed(Error{Code::invalid_argument, "a Subject Key ID is required"});
     Message<Request> request;
     wire::set_string(request->subject_key_id, id);
     const auto done = rpc.call<Request, Response>(std::string(kService) + verb + "X509UpstreamAuthority", request);
