@@ -210,6 +210,7 @@ void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_st
   }
   if (const auto good = check_proof(session, kit::view(from_agent)); !good) return refuse(op, done, good.error());
   std::vector<limpet_str> selectors;
+  selectors.reserve(session.selectors.size());
   for (const std::string& value : session.selectors) selectors.push_back(kit::lend(value));
   out.attested = 1;
   out.agent_path = kit::lend(session.agent_path);

@@ -107,12 +107,15 @@ void end_minted(const Asked& asked, const Result<NewCa>& ca) {
 Result<void> tell_bundle(const Asked& asked, BytesView reply) {
   TRY_ASSIGN(const UpBundle bundle, read_bundle(reply, asked.self->trust_domain));
   std::vector<limpet_bytes> roots;
+  roots.reserve(bundle.roots.size());
   for (const Bytes& root : bundle.roots) roots.push_back(lend(root));
   std::vector<limpet_jwt_key> keys;
+  keys.reserve(bundle.keys.size());
   for (const JwtKey& key : bundle.keys) {
     keys.push_back({sizeof(limpet_jwt_key), key.tainted ? 1u : 0u, lend(key.id), lend(key.spki), key.expires_at});
   }
   std::vector<const limpet_jwt_key*> list;
+  list.reserve(keys.size());
   for (const limpet_jwt_key& key : keys) list.push_back(&key);
   const limpet_bundle lent = {sizeof(limpet_bundle),
                               static_cast<uint32_t>(bundle.refresh_hint),

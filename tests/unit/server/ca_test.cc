@@ -93,7 +93,7 @@ TEST(Ca, PreparesAtHalfOfItsLifeAndActivatesAtFiveSixths) {
   EXPECT_EQ(rig.core->ca().next()->slot_id, "B");
   EXPECT_EQ(rig.core->ca().active_certificate()->der, first);
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities.size(), 2u);  // published before it signs
-  EXPECT_EQ(rig.core->bundles().own()->sequence_number, 3u);  // root, JWT key, root, JWT key
+  EXPECT_EQ(rig.core->bundles().own()->sequence_number, 3u);          // root, JWT key, root, JWT key
   const Bytes second = rig.core->ca().next()->authority->certificate.der;
   pass_hours(rig, 6);
   EXPECT_EQ(rig.core->ca().active_certificate()->der, first);
