@@ -47,7 +47,8 @@ Result<Url> parse_parts(std::string_view text) {
           text, [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '<' && c != '>' && c != '\\'; })) {
     return fail(Code::invalid_argument, "it has characters that must be percent-encoded");
   }
-  std::string scheme(text.substr(0, std::min(text.find("://"), text.size())));
+  const size_t colon = text.find("://");
+  std::string scheme(colon == std::string_view::npos ? std::string_view() : text.substr(0, colon));
   std::ranges::transform(scheme, scheme.begin(), lower);
   if (scheme != "https" && scheme != "http") return fail(Code::invalid_argument, "it must start with https://");
   url.https = scheme == "https";

@@ -282,6 +282,41 @@ void http_seeds() {
   seed("http", "url", with_prefix({0}, as_bytes("https://[::1]:8443/a?b")));
 }
 
+Bytes ssh_string(std::string_view text) {
+  Bytes out;
+  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(text.size() >> shift));
+  append(out, as_bytes(text));
+  return out;
+}
+
+void attestation_seeds() {
+  seed("attestation", "x509pop_payload", with_prefix({0}, as_bytes(R"({"certificates":["MAA=",null],"Other":[{}]})")));
+  seed("attestation", "x509pop_rsa",
+       with_prefix({1}, as_bytes(R"({"rsa_signature":{"nonce":"AAAA","signature":"AAAA"},"ecdsa_signature":null})")));
+  seed("attestation", "x509pop_ecdsa",
+       with_prefix({0x85},
+                   as_bytes(R"({"rsa_signature":null,"ecdsa_signature":{"nonce":"AAAA","r":"AA==","s":"AA=="}})")));
+  Bytes certificate = ssh_string("ecdsa-sha2-nistp256-cert-v01@openssh.com");
+  for (const std::string_view part : {"nonce", "nistp256", "\x04point"}) append(certificate, ssh_string(part));
+  certificate.insert(certificate.end(), 8, 1);  // serial
+  append(certificate, Bytes{0, 0, 0, 2});       // host
+  append(certificate, ssh_string("id"));
+  append(certificate, ssh_string(as_text(ssh_string("host.example.org"))));
+  certificate.insert(certificate.end(), 16, 1);  // validity
+  for (int i = 0; i < 5; ++i) append(certificate, ssh_string(""));
+  seed("attestation", "ssh_certificate", with_prefix({2}, certificate));
+  Bytes key = ssh_string("ssh-rsa");
+  append(key, ssh_string(std::string_view("\1\0\1", 3)));
+  append(key, ssh_string(std::string(256, 'n')));
+  seed("attestation", "ssh_key", with_prefix({3}, key));
+  Bytes file = to_bytes(std::string_view("openssh-key-v1\0", 15));
+  for (const std::string_view part : {"none", "none", ""}) append(file, ssh_string(part));
+  append(file, Bytes{0, 0, 0, 1});
+  append(file, ssh_string(as_text(key)));
+  append(file, ssh_string(std::string(64, '\1')));
+  seed("attestation", "ssh_key_file", with_prefix({4}, file));
+}
+
 }  // namespace
 }  // namespace limpet::wire
 
@@ -295,5 +330,6 @@ int main(int argc, char** argv) {
   pki_seeds(argv[2]);
   text_seeds(argv[3]);
   http_seeds();
+  attestation_seeds();
   return 0;
 }
