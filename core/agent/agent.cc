@@ -7,12 +7,14 @@
 #include "agent/agent_keeper.h"
 #include "agent/audience.h"
 #include "agent/debug_api.h"
+#include "agent/jwt_issuer.h"
 #include "agent/logger_api.h"
 #include "agent/sds_api.h"
 #include "agent/state_writer.h"
 #include "agent/svid_renewer.h"
 #include "agent/syncer.h"
 #include "agent/trusted_clock.h"
+#include "agent/verified_tokens.h"
 #include "agent/workload_api.h"
 #include "loop/uv_stream.h"
 #include "wire/grpc_client.h"
@@ -44,6 +46,16 @@ class ServerDialer final : public Dialer {
   std::string host_;
   uint16_t port_;
 };
+
+JwtIssuerOptions jwt_options(const AgentConfig& config) {
+  return {static_cast<size_t>(config.jwt_svid_cache_max_size), config.jwt_svid_cache_hit_timeout_s * 1000};
+}
+
+std::vector<std::string> foreign_claims(const AgentConfig& config) {
+  std::vector<std::string> claims = config.allowed_foreign_jwt_claims;
+  claims.insert(claims.end(), {"aud", "exp", "sub"});
+  return claims;
+}
 
 }  // namespace
 
@@ -96,6 +108,8 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<AgentKeeper> keeper;
   std::unique_ptr<SvidRenewer> renewer;
   std::unique_ptr<Syncer> syncer;
+  std::unique_ptr<JwtIssuer> jwt;
+  VerifiedTokens verified;
   std::unique_ptr<WorkloadApi> workload_api;
   std::unique_ptr<SdsApi> sds_api;
   std::unique_ptr<wire::HealthService> health_service;
@@ -151,8 +165,10 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
                                           static_cast<size_t>(config.x509_svid_cache_max_size), *this);
   syncer =
       std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
+  jwt = std::make_unique<JwtIssuer>(parts.loop, *clock, parts.log, *link, jwt_options(config));
   const WorkloadApiParts workload{
-      parts.loop, parts.log, *audiences, parts.workload_attestors, *this, config.allow_unauthenticated_verifiers};
+      parts.loop, parts.log, *audiences, parts.workload_attestors, *this,
+      *clock,     *jwt,      verified,   foreign_claims(config),   config.allow_unauthenticated_verifiers};
   workload_api = std::make_unique<WorkloadApi>(workload);
   sds_api = std::make_unique<SdsApi>(SdsParts{workload, *clock, cache, trust_domain.name(), config.sds});
 }
@@ -270,6 +286,8 @@ bool Agent::Impl::take_bundles(SyncOutcome& outcome) {
   std::set<std::string> kept = {outcome.bundle.trust_domain.name()};
   kept.insert(outcome.unreadable.begin(), outcome.unreadable.end());
   trust->set_bundle(outcome.bundle);
+  if (const size_t forgotten = jwt->forget_tainted(outcome.bundle); forgotten != 0)
+    parts.log.info("JWT-SVIDs signed by a tainted authority were dropped", {{"count", std::to_string(forgotten)}});
   bool changed = cache.put_bundle(std::move(outcome.bundle));
   for (Bundle& bundle : outcome.federated) {
     kept.insert(bundle.trust_domain.name());

@@ -116,9 +116,18 @@ const Bytes& Audience::bundles() {
   return bundles_;
 }
 
+const Bytes& Audience::jwt_bundles() {
+  if (jwt_bundles_.empty()) {
+    auto bytes = encode_jwt_bundles(identities_, owner_.cache_, owner_.trust_domain_);
+    if (bytes) jwt_bundles_ = std::move(*bytes);
+  }
+  return jwt_bundles_;
+}
+
 void Audience::forget() {
   wipe(svids_);
   bundles_.clear();
+  jwt_bundles_.clear();
 }
 
 }  // namespace limpet::agent

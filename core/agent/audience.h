@@ -33,6 +33,8 @@ class Audiences {
   // The cache changed: matches anew and tells those whose view is another.
   void refresh();
   [[nodiscard]] size_t size() const { return audiences_.size(); }
+  [[nodiscard]] const std::string& trust_domain() const { return trust_domain_; }
+  [[nodiscard]] const IdentityCache& cache() const { return cache_; }
 
  private:
   friend class Audience;
@@ -54,9 +56,11 @@ class Audience {
   [[nodiscard]] size_t ready() const { return ready_; }
   [[nodiscard]] size_t missing() const { return identities_.size() - ready_; }
   [[nodiscard]] const std::vector<Identity*>& identities() const { return identities_; }
-  // Encoded X509SVIDResponse and X509BundlesResponse; made when first asked for. Copy before returning to the loop.
+  // Encoded X509SVIDResponse, X509BundlesResponse, JWTBundlesResponse; made when first asked for. Copy before returning
+  // to the loop.
   const Bytes& svids();
   const Bytes& bundles();
+  const Bytes& jwt_bundles();
 
  private:
   friend class Audiences;
@@ -75,6 +79,7 @@ class Audience {
   int64_t used_at_ = 0;
   Bytes svids_;  // zeroed on release: holds keys
   Bytes bundles_;
+  Bytes jwt_bundles_;
 };
 
 }  // namespace limpet::agent

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "agent/jwt_calls.h"
 #include "agent/workload_stream.h"
 
 namespace limpet::agent {
@@ -30,9 +31,6 @@ struct Refusal {
 constexpr std::array kNotOffered = {
     Refusal{"FetchWITSVID", "fetching WIT-SVIDs is not implemented"},
     Refusal{"FetchWITBundles", "fetching WIT bundles is not implemented"},
-    Refusal{"FetchJWTSVID", "fetching JWT-SVIDs is not implemented by this agent"},
-    Refusal{"FetchJWTBundles", "fetching JWT bundles is not implemented by this agent"},
-    Refusal{"ValidateJWTSVID", "validating JWT-SVIDs is not implemented by this agent"},
 };
 
 }  // namespace
@@ -43,6 +41,10 @@ std::unique_ptr<wire::ServerFlow> WorkloadApi::open(wire::ServerCall& call) {
   if (method == "FetchX509SVID") return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::svids);
   if (method == "FetchX509Bundles")
     return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::bundles);
+  if (method == "FetchJWTBundles")
+    return std::make_unique<WorkloadStream>(parts_, call, WorkloadStream::Kind::jwt_bundles);
+  if (method == "FetchJWTSVID") return std::make_unique<FetchJwtCall>(parts_, call);
+  if (method == "ValidateJWTSVID") return std::make_unique<ValidateJwtCall>(parts_, call);
   for (const Refusal& refusal : kNotOffered)
     if (method == refusal.method) return std::make_unique<NotOffered>(call, refusal.message);
   return nullptr;

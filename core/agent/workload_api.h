@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The SPIFFE Workload API, X.509 half: the service that opens a flow per call, and what its flows share. Methods of
+// The SPIFFE Workload API: the service that opens a flow per call, and what its flows share. Methods of
 // profiles that are not offered answer UNIMPLEMENTED, after the security header like all others. Owned by the Agent;
 // loop thread only.
 
@@ -12,6 +12,9 @@
 #include "wire/grpc.h"
 
 namespace limpet::agent {
+
+class JwtIssuer;
+class VerifiedTokens;
 
 class WorkloadApiClient {
  public:
@@ -28,6 +31,10 @@ struct WorkloadApiParts {
   Audiences& audiences;
   const std::vector<WorkloadAttestor*>& attestors;
   WorkloadApiClient& client;
+  const Clock& clock;
+  JwtIssuer& jwt;
+  VerifiedTokens& verified;
+  std::vector<std::string> foreign_claims;  // which claims of foreign tokens are passed on
   bool allow_unauthenticated_verifiers = false;
 };
 

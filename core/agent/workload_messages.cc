@@ -23,6 +23,14 @@ std::vector<const CachedBundle*> federated(const std::vector<Identity*>& identit
   return found;
 }
 
+// These and the own one.
+std::vector<const CachedBundle*> visible(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                                         std::string_view own) {
+  auto bundles = federated(identities, cache, own);
+  if (const CachedBundle* bundle = cache.bundle(own)) bundles.insert(bundles.begin(), bundle);
+  return bundles;
+}
+
 void fill(X509SVID& out, const Identity& identity, BytesView roots) {
   wire::set_string(out.spiffe_id, identity.entry.spiffe_id.text());
   wire::set_bytes(out.x509_svid, identity.svid->chain);
@@ -55,13 +63,24 @@ Result<Bytes> encode_svids(const std::vector<Identity*>& identities, const Ident
 
 Result<Bytes> encode_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
                              std::string_view trust_domain) {
-  auto bundles = federated(identities, cache, trust_domain);
-  if (const CachedBundle* own = cache.bundle(trust_domain)) bundles.insert(bundles.begin(), own);
+  const auto bundles = visible(identities, cache, trust_domain);
   wire::Message<X509BundlesResponse> message;
   auto* out = wire::set_array(message->bundles, message->bundles_count, bundles.size());
   for (size_t i = 0; i < message->bundles_count; i++) {
     wire::set_string(out[i].key, bundles[i]->bundle.trust_domain.id());
     wire::set_bytes(out[i].value, bundles[i]->roots);
+  }
+  return message.encode();
+}
+
+Result<Bytes> encode_jwt_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                                 std::string_view trust_domain) {
+  const auto bundles = visible(identities, cache, trust_domain);
+  wire::Message<JWTBundlesResponse> message;
+  auto* out = wire::set_array(message->bundles, message->bundles_count, bundles.size());
+  for (size_t i = 0; i < message->bundles_count; i++) {
+    wire::set_string(out[i].key, bundles[i]->bundle.trust_domain.id());
+    wire::set_bytes(out[i].value, as_bytes(bundle_to_jwks(bundles[i]->bundle)));
   }
   return message.encode();
 }

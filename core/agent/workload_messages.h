@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The Workload API's X.509 responses, encoded. Pure; the SVID response carries keys: wipe() it.
+// The Workload API's responses that are streamed, encoded. Pure; the SVID response carries keys: wipe() it.
 
 #include <vector>
 
@@ -13,5 +13,8 @@ Result<Bytes> encode_svids(const std::vector<Identity*>& identities, const Ident
                            std::string_view trust_domain, int64_t now);
 Result<Bytes> encode_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
                              std::string_view trust_domain);
+// Byte for byte the same for the same keys.
+Result<Bytes> encode_jwt_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
+                                 std::string_view trust_domain);
 
 }  // namespace limpet::agent

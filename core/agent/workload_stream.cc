@@ -25,7 +25,7 @@ void WorkloadStream::start() {
   call_.receive(received_.then<&WorkloadStream::on_request>(this));
 }
 
-// 2. the request: both are empty messages, so that it only has to be one, within the bounds
+// 2. the request: all are empty messages, so that it only has to be one, within the bounds
 void WorkloadStream::on_request(Result<std::optional<Bytes>> request) {
   if (!request) return finish(std::move(request).error());
   if (!*request) return finish({Code::internal, "the call has no request"});
@@ -56,13 +56,17 @@ void WorkloadStream::on_waited() { look(); }
 // 4. what there is for it now; again after each change
 void WorkloadStream::look() {
   if (audience_->empty()) {
-    if (kind_ == Kind::bundles && parts_.allow_unauthenticated_verifiers) return send(audience_->bundles(), false);
+    if (kind_ != Kind::svids && parts_.allow_unauthenticated_verifiers) return send_bundles();
     if (!answered_ && !parts_.client.knows_entries())
       return wait_or(false, Code::unavailable, "the agent has not reached its server yet");
     return finish({Code::permission_denied, "no identity issued"});
   }
   if (kind_ == Kind::svids) return look_for_svids();
-  send(audience_->bundles(), false);
+  send_bundles();
+}
+
+void WorkloadStream::send_bundles() {
+  send(kind_ == Kind::bundles ? audience_->bundles() : audience_->jwt_bundles(), false);
 }
 
 // A new entry's SVID is on its way: wait for it rather than deny, but not for long when there are others to give.
@@ -86,7 +90,7 @@ void WorkloadStream::wait_or(bool enough, Code code, const char* message) {
 
 void WorkloadStream::send(const Bytes& message, bool secret) {
   wait_.stop();
-  if (kind_ == Kind::bundles) {
+  if (kind_ != Kind::svids) {
     const uint64_t hash = std::hash<std::string_view>{}(as_text(message)) | 1;
     if (hash == last_hash_) return;  // byte-identical updates are not sent
     last_hash_ = hash;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One FetchX509SVID or FetchX509Bundles call: header, request, attestation, the first answer, then one message per
-// change until the workload leaves or has no identity any more. Owned by its connection; loop thread only. About 300
-// bytes while it waits.
+// One FetchX509SVID, FetchX509Bundles or FetchJWTBundles call: header, request, attestation, the first answer, then one
+// message per change until the workload leaves or has no identity any more. Owned by its connection; loop thread only.
+// About 300 bytes while it waits.
 
 #include <memory>
 #include <optional>
@@ -13,7 +13,7 @@ namespace limpet::agent {
 
 class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
  public:
-  enum class Kind : uint8_t { svids, bundles };
+  enum class Kind : uint8_t { svids, bundles, jwt_bundles };
   WorkloadStream(const WorkloadApiParts& parts, wire::ServerCall& call, Kind kind);
   ~WorkloadStream() override;
   void start() override;
@@ -25,6 +25,7 @@ class WorkloadStream final : public wire::ServerFlow, public AudienceMember {
   void on_waited();
   void look();
   void look_for_svids();
+  void send_bundles();
   void wait_or(bool enough, Code code, const char* message);
   void send(const Bytes& message, bool secret);
   void on_sent(Result<void> sent);

@@ -52,6 +52,10 @@ inline constexpr size_t kBundleKeys = 2000;          // members of a bundle's JS
 inline constexpr int kChainSignatureChecks = 32;     // tried while building one path; each costs up to 2.6 ms
 inline constexpr size_t kBundleJsonBytes = 1u << 20;
 inline constexpr size_t kAgentVersionBytes = 255;
+inline constexpr size_t kJwtBytes = 32u << 10;         // a token travels in an HTTP header: most servers take 8 kB
+inline constexpr int kJwtDepth = 16;                   // of objects and arrays in a token; ours have two levels
+inline constexpr size_t kJwtAudiences = 64;            // in one FetchJWTSVID; they are a cache's key, and in the token
+inline constexpr size_t kJwtAudienceBytes = 8u << 10;  // of them all
 
 // ---- attestation ----
 inline constexpr int kAttestationRounds = 8;  // challenges in one attempt

@@ -11,6 +11,7 @@
 #include "cli/session.h"
 #include "crypto/x509.h"
 #include "proto/workload.pb.h"
+#include "wire/api_types.h"
 #include "wire/proto_json.h"
 
 namespace limpet::cli {
@@ -54,6 +55,12 @@ class SvidStream {
 // Errors of the Workload API are printed bare, without "Error: ".
 int api_failed(const Error& error) {
   std::fprintf(stderr, "%s\n", rpc_text(error).c_str());
+  return 1;
+}
+
+// What is wrong before anything was asked.
+int api_refused(const char* message) {
+  std::fprintf(stderr, "%s\n", message);
   return 1;
 }
 
@@ -152,6 +159,99 @@ int watch(Context& context) {
   });
 }
 
+// ---- JWT-SVIDs ----
+// One call of the Workload API with the security header, for its first answer.
+template <class Request, class Response>
+Result<Message<Response>> ask(Rpc& rpc, const char* method, const Message<Request>& request, int64_t timeout_ms) {
+  Rpc::Waiter<std::optional<Bytes>> received(rpc.loop());
+  Rpc::Waiter<void> sent(rpc.loop());
+  TRY_ASSIGN(Bytes bytes, request.encode());
+  const auto call = rpc.channel().open(std::string("/SpiffeWorkloadAPI/") + method,
+                                       {.timeout_ms = timeout_ms, .metadata = {{"workload.spiffe.io", "true"}}});
+  call->send(std::move(bytes), sent.done());
+  call->close_send();
+  call->receive(received.done());
+  TRY_ASSIGN(const auto answer, received.wait());
+  if (!answer) return fail(Code::unavailable, "EOF");
+  return Message<Response>::decode(*answer);
+}
+
+void split_commas(std::string_view list, std::vector<std::string>& out) {
+  for (size_t comma = list.find(','); !list.empty(); comma = list.find(',')) {
+    if (comma != 0) out.emplace_back(list.substr(0, comma));
+    list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+  }
+}
+
+// Only the first line of a document is indented, as SPIRE has it.
+void print_tokens(const JWTSVIDResponse& tokens, const JWTBundlesResponse& bundles) {
+  for (const auto& svid : items(tokens.svids, tokens.svids_count)) {
+    std::printf("token(%s):\n\t%s\n", std::string(view(svid.spiffe_id)).c_str(), std::string(view(svid.svid)).c_str());
+    if (!view(svid.hint).empty()) std::printf("hint(%s):\n", std::string(view(svid.hint)).c_str());
+  }
+  for (const auto& bundle : items(bundles.bundles, bundles.bundles_count)) {
+    std::printf("bundle(%s):\n\t%s\n", std::string(view(bundle.key)).c_str(),
+                std::string(as_text(view(bundle.value))).c_str());
+  }
+}
+
+int fetch_jwt(Context& context) {
+  return with_rpc(context, kAgent, [&context](Rpc& rpc, bool json) {
+    std::vector<std::string> audience;
+    for (const std::string& list : context.flags->list("audience")) split_commas(list, audience);
+    if (audience.empty()) return api_refused("audience must be specified");
+    if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
+    const int64_t timeout = context.flags->number("timeout");
+    Message<JWTBundlesRequest> nothing;
+    const auto bundles = ask<JWTBundlesRequest, JWTBundlesResponse>(rpc, "FetchJWTBundles", nothing, timeout);
+    if (!bundles) return api_failed(bundles.error());
+    Message<JWTSVIDRequest> request;
+    wire::write_strings(request->audience, request->audience_count, audience);
+    wire::set_string(request->spiffe_id, context.flags->text("spiffeID"));
+    auto tokens = ask<JWTSVIDRequest, JWTSVIDResponse>(rpc, "FetchJWTSVID", request, timeout);
+    if (!tokens) return api_failed(tokens.error());
+    tokens->mark_secret();
+    if (json)
+      std::printf("[%s,%s]\n", wire::to_json(*tokens).c_str(), wire::to_json(*bundles).c_str());
+    else
+      print_tokens(**tokens, **bundles);
+    return 0;
+  });
+}
+
+int validate_jwt(Context& context) {
+  return with_rpc(context, kAgent, [&context](Rpc& rpc, bool json) {
+    const std::string& audience = context.flags->text("audience");
+    const std::string& svid = context.flags->text("svid");
+    if (audience.empty()) return api_refused("audience must be specified");
+    if (svid.empty()) return api_refused("svid must be specified");
+    if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
+    Message<ValidateJWTSVIDRequest> request;
+    wire::set_string(request->audience, audience);
+    wire::set_string(request->svid, svid);
+    const auto answer = ask<ValidateJWTSVIDRequest, ValidateJWTSVIDResponse>(rpc, "ValidateJWTSVID", request,
+                                                                             context.flags->number("timeout"));
+    if (!answer && answer.error().code == Code::invalid_argument)
+      return api_refused(("SVID is not valid: " + answer.error().message).c_str());
+    if (!answer) return api_failed(answer.error());
+    if (json) {
+      std::printf("%s\n", wire::to_json(*answer).c_str());
+      return 0;
+    }
+    std::printf("SVID is valid.\nSPIFFE ID : %s\nClaims    : %s\n", std::string(view((*answer)->spiffe_id)).c_str(),
+                wire::to_json((*answer)->claims).c_str());
+    return 0;
+  });
+}
+
+std::vector<Flag> jwt_flags(std::vector<Flag> own) {
+  own.push_back({"timeout", FlagType::duration, "1s", "How long to wait for the agent"});
+  own.push_back(agent_socket_flag());
+  own.push_back(instance_flag());
+  own.push_back(output_flag());
+  return own;
+}
+
 std::vector<Flag> fetch_flags() {
   return {{"timeout", FlagType::duration, "1s", "How long to wait for the agent"},
           {"silent", FlagType::boolean, "false", "Print nothing"},
@@ -167,6 +267,14 @@ std::vector<Command> api_commands() {
   return {
       {"api fetch x509", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
       {"api fetch", kAgent, "Fetches this process's X.509-SVIDs", fetch_flags(), fetch},
+      {"api fetch jwt", kAgent, "Fetches this process's JWT-SVIDs and the keys to check them with",
+       jwt_flags({{"audience", FlagType::list, "", "Whom the token is for; may be given several times or with commas"},
+                  {"spiffeID", FlagType::text, "", "The only identity that is wanted"}}),
+       fetch_jwt},
+      {"api validate jwt", kAgent, "Lets the agent check a JWT-SVID",
+       jwt_flags(
+           {{"audience", FlagType::text, "", "Whom the token must be for"}, {"svid", FlagType::text, "", "The token"}}),
+       validate_jwt},
       {"api watch",
        kAgent,
        "Prints this process's X.509-SVIDs whenever they change",

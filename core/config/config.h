@@ -84,7 +84,10 @@ struct AgentConfig {
   std::string join_token_file;
   std::string workload_x509_svid_key_type = "ec-p256";
   int64_t x509_svid_cache_max_size = 1000;
-  int64_t sync_interval_s = 5;  // experimental = { sync_interval = "5s" }
+  int64_t jwt_svid_cache_max_size = 1000;
+  int64_t jwt_svid_cache_hit_timeout_s = 30;            // experimental = { jwt_svid_cache_hit_timeout = "30s" }
+  std::vector<std::string> allowed_foreign_jwt_claims;  // beside sub, exp and aud
+  int64_t sync_interval_s = 5;                          // experimental = { sync_interval = "5s" }
   bool allow_unauthenticated_verifiers = false;
   bool disable_workload_api = false;
   bool disable_sds_api = false;

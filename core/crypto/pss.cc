@@ -26,15 +26,17 @@ Result<Bytes> sign_pss(const PrivateKey& key, BytesView digest) {
   return out;
 }
 
-Result<void> verify_pss(const PublicKey& key, BytesView digest, BytesView signature) {
+Result<void> verify_pss(const PublicKey& key, BytesView digest, BytesView signature, HashAlg alg) {
   const auto mismatch = [] { return fail(Code::invalid_argument, "signature does not match"); };
-  if (!key.is_rsa() || digest.size() != kDigest) return mismatch();
+  const size_t size = alg == HashAlg::sha256 ? 32 : alg == HashAlg::sha384 ? 48 : 64;
+  if (!key.is_rsa() || digest.size() != size) return mismatch();
   MbedPk pk;
   TRY(load_public_pk(*pk, key));
   mbedtls_rsa_context* rsa = mbedtls_pk_rsa(*pk);
   if (signature.size() != mbedtls_rsa_get_len(rsa)) return mismatch();
-  const int code = mbedtls_rsa_rsassa_pss_verify_ext(rsa, MBEDTLS_MD_SHA256, kDigest, digest.data(), MBEDTLS_MD_SHA256,
-                                                     MBEDTLS_RSA_SALT_LEN_ANY, signature.data());
+  const int code =
+      mbedtls_rsa_rsassa_pss_verify_ext(rsa, mbed_hash(alg), static_cast<unsigned int>(size), digest.data(),
+                                        mbed_hash(alg), MBEDTLS_RSA_SALT_LEN_ANY, signature.data());
   if (code != 0) return mismatch();
   return {};
 }

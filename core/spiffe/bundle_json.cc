@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <yyjson.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "base/limits.h"
@@ -40,6 +41,12 @@ yyjson_mut_val* add_key(yyjson_mut_doc* doc, yyjson_mut_val* keys, const char* u
   put(doc, object, "n", members.n);
   put(doc, object, "e", members.e);
   return object;
+}
+
+std::string written(yyjson_mut_doc* doc) {
+  size_t size = 0;
+  const std::unique_ptr<char, DocFree> text(yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, &size));
+  return text == nullptr ? std::string() : std::string(text.get(), size);
 }
 
 // ---- reading ----
@@ -139,9 +146,21 @@ std::string bundle_to_json(const Bundle& bundle) {
       add_key(doc.get(), keys, "jwt-svid", authority.key_id, *key);
   if (bundle.sequence_number != 0) yyjson_mut_obj_add_uint(doc.get(), root, "spiffe_sequence", bundle.sequence_number);
   if (bundle.refresh_hint > 0) yyjson_mut_obj_add_int(doc.get(), root, "spiffe_refresh_hint", bundle.refresh_hint);
-  size_t size = 0;
-  const std::unique_ptr<char, DocFree> text(yyjson_mut_write(doc.get(), YYJSON_WRITE_PRETTY, &size));
-  return text == nullptr ? std::string() : std::string(text.get(), size);
+  return written(doc.get());
+}
+
+std::string bundle_to_jwks(const Bundle& bundle) {
+  const std::unique_ptr<yyjson_mut_doc, DocFree> doc(yyjson_mut_doc_new(nullptr));
+  yyjson_mut_val* root = yyjson_mut_obj(doc.get());
+  yyjson_mut_doc_set_root(doc.get(), root);
+  yyjson_mut_val* keys = yyjson_mut_obj_add_arr(doc.get(), root, "keys");
+  std::vector<const JwtAuthority*> sorted;
+  for (const JwtAuthority& authority : bundle.jwt_authorities) sorted.push_back(&authority);
+  std::ranges::sort(sorted, {}, &JwtAuthority::key_id);
+  for (const JwtAuthority* authority : sorted)
+    if (const Result<PublicKey> key = PublicKey::from_spki(authority->spki))
+      add_key(doc.get(), keys, "", authority->key_id, *key);
+  return written(doc.get());
 }
 
 Result<Bundle> bundle_from_json(std::string_view json, const TrustDomain& trust_domain) {

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "all_messages.h"
+#include "crypto/jws_sign.h"
 #include "crypto/x509.h"
 #include "echo_service.h"
 #include "loop/fake_loop.h"
@@ -317,6 +318,20 @@ void attestation_seeds() {
   seed("attestation", "ssh_key_file", with_prefix({4}, file));
 }
 
+void jwt_seeds() {
+  const auto token = [](std::string_view name, std::string_view header, std::string_view claims) {
+    seed("jwt_svid", std::string(name), as_bytes(jws_signing_input(header, claims) + ".AAAA"));
+  };
+  constexpr std::string_view kHeader = R"({"alg":"ES256","kid":"k","typ":"JWT"})";
+  token("good", kHeader, R"({"aud":["aud"],"exp":1795313136,"iat":1795312836,"sub":"spiffe://example.org/web"})");
+  token("text", kHeader,
+        R"({"aud":"aud","exp":1795313136.5,"nbf":1,"sub":"spiffe://example.org/web","x":[{"y":null}]})");
+  token("none", R"({"alg":"none","kid":"k","crit":["x"]})", R"({"exp":1e9,"sub":"spiffe://a/b"})");
+  token("rsa", R"({"alg":"PS512","kid":"k","typ":"JOSE"})", R"({"exp":1,"exp":2,"sub":"spiffe://a/b"})");
+  token("deep", kHeader,
+        R"({"exp":1,"sub":"spiffe://a/b","x":)" + std::string(5000, '[') + std::string(5000, ']') + "}");
+}
+
 }  // namespace
 }  // namespace limpet::wire
 
@@ -331,5 +346,6 @@ int main(int argc, char** argv) {
   text_seeds(argv[3]);
   http_seeds();
   attestation_seeds();
+  jwt_seeds();
   return 0;
 }

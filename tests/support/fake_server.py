@@ -8,13 +8,17 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import uuid
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import jwt
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from . import h2grpc, pki, stubs
 
@@ -50,6 +54,8 @@ class FakeServer:
         self.tokens = {'the-token'}
         self.reattestable = False
         self.svid_ttl = 3600
+        self.jwt_ttl = 300
+        self.jwt_key = ec.generate_private_key(ec.SECP256R1())
         self.revisions = 'many'      # answer sync with revisions: 'always', 'never', or when there are many
         self.rules = {}              # method name -> callable(request) that may raise Failure, stall, or answer itself
         self.calls = []              # (method name, peer's SPIFFE ID or None)
@@ -158,7 +164,7 @@ class FakeServer:
             P + 'agent.v1.Agent/PostStatus': self._post_status, P + 'bundle.v1.Bundle/GetBundle': self._bundle,
             P + 'entry.v1.Entry/GetAuthorizedEntries': self._authorized,
             P + 'entry.v1.Entry/SyncAuthorizedEntries': self._sync,
-            P + 'svid.v1.SVID/BatchNewX509SVID': self._sign}.get(method)
+            P + 'svid.v1.SVID/BatchNewX509SVID': self._sign, P + 'svid.v1.SVID/NewJWTSVID': self._new_jwt}.get(method)
         if handler is None:
             raise Failure(h2grpc.UNIMPLEMENTED, 'unknown method ' + method)
         if peer is None and name not in ('AttestAgent', 'GetBundle'):
@@ -200,7 +206,9 @@ class FakeServer:
 
     def bundle(self):
         return stubs.types.Bundle(trust_domain=self.trust_domain, sequence_number=1 + len(self.extra_roots), x509_authorities=[
-            stubs.types.X509Certificate(asn1=pki.der_of(a.certificate)) for a in [self.authority] + self.extra_roots])
+            stubs.types.X509Certificate(asn1=pki.der_of(a.certificate)) for a in [self.authority] + self.extra_roots],
+            jwt_authorities=[stubs.types.JWTKey(key_id='jwt-1', expires_at=int(time.time()) + 3600, public_key=self.jwt_key.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))])
 
     def _authorized(self, messages, peer):
         next(messages)
@@ -245,6 +253,18 @@ class FakeServer:
             result.svid.CopyFrom(svid)
             self.signed.append(certificate.serial_number)
         yield answer
+
+    def _new_jwt(self, messages, peer):
+        request = stubs.svid.NewJWTSVIDRequest.FromString(next(messages))
+        entry = self.entries.get(request.entry_id)
+        if entry is None:
+            raise Failure(h2grpc.NOT_FOUND, 'entry not found or not authorized')
+        now = int(time.time())
+        claims = {'sub': 'spiffe://%s%s' % (self.trust_domain, entry.spiffe_id.path), 'aud': list(request.audience), 'iat': now,
+                  'exp': now + self.jwt_ttl}
+        token = jwt.encode(claims, self.jwt_key, 'ES256', {'kid': 'jwt-1'})
+        yield stubs.svid.NewJWTSVIDResponse(svid=stubs.types.JWTSVID(
+            token=token, id=entry.spiffe_id, issued_at=now, expires_at=now + self.jwt_ttl))
 
 
 class Peer:

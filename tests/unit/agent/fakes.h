@@ -12,6 +12,7 @@
 
 #include "agent/agent_keeper.h"
 #include "agent/syncer.h"
+#include "crypto/jws_sign.h"
 #include "loop/fake_loop.h"
 #include "proto/google_rpc_status.pb.h"
 #include "proto/spire_svid.pb.h"
@@ -102,6 +103,7 @@ struct FakeServer {
     if (method == "SyncAuthorizedEntries") return sync(message, reply);
     if (method == "GetAuthorizedEntries") return all(reply);
     if (method == "BatchNewX509SVID") return sign(message, reply);
+    if (method == "NewJWTSVID") return sign_jwt(message, reply);
     reply.error({Code::unimplemented, "unknown method " + method});
   }
 
@@ -251,6 +253,31 @@ struct FakeServer {
     }
     wire::write_error(result.has_status, result.status, {Code::not_found, "entry not found"});
   }
+
+  void sign_jwt(BytesView bytes, FakeReply& reply) {
+    const auto request = wire::Message<spire_api_server_svid_v1_NewJWTSVIDRequest>::decode(bytes);
+    ASSERT_TRUE(request.has_value());
+    for (const Entry& entry : entries) {
+      if (entry.id != wire::view((*request)->entry_id)) continue;
+      const PrivateKey& key = shared_key(KeyType::ec_p256, jwt_key);
+      const std::string kid = "jwt-" + std::to_string(jwt_key);
+      const std::string input =
+          jws_signing_input(R"({"alg":"ES256","kid":")" + kid + "\"}",
+                            R"({"aud":[")" + std::string(wire::view((*request)->audience[0])) + R"("],"exp":)" +
+                                std::to_string(now + lifetime) + R"(,"iat":)" + std::to_string(now) + R"(,"n":)" +
+                                std::to_string(++jwt_count) + R"(,"sub":")" +
+                                (jwt_subject.empty() ? entry.spiffe_id.text() : jwt_subject) + "\"}");
+      wire::Message<spire_api_server_svid_v1_NewJWTSVIDResponse> out;
+      out->has_svid = true;
+      const std::string token = *jws_seal(input, KeyType::ec_p256, *key.sign(HashAlg::sha256, sha256(as_bytes(input))));
+      wire::set_string(out->svid.token, token);
+      return unary(reply, out);
+    }
+    reply.error({Code::not_found, "entry not found or not authorized"});
+  }
+  int jwt_key = 300;
+  int jwt_count = 0;
+  std::string jwt_subject;
 
   std::vector<std::vector<std::string>> id_pages;
   std::set<std::string> refuse_entries;

@@ -4,6 +4,8 @@
 
 #include <unistd.h>
 
+#include "agent/jwt_issuer.h"
+#include "agent/verified_tokens.h"
 #include "agent/workload_api.h"
 #include "fakes.h"
 #include "loop/destroy_at_every_step.h"
@@ -85,8 +87,8 @@ struct ApiScenario : World, agent::WorkloadApiClient {
     audiences.refresh();
   }
   void start(bool unauthenticated = false) {
-    api = std::make_unique<agent::WorkloadApi>(
-        agent::WorkloadApiParts{loop, log, audiences, attestors, *this, unauthenticated});
+    api = std::make_unique<agent::WorkloadApi>(agent::WorkloadApiParts{
+        loop, log, audiences, attestors, *this, *clock, jwt, verified, {"sub"}, unauthenticated});
     flow = api->open(call);
     if (flow != nullptr) flow->start();
   }
@@ -98,6 +100,8 @@ struct ApiScenario : World, agent::WorkloadApiClient {
   FakeWorkloadAttestor broken{loop, "broken", fail(Code::internal, "broken")};
   std::vector<WorkloadAttestor*> attestors{&unix_attestor, &broken};
   agent::Audiences audiences{loop, *clock, cache, "example.org"};
+  agent::JwtIssuer jwt{loop, *clock, log, link, {2, 5'000}};
+  agent::VerifiedTokens verified;
   int wanted = 0;
   bool known = true;
   FakeCall call;
@@ -139,10 +143,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(WorkloadApi, AnswersUnimplementedForProfilesItDoesNotOffer) {
   const std::pair<const char*, const char*> cases[] = {
       {"FetchWITSVID", "Unimplemented: fetching WIT-SVIDs is not implemented"},
-      {"FetchWITBundles", "Unimplemented: fetching WIT bundles is not implemented"},
-      {"FetchJWTSVID", "Unimplemented: fetching JWT-SVIDs is not implemented by this agent"},
-      {"FetchJWTBundles", "Unimplemented: fetching JWT bundles is not implemented by this agent"},
-      {"ValidateJWTSVID", "Unimplemented: validating JWT-SVIDs is not implemented by this agent"}};
+      {"FetchWITBundles", "Unimplemented: fetching WIT bundles is not implemented"}};
   for (const auto& [method, text] : cases) {
     FakeLoop loop;
     ApiScenario s(loop, method);
@@ -314,6 +315,76 @@ TEST(FetchX509Svid, MayDieAtEachOfItsSteps) {
               return s;
             }),
             3u);
+}
+
+Bytes jwt_request(std::string_view method) {
+  if (method == "ValidateJWTSVID") {
+    const std::string input = jws_signing_input(R"({"alg":"ES256","kid":"jwt-300"})",
+                                                R"({"aud":"aud","exp":1895312835,"sub":"spiffe://example.org/a"})");
+    const PrivateKey& key = shared_key(KeyType::ec_p256, 300);
+    wire::Message<ValidateJWTSVIDRequest> request;
+    wire::set_string(request->audience, "aud");
+    wire::set_string(request->svid, *jws_seal(input, key.type(), *key.sign(HashAlg::sha256, sha256(as_bytes(input)))));
+    return *request.encode();
+  }
+  wire::Message<JWTSVIDRequest> request;
+  wire::write_strings(request->audience, request->audience_count, {"aud"});
+  return *request.encode();
+}
+
+struct JwtScenario : ApiScenario {
+  JwtScenario(FakeLoop& l, const std::string& method) : ApiScenario(l, method) {
+    Bundle bundle = server.bundle;
+    bundle.jwt_authorities = {{"jwt-300", shared_key(KeyType::ec_p256, 300).public_key().spki(), 0, false}};
+    cache.put_bundle(bundle);
+    server.entries = {make_entry("a", "/a", {{"unix", "uid:1"}})};
+    attested();
+    call.request = std::optional(jwt_request(method));
+  }
+};
+
+TEST(JwtCalls, AnswerOnceAndEndOk) {
+  for (const char* method : {"FetchJWTSVID", "ValidateJWTSVID"}) {
+    FakeLoop loop;
+    JwtScenario s(loop, method);
+    s.start();
+    loop.run_ready();
+    EXPECT_EQ(s.call.sent.size(), 1u) << method << " " << s.call.end();
+    EXPECT_EQ(s.call.end(), "OK") << method;
+    EXPECT_EQ(s.call.was_secret, std::string(method) == "FetchJWTSVID");
+  }
+}
+
+TEST(FetchJwtSvid, WaitsForTheFirstSyncAndForNothingElse) {
+  FakeLoop loop;
+  JwtScenario s(loop, "FetchJWTSVID");
+  s.cache.remove_entry("a");
+  s.known = false;
+  s.start();
+  loop.advance(1000);
+  EXPECT_EQ(s.call.end(), "");
+  s.cache.put_entry(s.server.entries[0]);
+  s.audiences.refresh();
+  loop.advance(1);
+  EXPECT_EQ(s.call.end(), "OK");
+
+  JwtScenario never(loop, "FetchJWTSVID");
+  never.cache.remove_entry("a");
+  never.known = false;
+  never.start();
+  loop.advance(agent::WorkloadApi::kWaitForAnyMs);
+  EXPECT_EQ(never.call.end(), "Unavailable: the agent has not reached its server yet");
+}
+
+TEST(JwtCalls, MayDieAtEachOfTheirSteps) {
+  for (const char* method : {"FetchJWTSVID", "ValidateJWTSVID"})
+    EXPECT_GT(destroy_at_every_step([method](FakeLoop& loop) {
+                auto s = std::make_unique<JwtScenario>(loop, method);
+                s->start();
+                return s;
+              }),
+              4u)
+        << method;
 }
 
 }  // namespace

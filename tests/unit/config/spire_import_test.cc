@@ -59,6 +59,16 @@ std::string notes_of(const ImportedConfig& imported) {
   return out;
 }
 
+TEST(SpireImport, WhatHasACounterpartIsNotListedAsWithoutOne) {
+  for (const SpireKey& row : spire_keys()) {
+    for (const auto keys : {server_keys(), agent_keys()}) {
+      if ((keys.data() == server_keys().data() ? row.role == "agent" : row.role == "server")) continue;
+      for (const Key& key : keys)
+        EXPECT_FALSE(key.table == row.table && (key.name == row.name || row.name == "*")) << row.name;
+    }
+  }
+}
+
 TEST(SpireImport, AServerFileBecomesAConfigurationThatIsTaken) {
   const auto imported = import_spire(kServer);
   ASSERT_TRUE(imported.has_value()) << imported.error().message;
