@@ -2,9 +2,11 @@
 // The program: takes its name's part (limpet, spire-server, spire-agent), and for `run` builds every object of the
 // roles and runs the loop. The only place that knows all.
 #include <malloc.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -306,7 +308,18 @@ class Daemon {
   int exit_code_ = 0;
 };
 
+// A service manager's soft limit is often 1,024: two descriptors a connection are soon gone.
+void raise_file_limit() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  constexpr rlim_t kEnough = 16'384;
+  if (files.rlim_cur >= kEnough) return;
+  files.rlim_cur = files.rlim_max == RLIM_INFINITY ? kEnough : std::min(kEnough, files.rlim_max);
+  (void)::setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int run(const Config& config) {
+  raise_file_limit();
 #ifdef __GLIBC__
   // One heap for all threads: glibc's default, one for each, costs a megabyte here; allocations off the loop are few.
   (void)mallopt(M_ARENA_MAX, 1);

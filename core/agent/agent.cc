@@ -91,6 +91,7 @@ struct Agent::Impl final : LinkClient,
   std::set<std::string> take_entries(EntriesUpdate& update);
   bool take_bundles(SyncOutcome& outcome);
   void believe_time();
+  void learn_time(int64_t not_before);
 
   AgentParts parts;
   AgentConfig config;
@@ -186,7 +187,7 @@ Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& tr
                                                kept.bundle->trust_domain.name() + "\", the configuration says \"" +
                                                trust_domain.name() + "\": use another data_dir");
   clock->set_floor(kept.time);
-  if (clock->implausible())
+  if (clock->behind())
     parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
   else
     parts.health.report("clock", HealthState::ok);
@@ -233,6 +234,7 @@ Result<void> Agent::Impl::listen_for_admins() {
 
 // ---- what the parts have to say to each other ----
 void Agent::Impl::on_identity() {
+  if (const auto facts = facts_of(keeper->svid()->chain)) learn_time(facts->not_before);
   link->refresh();
   health_service->changed();
 }
@@ -247,6 +249,9 @@ void Agent::Impl::on_bundle(const Bundle& bundle) {
 }
 
 void Agent::Impl::on_svids(const std::vector<std::string>& entry_ids) {
+  for (const std::string& id : entry_ids)
+    if (const Identity* identity = cache.find(id); identity != nullptr && identity->svid != nullptr)
+      learn_time(identity->svid->not_before);
   writer->save_svids(entry_ids);
   audiences->refresh();
 }
@@ -300,11 +305,17 @@ bool Agent::Impl::take_bundles(SyncOutcome& outcome) {
   return changed;
 }
 
+// What the server signed began before it was signed. Only of use while the own clock is not set: else a server whose
+// clock is ahead would take us along.
+void Agent::Impl::learn_time(int64_t not_before) {
+  if (clock->behind()) clock->set_floor(not_before);
+}
+
 // The server's certificate was valid by our clock: what the clock says is not in the future.
 void Agent::Impl::believe_time() {
   const int64_t now = clock->now();
-  clock->set_floor(now);
-  if (clock->implausible())
+  if (!clock->behind()) clock->set_floor(now);
+  if (clock->behind())
     parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
   else
     parts.health.report("clock", HealthState::ok);
@@ -314,8 +325,8 @@ void Agent::Impl::believe_time() {
 }
 
 void Agent::Impl::on_connection_refused(const wire::Peer& peer, const Error& why) {
-  parts.log.warn(
-      "A Workload API connection was refused",
+  parts.log.from_stranger(
+      LogLevel::warn, "A Workload API connection was refused",
       {{"pid", peer.credentials ? std::to_string(peer.credentials->pid) : "unknown"}, {"error", why.text()}});
 }
 

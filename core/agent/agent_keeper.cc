@@ -72,8 +72,9 @@ void AgentKeeper::on_accepted() {
 void AgentKeeper::on_timer() {
   if (listing_) return parts_.keys.list(listed_.then<&AgentKeeper::on_keys>(this));
   if (attest_ != nullptr || renew_ != nullptr || saving_) return;
-  if (!svid_ || must_attest_ || expired()) return attest();
-  if (parts_.clock.now_ms() < renewal_time_ms(id_, facts_->not_before, facts_->not_after)) return plan_renewal();
+  if (!svid_ || must_attest_) return attest();
+  if (until_renewal() > 0) return plan_renewal();
+  if (expired()) return attest();
   if (svid_->reattestable) return attest();
   renew();
 }
@@ -113,6 +114,7 @@ void AgentKeeper::on_saved(Result<void> saved) {
   facts_ = std::move(*facts);
   id_ = facts_->id.text();
   must_attest_ = banned_ = false;
+  rests_until_ = parts_.loop.now_ms() + rest_ms(facts_->not_before, facts_->not_after);
   backoff_.reset();
   parts_.log.info("The agent has a new SVID",
                   {{"spiffe_id", id_}, {"expires_at", TimeText(facts_->not_after).rfc3339()}});
@@ -131,8 +133,13 @@ void AgentKeeper::use(const ManagedKey& key) {
 }
 
 void AgentKeeper::plan_renewal() {
+  timer_.start<&AgentKeeper::on_timer>(std::clamp<int64_t>(until_renewal(), 0, kLongestTimerMs), this);
+}
+
+// Milliseconds; not positive: it is due.
+int64_t AgentKeeper::until_renewal() const {
   const int64_t due = renewal_time_ms(id_, facts_->not_before, facts_->not_after) - parts_.clock.now_ms();
-  timer_.start<&AgentKeeper::on_timer>(std::clamp<int64_t>(due, 0, kLongestTimerMs), this);
+  return std::max(due, rests_until_ - parts_.loop.now_ms());
 }
 
 void AgentKeeper::retry(const Error& why) {

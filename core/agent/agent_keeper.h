@@ -71,6 +71,7 @@ class AgentKeeper {
   void on_saved(Result<void> saved);
   void use(const ManagedKey& key);
   void plan_renewal();
+  [[nodiscard]] int64_t until_renewal() const;
   void retry(const Error& why);
   void tell_health(const std::string& trouble);
   [[nodiscard]] bool expired() const;
@@ -81,6 +82,7 @@ class AgentKeeper {
   std::optional<SvidFacts> facts_;
   std::string id_;
   NewIdentity pending_;       // obtained, being made durable
+  int64_t rests_until_ = 0;   // loop milliseconds: the SVID is not renewed before
   bool must_attest_ = false;  // RenewAgent would be refused
   bool banned_ = false;
   bool saving_ = false;

@@ -12,6 +12,18 @@ Result<SvidFacts> facts_of(const std::vector<Bytes>& chain) {
   return SvidFacts{std::move(id), leaf.key, leaf.not_before, leaf.not_after};
 }
 
+int64_t judged_at(const Clock& clock, const std::vector<Certificate>& chain) {
+  int64_t at = clock.now();
+  if (!clock.behind()) return at;
+  for (const Certificate& certificate : chain) at = std::max(at, certificate.not_before);
+  return at;
+}
+
+int64_t judged_at(const Clock& clock, const std::vector<Bytes>& chain) {
+  const auto parsed = parse_chain(chain);
+  return parsed ? judged_at(clock, *parsed) : clock.now();
+}
+
 Result<void> check_agent_svid(const std::vector<Bytes>& chain, const PublicKey& key, const Bundle& bundle,
                               int64_t now) {
   TRY_ASSIGN(const std::vector<Certificate> certificates, parse_chain(chain));

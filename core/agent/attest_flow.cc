@@ -98,7 +98,7 @@ void AttestFlow::on_bundle(Result<wire::Message<spire_api_types_Bundle>> bundle)
     return end(fail(Code::unauthenticated,
                     "the server's bundle is of trust domain \"" + identity_.bundle.trust_domain.name() + "\""));
   loop_.work([chain = identity_.svid.chain, key = identity_.key.key, roots = identity_.bundle,
-              now = clock_.now()] { return check_agent_svid(chain, key, roots, now); },
+              now = judged_at(clock_, identity_.svid.chain)] { return check_agent_svid(chain, key, roots, now); },
              checked_.then<&AttestFlow::on_checked>(this));
 }
 

@@ -27,6 +27,7 @@ struct CachedSvid {
   int64_t not_after = 0;
   int64_t revision_number = 0;  // of the entry it was issued for
   int64_t created_at = 0;
+  int64_t rests_until = 0;  // loop milliseconds: not renewed before; 0: it came with the store
 };
 
 struct Identity {

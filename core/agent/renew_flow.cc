@@ -49,7 +49,7 @@ void RenewFlow::on_renewed(Result<wire::Message<Response>> response) {
   identity_.svid.chain = std::move(svid->chain);
   if (!trust_.bundle()) return end(fail(Code::failed_precondition, "no trust bundle to check the new SVID with"));
   loop_.work([chain = identity_.svid.chain, key = identity_.key.key, roots = *trust_.bundle(),
-              now = clock_.now()] { return check_agent_svid(chain, key, roots, now); },
+              now = judged_at(clock_, identity_.svid.chain)] { return check_agent_svid(chain, key, roots, now); },
              checked_.then<&RenewFlow::on_checked>(this));
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/agent_svid.h"
 #include "base/limits.h"
 
 namespace limpet::agent {
@@ -22,7 +23,7 @@ class ServerVerifier final : public wire::PeerVerifier {
 
   [[nodiscard]] Result<void> verify(const std::vector<Bytes>& chain) const override {
     TRY_ASSIGN(const std::vector<Certificate> certificates, parse_chain(chain));
-    TRY_ASSIGN(const SpiffeId id, verify_chain(certificates, roots_, clock_->now()));
+    TRY_ASSIGN(const SpiffeId id, verify_chain(certificates, roots_, judged_at(*clock_, certificates)));
     if (id.text() == server_) return {};
     return fail(Code::unauthenticated, "unexpected ID \"" + id.text() + "\", the server must be \"" + server_ + "\"");
   }

@@ -49,7 +49,9 @@ int64_t SvidRenewer::due_at(const Identity& identity, size_t& room) const {
     return 0;
   }
   if (!identity.current()) return 0;
-  return renewal_time_ms(identity.entry.id, identity.svid->not_before, identity.svid->not_after);
+  const CachedSvid& svid = *identity.svid;
+  const int64_t rests_until = svid.rests_until + clock_.now_ms() - loop_.now_ms();
+  return std::max(rests_until, renewal_time_ms(identity.entry.id, svid.not_before, svid.not_after));
 }
 
 std::vector<SvidRenewer::Due> SvidRenewer::due_list() {
@@ -110,6 +112,7 @@ void SvidRenewer::on_signed(Result<std::vector<SignedItem>> signed_items) {
       refuse(*identity, one.svid.error());
       continue;
     }
+    (*one.svid)->rests_until = loop_.now_ms() + rest_ms((*one.svid)->not_before, (*one.svid)->not_after);
     cache_.put_svid(*identity, std::move(*one.svid));
     changed.push_back(one.item.entry_id);
   }

@@ -63,23 +63,28 @@ void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {
 
 void WorkloadAttest::on_answer(Asked& asked, Result<std::vector<std::string>> values) {
   if (!values)
-    log_.warn("A workload attestor failed", {{"attestor", asked.name()},
-                                             {"pid", std::to_string(peer_->credentials->pid)},
-                                             {"error", values.error().text()}});
+    log_.from_stranger(LogLevel::warn, "A workload attestor failed",
+                       {{"attestor", asked.name()},
+                        {"pid", std::to_string(peer_->credentials->pid)},
+                        {"error", values.error().text()}});
   else
     for (std::string& value : *values) selectors_.push_back({asked.name(), std::move(value)});
+  answered_ = answered_ || values.has_value();
   if (--waiting_ == 0) end();
 }
 
 void WorkloadAttest::on_deadline() {
   for (const auto& asked : asked_)
-    if (asked->waiting()) log_.warn("A workload attestor did not answer within 10 s", {{"attestor", asked->name()}});
+    if (asked->waiting())
+      log_.from_stranger(LogLevel::warn, "A workload attestor did not answer within 10 s",
+                         {{"attestor", asked->name()}});
   end();
 }
 
 void WorkloadAttest::end() {
   Done<SelectorSet> done = std::move(done_);  // its call may destroy this
-  if (!still_there(*peer_)) return done(fail(Code::unavailable, "workload attestation failed"));
+  if (!still_there(*peer_) || (!answered_ && !asked_.empty()))
+    return done(fail(Code::unavailable, "workload attestation failed"));
   done(make_selector_set(std::move(selectors_)));
 }
 

@@ -2,7 +2,8 @@
 #pragma once
 // Finds out who a workload is: asks every workload attestor at once about the process at the other end of the
 // connection, and makes sure afterwards that it is still that process. One that fails or takes too long leaves its
-// selectors out, no more. A member of the flow that answers the workload; loop thread only.
+// selectors out, no more; when all do, nothing is known of the workload, and that is no reason to deny it its identity.
+// A member of the flow that answers the workload; loop thread only.
 
 #include <memory>
 #include <string>
@@ -22,7 +23,8 @@ class WorkloadAttest {
 
   WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors);
   ~WorkloadAttest();
-  // UNAVAILABLE "workload attestation failed": the process is gone, or is another one by now.
+  // UNAVAILABLE "workload attestation failed": the process is gone, or is another one by now, or no
+  // attestor answered.
   void start(const wire::Peer& peer, Done<SelectorSet> done);
 
  private:
@@ -36,6 +38,7 @@ class WorkloadAttest {
   const wire::Peer* peer_ = nullptr;  // the call's; outlives the flow
   std::vector<std::unique_ptr<Asked>> asked_;
   size_t waiting_ = 0;
+  bool answered_ = false;  // at least one attestor did
   std::vector<Selector> selectors_;
   Done<SelectorSet> done_;
   Timer deadline_;

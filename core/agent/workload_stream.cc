@@ -110,8 +110,9 @@ void WorkloadStream::finish(Error error) {
   if (std::exchange(ended_, true)) return;
   wait_.stop();
   if (error.code == Code::permission_denied && call_.peer().credentials)
-    parts_.log.info("No identity issued", {{"pid", std::to_string(call_.peer().credentials->pid)},
-                                           {"uid", std::to_string(call_.peer().credentials->uid)}});
+    parts_.log.from_stranger(LogLevel::info, "No identity issued",
+                             {{"pid", std::to_string(call_.peer().credentials->pid)},
+                              {"uid", std::to_string(call_.peer().credentials->uid)}});
   call_.finish(fail(std::move(error)));
 }
 

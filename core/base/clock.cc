@@ -12,6 +12,12 @@ int64_t SystemClock::now_ms() const {
   return static_cast<int64_t>(time.tv_sec) * 1000 + time.tv_nsec / 1'000'000;
 }
 
+int64_t SystemClock::steady_ms() const {
+  timespec time{};
+  clock_gettime(CLOCK_BOOTTIME, &time);
+  return static_cast<int64_t>(time.tv_sec) * 1000 + time.tv_nsec / 1'000'000;
+}
+
 TimeText::TimeText(int64_t unix_seconds) {
   const auto time = static_cast<time_t>(unix_seconds);
   tm parts{};

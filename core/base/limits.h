@@ -20,7 +20,12 @@ inline constexpr size_t kPingsPerWindow = 100;  // PING or SETTINGS within 10 s;
 inline constexpr int64_t kFloodWindowMs = 10'000;
 inline constexpr size_t kSendQueueBytes = 8u << 20;  // unsent bytes of one connection before back-pressure ends it
 
-inline constexpr size_t kReceiveBytes = 16u << 20;  // received by one connection and not yet handed to its calls
+inline constexpr size_t kReceiveBytes = 16u << 20;       // received by one connection and not yet handed to its calls
+inline constexpr size_t kReceiveBytesInAll = 64u << 20;  // by all connections of a server, request headers included
+inline constexpr size_t kReceiveBytesFair = 256u << 10;  // what a connection may hold even then: no large message
+inline constexpr int64_t kRequestMs = 120'000;           // until a call's first message is there: 500 CSRs at 16 kbit/s
+inline constexpr int64_t kSyncStepMs = 120'000;          // for an agent to ask for its next entries within one sync
+inline constexpr size_t kDescriptorsKept = 128;  // of a process's, for files, dials and plugins rather than for peers
 
 // ---- HTTP: bundle, discovery, health and metrics endpoints ----
 inline constexpr size_t kHttpTargetBytes = 2048;        // request target; ours are below 50
@@ -44,7 +49,7 @@ inline constexpr size_t kSpiffeIdBytes = 2048;    // SPIFFE-ID 2.3
 inline constexpr size_t kTrustDomainBytes = 255;  // SPIFFE-ID 2.1
 inline constexpr size_t kEntryIdBytes = 255;
 inline constexpr size_t kHintBytes = 1024;
-inline constexpr size_t kCertificateBytes = 64u << 10;
+inline constexpr size_t kCertificateBytes = 65'535;  // what a protobuf field of ours holds
 inline constexpr size_t kChainCertificates = 16;
 inline constexpr size_t kCsrBytes = 16u << 10;
 inline constexpr size_t kBundleCertificates = 1000;  // one trust domain's roots; a rotation keeps two or three

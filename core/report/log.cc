@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "base/bytes.h"
 
@@ -142,6 +144,20 @@ struct Logger::Impl {
   std::atomic<int> level = 0;
   std::mutex mutex;  // guards fd and keeps lines whole
   int fd = STDERR_FILENO;
+  int64_t stranger_second = 0;
+  int stranger_lines = 0;
+
+  // Whether there is room for one more line this second, and how many were left out in the last one that had lines.
+  std::pair<bool, int> stranger(int64_t second) {
+    const std::lock_guard guard(mutex);
+    int left_out = 0;
+    if (second != stranger_second) {
+      left_out = std::max(0, stranger_lines - kStrangerLines);
+      stranger_second = second;
+      stranger_lines = 0;
+    }
+    return {++stranger_lines <= kStrangerLines, left_out};
+  }
 
   ~Impl() { close_file(); }
   void close_file() const {
@@ -192,6 +208,13 @@ void Logger::log(LogLevel level, std::string_view message, std::initializer_list
   const TimeText time(impl_->clock->now());
   impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, fields)
                                    : text_line(time.rfc3339(), level, message, fields));
+}
+
+void Logger::from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+  if (!enabled(level)) return;
+  const auto [allowed, left_out] = impl_->stranger(impl_->clock->now());
+  if (left_out > 0) warn("Log lines left out: too many refusals", {{"count", std::to_string(left_out)}});
+  if (allowed) log(level, message, fields);
 }
 
 Result<void> Logger::reopen() {

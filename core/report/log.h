@@ -46,6 +46,10 @@ class Logger {
   void warn(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::warn, m, f); }
   void info(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::info, m, f); }
   void debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
+  // A line that a stranger can cause at will: at most kStrangerLines of them a second, so that nobody fills the disk
+  // from outside; how many were left out is said afterwards.
+  static constexpr int kStrangerLines = 20;
+  void from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
   [[nodiscard]] bool enabled(LogLevel level) const;
   void set_level(LogLevel level);
   [[nodiscard]] LogLevel level() const;

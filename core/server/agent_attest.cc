@@ -23,6 +23,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
   AttestAgentFlow(Context& context, wire::ServerCall& call) : context_(context), call_(call), deadline_(context.loop) {}
 
   void start() override {
+    deadline_.start<&AttestAgentFlow::on_deadline>(kDeadlineMs, this);
     context_.limits.attest.wait(call_.peer().address.ip, 1, call_.time_left_ms(),
                                 allowed_.then<&AttestAgentFlow::on_allowed>(this));
   }
@@ -31,7 +32,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
   // 1. its turn has come
   void on_allowed(Result<void> allowed) {
     if (!allowed) return end(std::move(allowed).error().within("rejecting request due to attest agent rate limiting"));
-    deadline_.start<&AttestAgentFlow::on_deadline>(kDeadlineMs, this);
+    deadline_.start<&AttestAgentFlow::on_deadline>(kDeadlineMs, this);  // from here on anew: it waited its turn
     call_.receive(received_.then<&AttestAgentFlow::on_params>(this));
   }
 
@@ -218,12 +219,11 @@ class AttestAgentFlow final : public wire::ServerFlow {
     signed_.drop();
     sent_.drop();
     stored_.drop();
-    if (context_.refusals.allows(context_.logger, context_.loop.now_ms())) {
-      context_.logger.error("Agent attestation failed", {{"address", call_.peer().address.text()},
-                                                         {"agent_id", id_.text()},
-                                                         {"node_attestor_type", type_},
-                                                         {"error", error.text()}});
-    }
+    context_.logger.from_stranger(LogLevel::error, "Agent attestation failed",
+                                  {{"address", call_.peer().address.text()},
+                                   {"agent_id", id_.text()},
+                                   {"node_attestor_type", type_},
+                                   {"error", error.text()}});
     call_.finish(std::unexpected(std::move(error)));
   }
 

@@ -123,12 +123,11 @@ class GateFlow final : public wire::ServerFlow {
     refuse(permission_denied(denied(call_.method()).message, reason), why);
   }
   void refuse(Error error, std::string_view why = "caller not allowed") {
-    if (context_.refusals.allows(context_.logger, context_.loop.now_ms())) {
-      context_.logger.warn("Call refused", {{"method", std::string(call_.method())},
-                                            {"caller_addr", call_.peer().address.text()},
-                                            {"caller_id", caller_.id.text()},
-                                            {"reason", std::string(why)}});
-    }
+    context_.logger.from_stranger(LogLevel::warn, "Call refused",
+                                  {{"method", std::string(call_.method())},
+                                   {"caller_addr", call_.peer().address.text()},
+                                   {"caller_id", caller_.id.text()},
+                                   {"reason", std::string(why)}});
     call_.finish(std::unexpected(std::move(error)));
   }
 

@@ -16,7 +16,6 @@
 #include "server/ca.h"
 #include "server/entry_index.h"
 #include "server/jwt_keys.h"
-#include "server/log_budget.h"
 #include "server/rate_limits.h"
 #include "store/agents.h"
 #include "store/entries.h"
@@ -41,7 +40,6 @@ struct Context {
   const std::vector<NodeAttestorServer*> attestors;
   JwtKeys* const jwt;                 // null: disable_jwt_svids
   UpstreamAuthority* const upstream;  // null: none
-  LogBudget refusals = {};            // of calls and attestations
 
   [[nodiscard]] int64_t agent_ttl() const {
     return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s;

@@ -2,6 +2,7 @@
 // GetAuthorizedEntries and SyncAuthorizedEntries (wire notes 8): what an agent may know and sign for.
 #include <deque>
 
+#include "base/limits.h"
 #include "proto/spire_entry.pb.h"
 #include "server/entry_api.h"
 #include "wire/api_types.h"
@@ -46,12 +47,16 @@ struct Revision {
 class SyncAuthorizedFlow final : public wire::ServerFlow {
  public:
   SyncAuthorizedFlow(Context& context, wire::ServerCall& call, const Caller& caller)
-      : context_(context), call_(call), caller_(caller) {}
+      : context_(context), call_(call), caller_(caller), deadline_(context.loop) {}
 
   void start() override { call_.receive(received_.then<&SyncAuthorizedFlow::on_first>(this)); }
 
  private:
-  void end(Result<void> status) { call_.finish(std::move(status)); }
+  void end(Result<void> status) {
+    deadline_.stop();
+    call_.finish(std::move(status));
+  }
+  void on_deadline() { end(fail(Code::deadline_exceeded, "the agent asked for no further entries in time")); }
 
   // 1. the mask for everything that follows
   void on_first(Result<std::optional<Bytes>> bytes) {
@@ -94,6 +99,7 @@ class SyncAuthorizedFlow final : public wire::ServerFlow {
 
   // 3. the agent asks for entries it lacks; it ends the stream when it has all
   void on_ids(Result<std::optional<Bytes>> bytes) {
+    deadline_.stop();
     if (!bytes) return end(std::unexpected(std::move(bytes).error()));
     if (!*bytes) return end({});
     auto request = wire::Message<SyncRequest>::decode(**bytes);
@@ -130,12 +136,14 @@ class SyncAuthorizedFlow final : public wire::ServerFlow {
     if (last_) return end({});
     if (!revisions_.empty()) return send_revisions();
     if (!wanted_.empty()) return send_wanted();
+    deadline_.start<&SyncAuthorizedFlow::on_deadline>(limits::kSyncStepMs, this);
     call_.receive(received_.then<&SyncAuthorizedFlow::on_ids>(this));
   }
 
   Context& context_;
   wire::ServerCall& call_;
   const Caller& caller_;
+  Timer deadline_;
   std::optional<spire_api_types_EntryMask> mask_;
   std::deque<Revision> revisions_;  // still to send
   std::deque<std::string> wanted_;  // still to send

@@ -7,13 +7,17 @@
 namespace limpet::server {
 namespace {
 constexpr int64_t kSweepMs = 60'000;
-constexpr size_t kWaiters = 8192;  // per limiter: every agent of a large site behind one address fits
+constexpr size_t kWaiters = 8192;       // per limiter
+constexpr size_t kWaitersPerIp = 1024;  // a large site behind one address; nobody fills the limiter alone
 }  // namespace
 
 struct RateLimiter::Waiter {
-  Waiter(RateLimiter& limiter, Done<void> waiting) : owner(limiter), done(std::move(waiting)), timer(limiter.loop_) {}
+  Waiter(RateLimiter& limiter, std::string who, size_t tokens, Done<void> waiting)
+      : owner(limiter), ip(std::move(who)), count(tokens), done(std::move(waiting)), timer(limiter.loop_) {}
   void on_timer() { owner.on_waited(this); }
   RateLimiter& owner;
+  std::string ip;
+  size_t count;
   Done<void> done;
   Timer timer;
   std::list<std::unique_ptr<Waiter>>::iterator place;
@@ -30,13 +34,15 @@ void RateLimiter::wait(const std::string& ip, size_t count, int64_t time_left_ms
       return refuse(std::move(done), "rate (" + std::to_string(count) + ") exceeds burst size (" +
                                          std::to_string(static_cast<int64_t>(rate_)) + ")");
     }
-    if (waiters_.size() >= kWaiters) return refuse(std::move(done), "too many calls wait for their rate limit");
+    if (crowded(ip)) forget_gone();
+    if (crowded(ip)) return refuse(std::move(done), "too many calls wait for their rate limit");
     delay = take(ip, count, time_left_ms);
     if (delay < 0) {
       return refuse(std::move(done), "rate: Wait(n=" + std::to_string(count) + ") would exceed context deadline");
     }
   }
-  Waiter& waiter = *waiters_.emplace_back(std::make_unique<Waiter>(*this, std::move(done)));
+  Waiter& waiter = *waiters_.emplace_back(std::make_unique<Waiter>(*this, ip, count, std::move(done)));
+  if (const auto bucket = buckets_.find(ip); bucket != buckets_.end()) bucket->second.waiting++;
   waiter.place = std::prev(waiters_.end());
   waiter.timer.start<&Waiter::on_timer>(delay, &waiter);
 }
@@ -51,7 +57,7 @@ int64_t RateLimiter::take(const std::string& ip, size_t count, int64_t time_left
   int64_t now = loop_.now_ms();
   auto [it, fresh] = buckets_.try_emplace(ip);
   Bucket& bucket = it->second;
-  if (fresh) bucket = {rate_, now};
+  if (fresh) bucket = {rate_, now, 0};
   double gained = static_cast<double>(now - bucket.updated_ms) * rate_ / 1000.0;
   bucket.tokens = std::min(rate_, bucket.tokens + gained);
   bucket.updated_ms = now;
@@ -62,22 +68,49 @@ int64_t RateLimiter::take(const std::string& ip, size_t count, int64_t time_left
   return delay;
 }
 
+bool RateLimiter::crowded(const std::string& ip) const {
+  const auto bucket = buckets_.find(ip);
+  return waiters_.size() >= kWaiters || (bucket != buckets_.end() && bucket->second.waiting >= kWaitersPerIp);
+}
+
+// Waiters whose call is gone leave, and their tokens are there again for those who come.
+void RateLimiter::forget_gone() {
+  for (auto place = waiters_.begin(); place != waiters_.end();) {
+    const Waiter& waiter = **place;
+    if (waiter.done.wanted()) {
+      ++place;
+      continue;
+    }
+    give_back(waiter);
+    place = waiters_.erase(place);
+  }
+}
+
+void RateLimiter::give_back(const Waiter& waiter) {
+  const auto bucket = buckets_.find(waiter.ip);
+  if (bucket == buckets_.end()) return;
+  bucket->second.waiting--;
+  if (!waiter.done.wanted())
+    bucket->second.tokens = std::min(rate_, bucket->second.tokens + static_cast<double>(waiter.count));
+}
+
 // A bucket that has filled up again says nothing: dropping it bounds memory by the callers of the last minute or so.
-// Waiters whose call is gone leave as well.
 void RateLimiter::forget_stale() {
   int64_t now = loop_.now_ms();
   if (now < next_sweep_ms_) return;
   next_sweep_ms_ = now + kSweepMs;
+  forget_gone();
   std::erase_if(buckets_, [&](const auto& item) {
+    if (item.second.waiting > 0) return false;
     double gained = static_cast<double>(now - item.second.updated_ms) * rate_ / 1000.0;
     return item.second.tokens + gained >= rate_;
   });
-  std::erase_if(waiters_, [](const auto& waiter) { return !waiter->done.wanted(); });
 }
 
 void RateLimiter::on_waited(Waiter* waiter) {
   std::unique_ptr<Waiter> held = std::move(*waiter->place);
   waiters_.erase(held->place);
+  give_back(*held);
   Done<void> done = std::move(held->done);
   held.reset();
   done({});

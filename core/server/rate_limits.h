@@ -25,7 +25,7 @@ class RateLimiter {
 
   // Answers when `count` tokens of `ip` are there; an empty `ip` (the local socket) is never limited. `time_left_ms` is
   // the call's. RESOURCE_EXHAUSTED "rate (n) exceeds burst size (m)" or "rate: Wait(n=n) would exceed context
-  // deadline".
+  // deadline", or too many wait. Who gives up while he waits gives his tokens back.
   void wait(const std::string& ip, size_t count, int64_t time_left_ms, Done<void> done);
   // Buckets in memory: full ones are forgotten.
   [[nodiscard]] size_t buckets() const { return buckets_.size(); }
@@ -34,11 +34,15 @@ class RateLimiter {
   struct Bucket {
     double tokens = 0;
     int64_t updated_ms = 0;
+    size_t waiting = 0;  // its waiters
   };
   struct Waiter;
   // Milliseconds until the tokens are there; they are taken at once. -1: beyond the deadline, nothing was taken.
   int64_t take(const std::string& ip, size_t count, int64_t time_left_ms);
   void forget_stale();
+  void forget_gone();
+  void give_back(const Waiter& waiter);
+  [[nodiscard]] bool crowded(const std::string& ip) const;
   void refuse(Done<void> done, std::string why);
   void on_waited(Waiter* waiter);
 

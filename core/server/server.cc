@@ -25,20 +25,18 @@ std::string web_roots() {
 // Refused connections are the peer's doing: said once each, never an error of ours.
 class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents, public wire::WebServerTlsEvents {
  public:
-  LogRefused(Loop& loop, Logger& logger) : loop_(loop), logger_(logger) {}
+  explicit LogRefused(Logger& logger) : logger_(logger) {}
   void on_certificate_changed() override { logger_.info("Bundle endpoint has a new certificate"); }
   void on_certificate_refused(const Error& why) override {
     logger_.warn("Bundle endpoint keeps its certificate, the files are not usable", {{"error", why.text()}});
   }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
-    if (!budget_.allows(logger_, loop_.now_ms())) return;
-    logger_.warn("Connection refused", {{"caller_addr", peer.address.text()}, {"error", why.text()}});
+    logger_.from_stranger(LogLevel::warn, "Connection refused",
+                          {{"caller_addr", peer.address.text()}, {"error", why.text()}});
   }
 
  private:
-  Loop& loop_;
   Logger& logger_;
-  LogBudget budget_;
 };
 
 }  // namespace
@@ -46,7 +44,7 @@ class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerE
 // Order matters: a listener hands connections to its server until it dies.
 struct Server::Listeners {
   Listeners(Loop& loop, ServerCore& core, Logger& logger, int64_t max_age_ms)
-      : events(loop, logger), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
+      : events(logger), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
     core.add_services(tcp, false);
     core.add_services(uds, true);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "wire/grpc_server.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,10 +50,18 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
 
   Impl(Loop& l, GrpcServerOptions o, GrpcServerEvents* e)
       : loop(l), options(o), events(e), reaper(l), stop_timer(l), random(random_seed()) {
-    if (options.max_connections == 0) options.max_connections = limits::kConnections;
-    if (options.max_connections_per_peer == 0) options.max_connections_per_peer = limits::kConnectionsPerPeer;
+    if (options.max_connections == 0) options.max_connections = std::min(limits::kConnections, room());
+    if (options.max_connections_per_peer == 0)
+      options.max_connections_per_peer = std::min(limits::kConnectionsPerPeer, options.max_connections * 3 / 4);
   }
 
+  // What the process's limit of open files leaves: a connection may have two, its own and its process's.
+  static size_t room() {
+    rlimit files{};
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) return limits::kConnections;
+    const auto most = static_cast<size_t>(files.rlim_cur);
+    return most <= 2 * limits::kDescriptorsKept ? limits::kDescriptorsKept / 2 : (most - limits::kDescriptorsKept) / 2;
+  }
   void accept(std::unique_ptr<Stream> stream);
   bool make_room(const std::string& key);
   bool shed_idle(const std::string* key);
@@ -76,6 +85,8 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
   void on_connection_over(ServerConnection& connection) override;
   void on_abuse(const Peer& peer, const Error& why) override { refused(peer, why); }
   void on_idle_changed() override {}
+  void on_held_in(size_t delta) override { held += delta; }
+  [[nodiscard]] size_t held_in() const override { return held; }
 
   Loop& loop;
   GrpcServerOptions options;
@@ -85,6 +96,7 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
   std::map<uint64_t, std::unique_ptr<Slot>> slots;  // by connection number
   std::vector<std::unique_ptr<Slot>> finished;      // destroyed by reap()
   uint64_t next_number = 1;
+  size_t held = 0;
   bool stopping = false;
   Done<void> stopped;
   TlsContexts contexts;
@@ -130,9 +142,10 @@ bool GrpcServer::Impl::shed_idle(const std::string* key) {
   Slot* longest = nullptr;
   int64_t since = 0;
   for (auto& [number, slot] : slots) {
-    if ((slot->connection && slot->connection->calls() > 0) || (key != nullptr && slot->key != *key)) continue;
-    // A handshake gets its fair time before it counts as idle.
-    const int64_t idle = slot->connection ? slot->connection->idle_since_ms() : slot->accepted_ms + kFairHandshakeMs;
+    if ((slot->connection && slot->connection->busy()) || (key != nullptr && slot->key != *key)) continue;
+    // A handshake gets its fair time before it counts as idle, and so does a call that is still to say what it wants.
+    const bool settled = slot->connection && slot->connection->calls() == 0;
+    const int64_t idle = settled ? slot->connection->idle_since_ms() : slot->accepted_ms + kFairHandshakeMs;
     if (idle > loop.now_ms() || (longest != nullptr && idle >= since)) continue;
     longest = slot.get();
     since = idle;

@@ -35,7 +35,7 @@ ServerCallImpl::ServerCallImpl(ServerConnection& connection) : connection_(conne
 ServerCallImpl::~ServerCallImpl() {
   connection_.unlist(*this);
   connection_.queued_bytes_ -= counted_out_;
-  connection_.buffered_bytes_ -= counted_in_;
+  connection_.held_in(0 - counted_in_);
 }
 
 int64_t ServerCallImpl::time_left_ms() const {
@@ -61,11 +61,13 @@ void ServerCallImpl::on_header(std::string_view name, std::string_view value) {
     if (timeout) deadline_ms_ = connection_.loop().now_ms() + *timeout;
   } else if (!name.starts_with(':') && !name.starts_with("grpc-") && name != "te") {
     metadata_.emplace_back(name, value);
+    header_bytes_ += name.size() + value.size() + sizeof metadata_[0];
   }
 }
 
 void ServerCallImpl::on_headers_done() {
   if (std::exchange(headers_done_, true)) return;
+  account();
   connection_.mark_ready(*this);
 }
 
@@ -99,8 +101,9 @@ void ServerCallImpl::on_taken() {
 void ServerCallImpl::account() {
   connection_.queued_bytes_ += outbox.bytes() - counted_out_;
   counted_out_ = outbox.bytes();
-  connection_.buffered_bytes_ += reader_.buffered() - counted_in_;
-  counted_in_ = reader_.buffered();
+  const size_t held = reader_.buffered() + header_bytes_;
+  connection_.held_in(held - counted_in_);
+  counted_in_ = held;
 }
 
 // ---- to the flow ----
@@ -144,7 +147,8 @@ void ServerCallImpl::open() {
   if (auto refusal = check_headers()) return end(&refusal->error, refusal->http_status);
   std::string().swap(content_type_);
   std::string().swap(verb_);
-  if (deadline_ms_ != INT64_MAX) deadline_.start<&ServerCallImpl::on_deadline>(time_left_ms(), this);
+  // until its first message is there a call only holds its place
+  deadline_.start<&ServerCallImpl::on_deadline>(std::min(time_left_ms(), limits::kRequestMs), this);
   auto flow = connection_.owner_.open_flow(*this);
   if (!flow) return end(&flow.error(), "200");
   flow_ = std::move(*flow);
@@ -156,22 +160,39 @@ void ServerCallImpl::deliver_message() {
   account();
   if (!message) return end(&message.error(), "200");
   if (!*message && !peer_done) {
-    if (connection_.buffered_bytes_ <= limits::kReceiveBytes) return;
-    const Error full{Code::resource_exhausted, "messages in flight on this connection exceed " +
-                                                   std::to_string(limits::kReceiveBytes) + " bytes"};
-    return end(&full, "200");
+    if (connection_.buffered_bytes_ > limits::kReceiveBytes) {
+      const Error full{Code::resource_exhausted, "messages in flight on this connection exceed " +
+                                                     std::to_string(limits::kReceiveBytes) + " bytes"};
+      return end(&full, "200");
+    }
+    if (connection_.buffered_bytes_ > limits::kReceiveBytesFair &&
+        connection_.owner_.held_in() > limits::kReceiveBytesInAll) {
+      const Error full{Code::resource_exhausted, "messages in flight on all connections exceed " +
+                                                     std::to_string(limits::kReceiveBytesInAll) + " bytes"};
+      return end(&full, "200");
+    }
+    return;
   }
   if (!*message && reader_.buffered() > 0) {
     const Error cut{Code::internal, "unexpected EOF"};
     return end(&cut, "200");
   }
   receiving_ = false;
+  if (!std::exchange(asked_, true)) {
+    deadline_.stop();
+    if (deadline_ms_ != INT64_MAX) deadline_.start<&ServerCallImpl::on_deadline>(time_left_ms(), this);
+  }
   Done<std::optional<Bytes>> done = std::move(receive_done_);
   done(std::move(*message));
 }
 
 void ServerCallImpl::on_deadline() {
-  const Error late{Code::deadline_exceeded, "context deadline exceeded"};
+  const bool silent = !asked_ && deadline_ms_ > connection_.loop().now_ms();
+  if (silent && !receiving_)  // the flow did not ask yet: a rate limit, say
+    return deadline_.start<&ServerCallImpl::on_deadline>(std::min(time_left_ms(), limits::kRequestMs), this);
+  const Error late{Code::deadline_exceeded,
+                   silent ? "no request came within " + std::to_string(limits::kRequestMs / 1000) + " s"
+                          : "context deadline exceeded"};
   end(&late, "200");
 }
 

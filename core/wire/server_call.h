@@ -31,6 +31,9 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   void on_taken() override;
   void deliver() override;
 
+  // Its first message came, or the end of them.
+  [[nodiscard]] bool asked() const { return asked_; }
+
  private:
   struct Refusal {
     const char* http_status;
@@ -58,7 +61,9 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   size_t counted_out_ = 0;  // this call's share of the connection's counters
   size_t counted_in_ = 0;
   bool timeout_malformed_ = false;
+  size_t header_bytes_ = 0;
   bool headers_done_ = false;
+  bool asked_ = false;
   bool opened_ = false;
   bool receiving_ = false;
   bool sending_ = false;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "wire/server_connection.h"
 
+#include <algorithm>
+
 #include "base/limits.h"
 #include "wire/server_call.h"
 
@@ -79,6 +81,10 @@ void ServerConnection::final_goaway() {
 
 void ServerConnection::on_turn_end() {
   if (phase_ != Phase::draining && session().finished()) close_gracefully();
+}
+
+bool ServerConnection::busy() const {
+  return std::ranges::any_of(calls_, [](const auto& call) { return call.second->asked(); });
 }
 
 void ServerConnection::on_protocol_error(const Error& why) { owner_.on_abuse(peer_, why); }

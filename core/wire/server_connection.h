@@ -22,6 +22,9 @@ class ServerConnectionOwner {
   virtual void on_connection_over(ServerConnection& connection) = 0;  // destroy it later, not from inside
   virtual void on_abuse(const Peer& peer, const Error& why) = 0;
   virtual void on_idle_changed() = 0;  // the last call ended
+  // Bytes received on all connections and not yet taken by a flow, changed by `delta` (which wraps when it is less).
+  virtual void on_held_in(size_t delta) = 0;
+  [[nodiscard]] virtual size_t held_in() const = 0;
 };
 
 class ServerCallImpl;
@@ -34,6 +37,8 @@ class ServerConnection final : public Http2Connection {
   void drain();  // GOAWAY; calls in flight go on; then over
   [[nodiscard]] const Peer& peer() const { return peer_; }
   [[nodiscard]] size_t calls() const { return calls_.size(); }
+  // It has a call whose request came: one without only holds its place.
+  [[nodiscard]] bool busy() const;
   // Since when no call is open, in loop time.
   [[nodiscard]] int64_t idle_since_ms() const { return idle_since_ms_; }
 
@@ -51,6 +56,10 @@ class ServerConnection final : public Http2Connection {
   void on_phase_over();
   void final_goaway();
   void remove(ServerCallImpl& call);
+  void held_in(size_t delta) {
+    buffered_bytes_ += delta;
+    owner_.on_held_in(delta);
+  }
 
   ServerConnectionOwner& owner_;
   Peer peer_;

@@ -243,6 +243,27 @@ TEST(SvidRenewer, RenewsAtHalfLifeWithoutAnySync) {
   EXPECT_EQ(w.server.batches.size(), 2u);
 }
 
+TEST(SvidRenewer, AClockThatIsAheadOrASecondsLongLifeMakesNoHotLoop) {
+  struct Case {
+    int64_t ahead;
+    int64_t lifetime;
+    size_t most;
+  };
+  for (const Case& c : {Case{1800, 3600, 3}, Case{10 * 3600, 3600, 3}, Case{0, 15, 1300}, Case{0, 2, 3601}}) {
+    FakeLoop loop;
+    RenewerWorld w(loop, 1);
+    w.server.lifetime = c.lifetime;
+    w.renewer.poke();
+    for (int second = 0; second < 3600; second++) {
+      w.server.now = w.clock->now() - c.ahead;
+      w.clock->advance_ms(1000);
+      loop.advance(1000);
+    }
+    EXPECT_LE(w.server.batches.size(), c.most) << c.ahead << " " << c.lifetime;
+    EXPECT_GE(w.server.batches.size(), 2u) << c.ahead << " " << c.lifetime;
+  }
+}
+
 TEST(SvidRenewer, SignsAnewWhenTheEntryChanged) {
   FakeLoop loop;
   RenewerWorld w(loop, 1);

@@ -174,6 +174,24 @@ TEST(AgentKeeper, TriesAgainAfterAFailedAttestationForEver) {
   EXPECT_EQ(s.identities, 1);
 }
 
+TEST(AgentKeeper, AClockThatIsAheadDoesNotMakeItRenewAgainAndAgain) {
+  for (const int64_t ahead : {1800, 36'000}) {
+    FakeLoop loop;
+    KeeperScenario s(loop);
+    s.server.now = s.clock->now() - ahead;
+    s.flow->start({});
+    loop.run_ready();
+    for (int second = 0; second < 3600; second++) {
+      s.clock->advance_ms(1000);
+      s.server.now = s.clock->now() - ahead;
+      loop.advance(1000);
+    }
+    const size_t calls = s.server.count("RenewAgent") + s.server.count("AttestAgent");
+    EXPECT_LE(calls, 4u) << ahead;
+    EXPECT_GE(calls, 1u) << ahead;
+  }
+}
+
 TEST(AgentKeeper, MayDieAtEachOfItsSteps) {
   EXPECT_GT(destroy_at_every_step(
                 [](FakeLoop& loop) {

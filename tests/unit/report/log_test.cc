@@ -121,5 +121,25 @@ TEST(LogNone, SwallowsEverything) {
   EXPECT_FALSE(Logger::none().enabled(LogLevel::panic));
 }
 
+TEST_F(LogTest, StrangersGetSoManyLinesASecondAndTheRestIsCounted) {
+  const auto logger = open();
+  for (int i = 0; i < 100; i++) logger->from_stranger(LogLevel::warn, "refused");
+  logger->warn("ours");
+  const auto count = [&](const std::string& what) {
+    const std::string text = contents(file_);
+    size_t found = 0;
+    for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) found++;
+    return found;
+  };
+  EXPECT_EQ(count("msg=refused"), 20u) << contents(file_);
+  EXPECT_EQ(count("msg=ours"), 1u);
+  clock_.advance_ms(1000);
+  logger->from_stranger(LogLevel::warn, "refused");
+  EXPECT_EQ(count("msg=refused"), 21u);
+  EXPECT_EQ(count("count=80"), 1u) << contents(file_);
+  logger->from_stranger(LogLevel::debug, "refused");
+  EXPECT_EQ(count("msg=refused"), 21u) << "nothing below the level";
+}
+
 }  // namespace
 }  // namespace limpet

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "loop/fake_loop.h"
-#include "server/log_budget.h"
 
 namespace limpet::server {
 namespace {
@@ -96,15 +95,26 @@ TEST(RateLimiter, AWaiterOrTheLimiterMayDieFirst) {
   EXPECT_FALSE(*stays.result);
 }
 
-TEST(LogBudget, LetsSoManyLinesASecondThroughAndCountsTheRest) {
-  LogBudget budget;
-  int lines = 0;
-  for (int i = 0; i < 100; i++) lines += budget.allows(Logger::none(), 5'000) ? 1 : 0;
-  EXPECT_EQ(lines, LogBudget::kLinesPerSecond);
-  EXPECT_EQ(budget.left_out(), 100u - LogBudget::kLinesPerSecond);
-  EXPECT_FALSE(budget.allows(Logger::none(), 5'999));
-  EXPECT_TRUE(budget.allows(Logger::none(), 6'000));
-  EXPECT_EQ(budget.left_out(), 0u);
+TEST(RateLimiter, NobodyFillsItAloneAndWhoGivesUpGivesHisTokensBack) {
+  FakeLoop loop;
+  RateLimiter limiter(loop, 1);
+  std::vector<std::unique_ptr<Caller>> crowd;
+  for (int i = 0; i < 1025; i++) {
+    crowd.push_back(std::make_unique<Caller>());
+    crowd.back()->wait(limiter, "192.0.2.1", 1);
+  }
+  Caller late, other;
+  late.wait(limiter, "192.0.2.1", 1);
+  other.wait(limiter, "192.0.2.2", 1);
+  loop.advance(0);
+  ASSERT_TRUE(late.result && !*late.result);
+  EXPECT_EQ(late.result->error().code, Code::resource_exhausted);
+  EXPECT_TRUE(other.result && *other.result) << "another address is not concerned";
+  crowd.clear();
+  Caller next;
+  next.wait(limiter, "192.0.2.1", 1);
+  loop.advance(2'000);
+  EXPECT_TRUE(next.result && *next.result) << "those who left owe nothing";
 }
 
 }  // namespace
