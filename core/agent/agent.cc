@@ -6,7 +6,9 @@
 
 #include "agent/agent_keeper.h"
 #include "agent/audience.h"
+#include "agent/call_limits.h"
 #include "agent/debug_api.h"
+#include "agent/delegated_api.h"
 #include "agent/jwt_issuer.h"
 #include "agent/logger_api.h"
 #include "agent/sds_api.h"
@@ -88,6 +90,7 @@ struct Agent::Impl final : LinkClient,
   [[nodiscard]] const std::optional<AgentSvid>& own_svid() const override { return keeper->svid(); }
   [[nodiscard]] int64_t last_sync() const override { return synced_at; }
   [[nodiscard]] size_t cached_svids() const override { return cache.svids(); }
+  [[nodiscard]] size_t cached_tokens() const override { return jwt->cached(); }
   std::set<std::string> take_entries(EntriesUpdate& update);
   bool take_bundles(SyncOutcome& outcome);
   void believe_time();
@@ -111,6 +114,7 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<Syncer> syncer;
   std::unique_ptr<JwtIssuer> jwt;
   VerifiedTokens verified;
+  std::unique_ptr<CallLimits> limits;
   std::unique_ptr<WorkloadApi> workload_api;
   std::unique_ptr<SdsApi> sds_api;
   std::unique_ptr<wire::HealthService> health_service;
@@ -118,6 +122,7 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<Listener> listener;
   std::unique_ptr<LoggerApi> logger_api;
   std::unique_ptr<DebugApi> debug_api;
+  std::unique_ptr<DelegatedApi> delegated_api;  // null: nobody is trusted with it
   std::unique_ptr<wire::GrpcServer> admin_server;
   std::unique_ptr<Listener> admin_listener;
 };
@@ -167,11 +172,16 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   syncer =
       std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
   jwt = std::make_unique<JwtIssuer>(parts.loop, *clock, parts.log, *link, jwt_options(config));
+  limits = std::make_unique<CallLimits>(parts.loop, config.ratelimit);
   const WorkloadApiParts workload{
-      parts.loop, parts.log, *audiences, parts.workload_attestors, *this,
-      *clock,     *jwt,      verified,   foreign_claims(config),   config.allow_unauthenticated_verifiers};
+      parts.loop,  parts.log, *audiences, parts.workload_attestors, *this,
+      *clock,      *jwt,      verified,   foreign_claims(config),   config.allow_unauthenticated_verifiers,
+      limits.get()};
   workload_api = std::make_unique<WorkloadApi>(workload);
   sds_api = std::make_unique<SdsApi>(SdsParts{workload, *clock, cache, trust_domain.name(), config.sds});
+  if (!config.authorized_delegates.empty())
+    delegated_api = std::make_unique<DelegatedApi>(
+        DelegatedParts{workload, {config.authorized_delegates.begin(), config.authorized_delegates.end()}});
 }
 
 Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
@@ -226,6 +236,7 @@ Result<void> Agent::Impl::listen_for_admins() {
   admin_server = std::make_unique<wire::GrpcServer>(parts.loop, wire::GrpcServerOptions{}, this);
   admin_server->add(LoggerApi::kName, *logger_api);
   admin_server->add(DebugApi::kName, *debug_api);
+  if (delegated_api != nullptr) admin_server->add(DelegatedApi::kName, *delegated_api);
   TRY_ASSIGN_WITHIN("admin_socket_path", admin_listener,
                     listen_unix(parts.loop, config.admin_socket_path, 0770, *admin_server));
   parts.log.info("Serving the admin APIs", {{"address", config.admin_socket_path}, {"network", "unix"}});

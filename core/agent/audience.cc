@@ -44,6 +44,9 @@ void Audiences::leave(Audience& audience, AudienceMember& member) {
   for (Identity* identity : audience.identities_) identity->watchers--;
 }
 
+void Audiences::watch_bundles(AudienceMember& member) { bundle_watchers_.push_back(&member); }
+void Audiences::unwatch_bundles(AudienceMember& member) { std::erase(bundle_watchers_, &member); }
+
 void Audiences::refresh() {
   for (auto& [id, identity] : cache_.identities()) identity.watchers = 0;
   std::vector<Audience*> changed;
@@ -54,6 +57,8 @@ void Audiences::refresh() {
   }
   for (Audience* audience : changed)
     for (size_t i = 0; i < audience->members_.size(); i++) audience->members_[i]->on_view_changed();
+  if (std::exchange(bundles_told_, cache_.bundles_generation()) == cache_.bundles_generation()) return;
+  for (size_t i = 0; i < bundle_watchers_.size(); i++) bundle_watchers_[i]->on_view_changed();
 }
 
 // Drops the idle audience used longest ago when there are too many.

@@ -30,6 +30,9 @@ class Audiences {
   Audience& find(SelectorSet selectors);
   void join(Audience& audience, AudienceMember& member);
   void leave(Audience& audience, AudienceMember& member);
+  // Tells the member when any bundle has changed, whatever its selectors are.
+  void watch_bundles(AudienceMember& member);
+  void unwatch_bundles(AudienceMember& member);
   // The cache changed: matches anew and tells those whose view is another.
   void refresh();
   [[nodiscard]] size_t size() const { return audiences_.size(); }
@@ -45,6 +48,8 @@ class Audiences {
   IdentityCache& cache_;
   std::string trust_domain_;
   std::map<SelectorSet, std::unique_ptr<Audience>> audiences_;
+  std::vector<AudienceMember*> bundle_watchers_;
+  uint64_t bundles_told_ = 0;  // the bundles' generation that the watchers know of
 };
 
 // One audience's view of the cache.

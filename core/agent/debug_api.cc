@@ -38,6 +38,7 @@ class GetInfoFlow final : public wire::UnaryFlow<Request, Info> {
     info->uptime = static_cast<int32_t>(uptime_ms_ / 1000);
     info->last_sync_success = source_.last_sync();
     info->cached_x509_svids_count = info->svids_count = static_cast<int32_t>(source_.cached_svids());
+    info->cached_jwt_svids_count = static_cast<int32_t>(source_.cached_tokens());
     reply(info);
   }
 

@@ -17,6 +17,7 @@ class DebugSource {
   [[nodiscard]] virtual const std::optional<AgentSvid>& own_svid() const = 0;
   [[nodiscard]] virtual int64_t last_sync() const = 0;  // Unix seconds; 0: not in this run
   [[nodiscard]] virtual size_t cached_svids() const = 0;
+  [[nodiscard]] virtual size_t cached_tokens() const = 0;  // JWT-SVIDs
 };
 
 class DebugApi final : public wire::Service {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/denial.h"
 
-#include <cstring>
-
 #include "proto/google_rpc_status.pb.h"
 #include "proto/spire_types.pb.h"
+#include "wire/enum_number.h"
 #include "wire/message.h"
 
 namespace limpet::agent {
@@ -22,10 +21,7 @@ Denial denial_of(const Error& error) {
     if (wire::view(any.type_url) != kDetails) continue;
     auto details = wire::Message<DeniedDetails>::decode(wire::view(any.value));
     if (!details) continue;
-    int32_t reason = 0;  // may be any number: the peer chose it
-    static_assert(sizeof(*details)->reason == sizeof reason);
-    std::memcpy(&reason, &(*details)->reason, sizeof reason);
-    switch (reason) {
+    switch (wire::enum_number((*details)->reason)) {
       case 1:
       case 2:
       case 3:

@@ -81,13 +81,13 @@ bool IdentityCache::put_bundle(Bundle bundle) {
   cached.bundle = std::move(bundle);
   cached.roots.clear();
   for (const X509Authority& authority : cached.bundle.x509_authorities) append(cached.roots, authority.der);
-  cached.version = ++generation_;
+  cached.version = bundles_generation_ = ++generation_;
   return true;
 }
 
 bool IdentityCache::remove_bundle(const std::string& trust_domain) {
   if (bundles_.erase(trust_domain) == 0) return false;
-  generation_++;
+  bundles_generation_ = ++generation_;
   return true;
 }
 

@@ -70,6 +70,7 @@ class IdentityCache {
   [[nodiscard]] const CachedBundle* bundle(std::string_view trust_domain) const;
   [[nodiscard]] size_t svids() const { return svids_; }
   [[nodiscard]] uint64_t generation() const { return generation_; }
+  [[nodiscard]] uint64_t bundles_generation() const { return bundles_generation_; }  // of the bundles' last change
 
   // Whose selectors are all among the workload's; by entry id; of equal hints the oldest entry only. Valid until the
   // generation changes.
@@ -84,6 +85,7 @@ class IdentityCache {
   std::unordered_map<std::string, std::vector<Identity*>> by_first_selector_;
   size_t svids_ = 0;
   uint64_t generation_ = 1;
+  uint64_t bundles_generation_ = 1;
 };
 
 }  // namespace limpet::agent

@@ -29,6 +29,7 @@ void JwtCall::on_request(Result<std::optional<Bytes>> request) {
 void JwtCall::on_attested(Result<SelectorSet> selectors) {
   attest_.reset();
   if (!selectors) return refuse(std::move(selectors).error());
+  if (auto admitted = admit_call(parts_, call_, *selectors); !admitted) return refuse(std::move(admitted).error());
   on_workload(std::move(*selectors));
 }
 

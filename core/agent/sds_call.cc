@@ -36,6 +36,7 @@ void SdsCall::start() {
 void SdsCall::on_attested(Result<SelectorSet> selectors) {
   attest_.reset();
   if (!selectors) return finish(std::unexpected(std::move(selectors).error()));
+  if (auto admitted = admit_call(parts_.workload, call_, *selectors); !admitted) return finish(std::move(admitted));
   audience_ = &parts_.workload.audiences.find(std::move(*selectors));
   parts_.workload.audiences.join(*audience_, *this);
   began_ = parts_.workload.loop.now_ms();

@@ -50,6 +50,10 @@ std::unique_ptr<wire::ServerFlow> WorkloadApi::open(wire::ServerCall& call) {
   return nullptr;
 }
 
+Result<void> admit_call(const WorkloadApiParts& parts, const wire::ServerCall& call, const SelectorSet& caller) {
+  return parts.limits == nullptr ? Result<void>() : parts.limits->admit(call, caller);
+}
+
 Result<void> check_security_header(const wire::Metadata& metadata) {
   size_t seen = 0;
   bool right = true;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/audience.h"
+#include "agent/call_limits.h"
 #include "agent/workload_attest.h"
 #include "wire/grpc.h"
 
@@ -36,7 +37,11 @@ struct WorkloadApiParts {
   VerifiedTokens& verified;
   std::vector<std::string> foreign_claims;  // which claims of foreign tokens are passed on
   bool allow_unauthenticated_verifiers = false;
+  CallLimits* limits = nullptr;  // null: none
 };
+
+// Whether a caller with these selectors may make this call now: what CallLimits says.
+Result<void> admit_call(const WorkloadApiParts& parts, const wire::ServerCall& call, const SelectorSet& caller);
 
 class WorkloadApi final : public wire::Service {
  public:

@@ -39,6 +39,7 @@ void WorkloadStream::on_request(Result<std::optional<Bytes>> request) {
 void WorkloadStream::on_attested(Result<SelectorSet> selectors) {
   attest_.reset();
   if (!selectors) return finish(std::move(selectors).error());
+  if (auto admitted = admit_call(parts_, call_, *selectors); !admitted) return finish(std::move(admitted).error());
   audience_ = &parts_.audiences.find(std::move(*selectors));
   parts_.audiences.join(*audience_, *this);
   look();

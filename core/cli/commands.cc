@@ -4,6 +4,7 @@
 #include "cli/authority_commands.h"
 #include "cli/bundle_commands.h"
 #include "cli/command.h"
+#include "cli/debug_commands.h"
 #include "cli/entry_commands.h"
 #include "cli/federation_commands.h"
 #include "cli/health_commands.h"
@@ -19,8 +20,8 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
     for (auto part : {import_commands(), health_commands(), entry_commands(), agent_commands(), server_commands(),
-                      authority_commands(), logger_commands(), bundle_commands(), federation_commands(), api_commands(),
-                      manual_commands()}) {
+                      authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
+                      federation_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -5,6 +5,7 @@
 
 #include "cli/session.h"
 #include "proto/health.pb.h"
+#include "wire/enum_number.h"
 
 namespace limpet::cli {
 
@@ -50,8 +51,8 @@ int check(Context& context, unsigned role) {
     if (verbose) std::fprintf(stderr, "Failed to check health: %s\n", rpc_text(response.error()).c_str());
     return unhealthy(role, "unable to determine health");
   }
-  if ((*response)->status != 1) {
-    return unhealthy(role, std::string(name) + " returned status \"" + status_name((*response)->status) + "\"");
+  if (const int32_t status = wire::enum_number((*response)->status); status != 1) {
+    return unhealthy(role, std::string(name) + " returned status \"" + status_name(status) + "\"");
   }
   std::printf("%s is healthy.\n", role == kServer ? "Server" : "Agent");
   return 0;

@@ -7,6 +7,7 @@
 #include "cli/session.h"
 #include "proto/agent_logger.pb.h"
 #include "proto/spire_logger.pb.h"
+#include "wire/enum_number.h"
 #include "wire/proto_json.h"
 
 namespace limpet::cli {
@@ -43,8 +44,8 @@ int ask(Context& context, unsigned role, const char* method, const Message<Reque
     if (json)
       std::printf("%s\n", wire::to_json(*levels).c_str());
     else
-      std::printf("Logger Level : %s\nLaunch Level : %s\n\n", name_of((*levels)->current_level),
-                  name_of((*levels)->launch_level));
+      std::printf("Logger Level : %s\nLaunch Level : %s\n\n", name_of(wire::enum_number((*levels)->current_level)),
+                  name_of(wire::enum_number((*levels)->launch_level)));
     return 0;
   });
 }
@@ -74,10 +75,6 @@ int set(Context& context, unsigned role) {
 }
 int set_server(Context& context) { return set(context, kServer); }
 int set_agent(Context& context) { return set(context, kAgent); }
-
-Flag admin_socket_flag() {
-  return {"socketPath", FlagType::text, "/tmp/spire-agent/private/admin.sock", "Path to the agent's admin socket"};
-}
 
 std::vector<Flag> flags_of(const Flag& socket) { return {socket, instance_flag(), output_flag()}; }
 std::vector<Flag> set_flags(const Flag& socket) {

@@ -24,6 +24,9 @@ Flag server_socket_flag() {
 Flag agent_socket_flag() {
   return {"socketPath", FlagType::text, "/tmp/spire-agent/public/api.sock", "Path to the agent's Workload API socket"};
 }
+Flag admin_socket_flag() {
+  return {"socketPath", FlagType::text, "/tmp/spire-agent/private/admin.sock", "Path to the agent's admin socket"};
+}
 Flag output_flag() { return {"output", FlagType::text, "pretty", "How to print: pretty or json"}; }
 Flag instance_flag() { return {"instance", FlagType::text, "", "Instance name, put into the socket template"}; }
 

@@ -19,8 +19,9 @@ namespace limpet::cli {
 // Flags that nearly every command has.
 Flag server_socket_flag();  // -socketPath
 Flag agent_socket_flag();
-Flag output_flag();    // -output pretty|json
-Flag instance_flag();  // -instance: fills %i of the socket template in the environment
+Flag admin_socket_flag();  // the agent's
+Flag output_flag();        // -output pretty|json
+Flag instance_flag();      // -instance: fills %i of the socket template in the environment
 
 // The socket to ask: -socketPath, or -instance through SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE or its agent twin.
 Result<std::string> socket_path(const Context& context, unsigned role);

@@ -3,25 +3,20 @@
 
 #include <cstdio>
 
-#include "base/clock.h"
 #include "cli/entry_data.h"
 #include "cli/mint.h"
 #include "cli/session.h"
 #include "proto/spire_agent.pb.h"
-#include "proto/spire_debug.pb.h"
 #include "wire/proto_json.h"
 
 namespace limpet::cli {
 
-using wire::items;
 using wire::Message;
 using wire::view;
 
 namespace {
 
 using TokenRequest = spire_api_server_agent_v1_CreateJoinTokenRequest;
-using InfoRequest = spire_api_server_debug_v1_GetInfoRequest;
-using InfoResponse = spire_api_server_debug_v1_GetInfoResponse;
 
 int token_generate(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
@@ -44,30 +39,6 @@ int token_generate(Context& context) {
   });
 }
 
-int debug_getinfo(Context& context) {
-  return with_rpc(context, kServer, [](Rpc& rpc, bool json) {
-    const auto info =
-        rpc.call<InfoRequest, InfoResponse>("/spire.api.server.debug.v1.Debug/GetInfo", Message<InfoRequest>());
-    if (!info) return failed("", info.error());
-    const InfoResponse& i = **info;
-    if (json) {
-      std::printf("%s\n", wire::to_json(*info).c_str());
-      return 0;
-    }
-    std::printf("Server Debug Info:\n  Uptime:                  %s\n  Registered Agents:       %d\n",
-                go_duration(int64_t{i.uptime} * 1'000'000'000).c_str(), i.agents_count);
-    std::printf("  Registration Entries:    %d\n  Federated Bundles:       %d\n  SVID Chain:\n", i.entries_count,
-                i.federated_bundles_count);
-    size_t index = 0;
-    for (const auto& cert : items(i.svid_chain, i.svid_chain_count)) {
-      std::printf("    [%zu] SPIFFE ID:  %s\n        Subject:    %s\n        Expires At: %s\n", index++,
-                  id_text(cert.has_id, cert.id).c_str(), std::string(view(cert.subject)).c_str(),
-                  TimeText(cert.expires_at).rfc3339());
-    }
-    return 0;
-  });
-}
-
 }  // namespace
 
 std::vector<Command> server_commands() {
@@ -83,11 +54,6 @@ std::vector<Command> server_commands() {
        token_generate},
       x509_mint_command(),
       jwt_mint_command(),
-      {"debug getinfo",
-       kServer,
-       "Prints the server's state",
-       {server_socket_flag(), instance_flag(), output_flag()},
-       debug_getinfo},
   };
 }
 

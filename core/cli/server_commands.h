@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The commands `token generate`, `bundle show` and `count`, `x509 mint` and `debug getinfo`.
+// The commands `token generate`, `bundle show` and `count`, `x509 mint` and `jwt mint`.
 
 #include "cli/command.h"
 

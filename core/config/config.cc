@@ -213,7 +213,7 @@ class Reader {
     read_table(*table, name, "", keys, config);
   }
 
-  // One table of a role: its keys, and its sub-tables when it is the role's own (`sub` empty).
+  // One table of a role, `sub` within it: its keys and its sub-tables.
   void read_table(const toml::table& table, const std::string& full, std::string_view sub, std::span<const Key> keys,
                   void* config) {
     for (const auto& [key, node] : table) {
@@ -223,10 +223,10 @@ class Reader {
       } else if (const Key* known = find(keys, sub, key.str())) {
         places_[full_key] = place_of(key.source());
         value(node, *known, config);
-      } else if (sub.empty() && has_table(keys, key.str())) {
+      } else if (const std::string below = sub_table(sub, key.str()); has_table(keys, below)) {
         places_[full_key] = place_of(key.source());
         if (const toml::table* inner = node.as_table()) {
-          read_table(*inner, full_key, key.str(), keys, config);
+          read_table(*inner, full_key, below, keys, config);
         } else {
           wrong_type(node, key.str(), "a table");
         }
@@ -236,6 +236,9 @@ class Reader {
     }
   }
 
+  static std::string sub_table(std::string_view sub, std::string_view name) {
+    return sub.empty() ? std::string(name) : std::string(sub) + "." + std::string(name);
+  }
   static const Key* find(std::span<const Key> keys, std::string_view sub, std::string_view name) {
     for (const Key& key : keys) {
       if (key.table == sub && key.name == name) return &key;
@@ -252,7 +255,9 @@ class Reader {
     std::vector<std::string_view> names;
     for (const Key& key : keys) {
       if (key.table == sub) names.push_back(key.name);
-      if (sub.empty() && !key.table.empty()) names.push_back(key.table);
+      const std::string_view above = key.table.substr(0, key.table.rfind('.') + 1);  // with its dot
+      if (key.table.empty() || above.substr(0, above.empty() ? 0 : above.size() - 1) != sub) continue;
+      names.push_back(key.table.substr(above.size()));
     }
     return names;
   }

@@ -70,6 +70,16 @@ struct SdsConfig {
   bool disable_spiffe_cert_validation = false;
 };
 
+// Calls a second of callers with the same selectors, each method by itself. 0: no limit.
+struct CallRates {
+  int64_t fetch_x509_svid = 0;
+  int64_t fetch_jwt_svid = 0;
+  int64_t fetch_x509_bundles = 0;
+  int64_t fetch_jwt_bundles = 0;
+  int64_t stream_secrets = 0;
+  int64_t fetch_secrets = 0;
+};
+
 struct AgentConfig {
   std::string server_address;  // required
   uint16_t server_port = 0;    // required
@@ -88,7 +98,9 @@ struct AgentConfig {
   int64_t jwt_svid_cache_hit_timeout_s = 30;            // experimental = { jwt_svid_cache_hit_timeout = "30s" }
   std::vector<std::string> allowed_foreign_jwt_claims;  // beside sub, exp and aud
   int64_t sync_interval_s = 5;                          // experimental = { sync_interval = "5s" }
+  CallRates ratelimit;                                  // experimental = { ratelimit = { fetch_x509_svid = 0, ... } }
   bool allow_unauthenticated_verifiers = false;
+  std::vector<std::string> authorized_delegates;  // SPIFFE IDs that may ask for others on the admin socket
   bool disable_workload_api = false;
   bool disable_sds_api = false;
   SdsConfig sds;  // sds = { default_svid_name = "default", ... }

@@ -16,6 +16,7 @@ constexpr std::string_view kJwtKeyTypes = "ec-p256|ec-p384|rsa-2048|rsa-4096|"; 
 constexpr std::string_view kWorkloadKeyTypes = "ec-p256|ec-p384|rsa-2048";
 constexpr int64_t kYear = 366 * 24 * 3600;
 constexpr int64_t kPortMax = 65'535;
+constexpr int64_t kRateMax = 1'000'000;
 
 // clang-format off: one row a key
 #define AT(S, path) [](void* config) -> void* { return &static_cast<S*>(config)->path; }
@@ -91,6 +92,7 @@ constexpr Key kAgent[] = {
     {"experimental", "jwt_svid_cache_hit_timeout", ValueKind::seconds, AT(AgentConfig, jwt_svid_cache_hit_timeout_s),
      {}, false, 5, 30},
     {"", "allow_unauthenticated_verifiers", ValueKind::boolean, AT(AgentConfig, allow_unauthenticated_verifiers)},
+    {"", "authorized_delegates", ValueKind::list, AT(AgentConfig, authorized_delegates)},
     {"", "disable_workload_api", ValueKind::boolean, AT(AgentConfig, disable_workload_api)},
     {"", "disable_sds_api", ValueKind::boolean, AT(AgentConfig, disable_sds_api)},
     {"sds", "default_svid_name", ValueKind::text, AT(AgentConfig, sds.default_svid_name)},
@@ -105,6 +107,12 @@ constexpr Key kAgent[] = {
      false,
      1,
      7 * 24 * 3600},
+    {"experimental.ratelimit", "fetch_x509_svid", ValueKind::integer, AT(AgentConfig, ratelimit.fetch_x509_svid), {}, false, 0, kRateMax},
+    {"experimental.ratelimit", "fetch_jwt_svid", ValueKind::integer, AT(AgentConfig, ratelimit.fetch_jwt_svid), {}, false, 0, kRateMax},
+    {"experimental.ratelimit", "fetch_x509_bundles", ValueKind::integer, AT(AgentConfig, ratelimit.fetch_x509_bundles), {}, false, 0, kRateMax},
+    {"experimental.ratelimit", "fetch_jwt_bundles", ValueKind::integer, AT(AgentConfig, ratelimit.fetch_jwt_bundles), {}, false, 0, kRateMax},
+    {"experimental.ratelimit", "stream_secrets", ValueKind::integer, AT(AgentConfig, ratelimit.stream_secrets), {}, false, 0, kRateMax},
+    {"experimental.ratelimit", "fetch_secrets", ValueKind::integer, AT(AgentConfig, ratelimit.fetch_secrets), {}, false, 0, kRateMax},
     COMMON_KEYS(AgentConfig),
 };
 

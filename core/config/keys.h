@@ -21,7 +21,7 @@ namespace limpet {
 enum class ValueKind { text, boolean, port, integer, seconds, list };
 
 struct Key {
-  std::string_view table;  // within the role: "" or "ratelimit"
+  std::string_view table;  // within the role: "", "ratelimit" or "experimental.ratelimit"
   std::string_view name;   // "bind_port"
   ValueKind kind;
   void* (*at)(void* config);      // the member, of a ServerConfig, AgentConfig or PluginConfig

@@ -36,6 +36,7 @@ class Rules {
     trust_domain("agent", c.trust_domain);
     socket_path("agent", "socket_path", c.socket_path);
     if (!c.admin_socket_path.empty()) admin_socket(c);
+    delegates(c);
     bootstrap(c);
     if (!c.join_token.empty() && !c.join_token_file.empty()) {
       at("agent.join_token_file", "\"join_token\" and \"join_token_file\" exclude each other: keep one");
@@ -107,6 +108,19 @@ class Rules {
     if (!folder.empty() && c.admin_socket_path.starts_with(folder)) {
       at("agent.admin_socket_path", "\"admin_socket_path\" lies below the folder of \"socket_path\" (" + folder +
                                         "): put it into a folder of its own");
+    }
+  }
+
+  void delegates(const AgentConfig& c) {
+    const auto own = TrustDomain::parse(c.trust_domain);
+    for (const std::string& id : c.authorized_delegates) {
+      const std::string shown = "\"" + id + "\" in \"authorized_delegates\" is not ";
+      const auto parsed = SpiffeId::parse(id);
+      if (!parsed) {
+        at("agent.authorized_delegates", shown + "a SPIFFE ID: " + parsed.error().message);
+      } else if (own && (!parsed->member_of(*own) || parsed->path().empty())) {
+        at("agent.authorized_delegates", shown + "a workload of the trust domain \"" + c.trust_domain + "\"");
+      }
     }
   }
 

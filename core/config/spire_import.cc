@@ -138,8 +138,8 @@ class Importer {
         out[std::string(sub)] += name + " = " + toml_for(value, known->kind) + "\n";
       } else if (sub.empty() && role == "server" && name == "federation") {
         federation(value, out);
-      } else if (sub.empty() && has_table(keys, name)) {
-        each_object(value, [&](const HclValue& inner) { table(role, name, keys, inner, out); });
+      } else if (const std::string below = sub.empty() ? name : std::string(sub) + "." + name; has_table(keys, below)) {
+        each_object(value, [&](const HclValue& inner) { table(role, below, keys, inner, out); });
       } else {
         without_counterpart(role, sub, name, value);
       }
@@ -159,7 +159,8 @@ class Importer {
       }
     }
     // SPIRE passes over unknown keys here and does not say so
-    if (sub == "experimental" || sub == "telemetry") return note(value.line, full, "SPIRE does not know it either");
+    if (sub.starts_with("experimental") || sub == "telemetry")
+      return note(value.line, full, "SPIRE does not know it either");
     unknown(sub == "health_checks" ? "health check" : std::string(role), name, value.line, full);
   }
 

@@ -39,10 +39,8 @@ constexpr SpireKey kKeys[] = {
     {"agent", "", "rebootstrap_mode", kNotHere},
     {"agent", "", "rebootstrap_delay", kNotHere},
     {"agent", "", "availability_target", kNotHere},
-    {"agent", "", "authorized_delegates", kNotHere},
     {"agent", "", "log_selectors", kNotHere},
     {"agent", "experimental", "use_sync_authorized_entries", "the agent finds out what its server can do"},
-    {"agent", "experimental", "ratelimit", kNotHere},
     {"agent", "experimental", "broker", "the broker API is not part of Limpet"},
     {"agent", "experimental", "admin_named_pipe_name", kWindows},
 };

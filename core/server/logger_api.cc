@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/logger_api.h"
 
-#include <cstring>
-
 #include "proto/spire_logger.pb.h"
 #include "proto/spire_types.pb.h"
+#include "wire/enum_number.h"
 #include "wire/unary.h"
 
 namespace limpet::server {
@@ -38,9 +37,7 @@ class SetFlow final : public wire::UnaryFlow<SetRequest, Levels> {
 
  private:
   void handle(const SetRequest& request) override {
-    int level = 0;  // not read as the enum: a peer may send any number
-    static_assert(sizeof level == sizeof request.new_level);
-    std::memcpy(&level, &request.new_level, sizeof level);
+    const int32_t level = wire::enum_number(request.new_level);
     if (level == 0) return refuse({Code::invalid_argument, "newLevel value cannot be LogLevel_UNSPECIFIED"});
     if (level < static_cast<int>(LogLevel::panic) || level > static_cast<int>(LogLevel::trace))
       return refuse({Code::invalid_argument, "unsupported log level"});

@@ -3,22 +3,14 @@
 // What the server's APIs share beyond wire/api_types.h: which IDs may stand where, with SPIRE's error texts. Pure
 // functions.
 
-#include <cstring>
-
 #include "server/ca.h"
 #include "spiffe/id.h"
 #include "wire/api_types.h"
+#include "wire/enum_number.h"
 
 namespace limpet::server {
 
-// What came from the wire may be outside the enum: read it as the number it is.
-template <class Enum>
-int32_t enum_number(const Enum& value) {
-  int32_t number = 0;
-  static_assert(sizeof value == sizeof number);
-  std::memcpy(&number, &value, sizeof number);
-  return number;
-}
+using wire::enum_number;
 
 // INVALID_ARGUMENT `"spiffe://other.org/x" is not a member of trust domain "example.org"`.
 Result<void> check_member(const SpiffeId& id, const TrustDomain& trust_domain);

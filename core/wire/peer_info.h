@@ -11,6 +11,10 @@ namespace limpet::wire {
 // The descriptor in `pidfd` belongs to the caller.
 Peer describe_peer(const Stream& stream);
 
+// The same for a process that somebody names. Without credentials there is none of this number. The descriptor in
+// `pidfd` belongs to the caller.
+Peer describe_process(int32_t pid);
+
 // Field 22 of /proc/<pid>/stat, clock ticks since boot; 0: unknown.
 uint64_t process_start_time(int32_t pid);
 

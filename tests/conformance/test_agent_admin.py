@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log level of a running server and agent, and the agent's admin socket."""
+import json
 import os
+import re
 import stat
 import time
+from concurrent import futures
 
 import grpc
 import pytest
@@ -98,6 +101,40 @@ def test_a_wrong_level_ends_the_command(server, folder, args):
     assert done.returncode == 1 and done.stdout == ''
 
 
+# ---- a peer that answers with levels and states nobody knows ----
+@pytest.fixture
+def odd_peer(folder):
+    """A server of the same services whose enums are out of range."""
+    def answers(kind, message):
+        return grpc.unary_unary_rpc_method_handler(lambda *_: message, kind.FromString, type(message).SerializeToString)
+    levels = T.Logger(current_level=99, launch_level=2 ** 31 - 1)
+    peer = grpc.server(futures.ThreadPoolExecutor(2))
+    peer.add_generic_rpc_handlers([
+        grpc.method_handlers_generic_handler('grpc.health.v1.Health', {'Check': answers(
+            stubs.health.HealthCheckRequest, stubs.health.HealthCheckResponse(status=17))}),
+        grpc.method_handlers_generic_handler('spire.api.server.logger.v1.Logger',
+                                             {'GetLogger': answers(L.GetLoggerRequest, levels)}),
+        grpc.method_handlers_generic_handler('spire.api.agent.logger.v1.Logger',
+                                             {'GetLogger': answers(L.GetLoggerRequest, levels)})])
+    path = folder / 'odd.sock'
+    peer.add_insecure_port('unix:' + path)
+    peer.start()
+    yield path
+    peer.stop(None)
+
+
+@pytest.mark.parametrize('name', ['spire-server', 'spire-agent'])
+def test_commands_cope_with_enums_out_of_range(odd_peer, folder, name):
+    done = spire(folder, name, 'logger', 'get', '-socketPath', odd_peer)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, 'Logger Level : unknown\nLaunch Level : unknown\n\n', '')
+    done = spire(folder, name, 'logger', 'get', '-output', 'json', '-socketPath', odd_peer)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '{"current_level":99,"launch_level":2147483647}\n', '')
+    done = spire(folder, name, 'healthcheck', '-socketPath', odd_peer)
+    assert done.returncode == 1 and 'runtime error' not in done.stderr
+    assert 'returned status "UNKNOWN"' in done.stderr
+
+
 # ---- the admin socket ----
 def test_the_admin_socket_has_mode_0770(admin):
     assert stat.S_IMODE(os.stat(admin.admin_socket).st_mode) == 0o770
@@ -114,6 +151,25 @@ def test_debug_info_shows_chain_and_counts(server, admin):
     assert answer.uptime >= 0 and answer.cached_x509_svids_count == answer.svids_count
     server.add('/counted', '/admin', ['unix:uid:4242'])
     eventually(lambda: info().cached_x509_svids_count == answer.svids_count + 1, what='one more SVID')
+
+
+def test_the_agents_debug_command_prints_what_the_api_says(admin, folder):
+    def told(*args):
+        done = spire(folder, 'spire-agent', 'debug', 'getinfo', '-socketPath', admin.admin_socket, *args)
+        assert (done.returncode, done.stderr) == (0, '')
+        return done.stdout
+    lines = eventually(lambda: [t for t in [told()] if '(never)' not in t], what='a sync')[0].splitlines()
+    assert lines[0] == 'Agent Debug Info:'
+    assert [line[:35] for line in lines[1:6]] == [
+        '  Uptime:                          ', '  Last Sync Success:               ',
+        '  Cached X.509 SVIDs:              ', '  Cached JWT SVIDs:                ',
+        '  Cached SVID Store X.509 SVIDs:   ']
+    assert re.fullmatch(r'[0-9ms]+', lines[1].split()[-1]) and lines[2].endswith('Z') and lines[4].endswith(' 0')
+    assert lines[6] == '  SVID Chain:'
+    assert re.fullmatch(r'    \[0\] SPIFFE ID:  spiffe://example.org/spire/agent/join_token/\S+', lines[7])
+    assert lines[8].startswith('        Subject:    ') and re.fullmatch(r'        Expires At: \S+Z', lines[9])
+    info = json.loads(told('-output', 'json'))
+    assert info['svid_chain'][0]['id']['trust_domain'] == 'example.org' and 'cached_x509_svids_count' in info
 
 
 @pytest.mark.parametrize('method', [ADMIN + 'GetLogger', 'spire.agent.debug.v1.Debug/GetInfo'])

@@ -14,6 +14,7 @@
 #include "loop/fake_loop.h"
 #include "loop/fake_stream.h"
 #include "spiffe/bundle.h"
+#include "wire/api_types.h"
 #include "wire/client_channel.h"
 #include "wire/grpc_server.h"
 
@@ -332,6 +333,40 @@ void jwt_seeds() {
         R"({"exp":1,"sub":"spiffe://a/b","x":)" + std::string(5000, '[') + std::string(5000, ']') + "}");
 }
 
+// ---- what Envoys ask ----
+void sds_seed(const std::string& name, const std::vector<std::string>& names, bool old, bool plain) {
+  Message<envoy_service_secret_v3_DiscoveryRequest> request;
+  write_strings(request->resource_names, request->resource_names_count, names);
+  set_string(request->version_info, "1");
+  set_string(request->response_nonce, "00ff");
+  auto& node = request->node;
+  request->has_node = true;
+  if (old) {
+    node.which_user_agent_version_type = envoy_service_secret_v3_Node_user_agent_build_version_tag;
+    auto& build = node.user_agent_version_type.user_agent_build_version;
+    build.has_version = true;
+    build.version.major_number = 1;
+    build.version.minor_number = 17;
+  }
+  if (plain) {
+    node.has_metadata = true;
+    auto* field = set_array(node.metadata.fields, node.metadata.fields_count, 1);
+    set_string(field->key, "disable_spiffe_cert_validation");
+    field->has_value = true;
+    field->value.which_kind = google_protobuf_Value_bool_value_tag;
+    field->value.kind.bool_value = true;
+  }
+  seed("sds", name, *request.encode());
+}
+
+void sds_seeds() {
+  sds_seed("everything", {}, false, false);
+  sds_seed("default", {"default", "ROOTCA"}, true, false);
+  sds_seed("all", {"ALL"}, false, true);
+  sds_seed("by_id", {"spiffe://example.org/one", "spiffe://other.org", "spiffe://example.org"}, true, true);
+  sds_seed("unseen", {"spiffe://unseen.org"}, false, false);
+}
+
 }  // namespace
 }  // namespace limpet::wire
 
@@ -347,5 +382,6 @@ int main(int argc, char** argv) {
   http_seeds();
   attestation_seeds();
   jwt_seeds();
+  sds_seeds();
   return 0;
 }

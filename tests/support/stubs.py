@@ -15,6 +15,8 @@ if not _dir or not os.path.exists(os.path.join(_dir, 'workload_pb2_grpc.py')):
 sys.path.insert(0, _dir)
 
 import agent_debug_pb2 as agent_debug  # noqa: E402,F401
+import agent_delegated_pb2 as delegated  # noqa: E402,F401
+import agent_delegated_pb2_grpc as delegated_grpc  # noqa: E402,F401
 import envoy_sds_pb2 as sds  # noqa: E402,F401
 import google_rpc_status_pb2 as rpc_status  # noqa: E402,F401
 import health_pb2 as health  # noqa: E402,F401

@@ -2,74 +2,15 @@
 // The Workload API's flows: the security header, attestation, what is said and when, and dying at any moment.
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
 #include "agent/jwt_issuer.h"
 #include "agent/verified_tokens.h"
 #include "agent/workload_api.h"
-#include "fakes.h"
+#include "fake_call.h"
 #include "loop/destroy_at_every_step.h"
 #include "proto/workload.pb.h"
-#include "wire/peer_info.h"
 
 namespace limpet::test {
 namespace {
-
-class FakeCall final : public wire::ServerCall {
- public:
-  FakeCall(FakeLoop& loop, std::string method) : loop_(loop), method_("/SpiffeWorkloadAPI/" + method) {
-    peer_.credentials = PeerCredentials{::getpid(), 1, 1};
-    peer_.process_start = wire::process_start_time(::getpid());
-    headers = {{"workload.spiffe.io", "true"}};
-  }
-  [[nodiscard]] std::string_view method() const override { return method_; }
-  [[nodiscard]] const wire::Peer& peer() const override { return peer_; }
-  [[nodiscard]] const wire::Metadata& metadata() const override { return headers; }
-  [[nodiscard]] int64_t time_left_ms() const override { return INT64_MAX; }
-  void receive(Done<std::optional<Bytes>> done) override {
-    loop_.post([r = request, d = std::move(done)]() mutable { d(std::move(r)); });
-  }
-  void send(Bytes message, Done<void> done, bool secret) override {
-    sent.push_back(std::move(message));
-    was_secret = secret;
-    loop_.post([d = std::move(done)]() mutable { d({}); });
-  }
-  void finish(Result<void> status) override { ended.push_back(std::move(status)); }
-  [[nodiscard]] std::string end() const { return ended.empty() ? "" : ended[0] ? "OK" : ended[0].error().text(); }
-
-  Result<std::optional<Bytes>> request = std::optional(Bytes{});
-  wire::Metadata headers;
-  wire::Peer peer_;
-  std::vector<Bytes> sent;
-  bool was_secret = false;
-  std::vector<Result<void>> ended;
-
- private:
-  FakeLoop& loop_;
-  std::string method_;
-};
-
-class FakeWorkloadAttestor final : public WorkloadAttestor {
- public:
-  FakeWorkloadAttestor(FakeLoop& loop, std::string name, Result<std::vector<std::string>> answer)
-      : answer(std::move(answer)), loop_(loop), name_(std::move(name)) {}
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  void attest(const WorkloadReference& workload, Done<std::vector<std::string>> done) override {
-    asked_pid = workload.pid;
-    if (silent)
-      kept = std::move(done);
-    else
-      loop_.post([a = answer, d = std::move(done)]() mutable { d(std::move(a)); });
-  }
-  Result<std::vector<std::string>> answer;
-  bool silent = false;
-  int32_t asked_pid = 0;
-  Done<std::vector<std::string>> kept;
-
- private:
-  FakeLoop& loop_;
-  std::string name_;
-};
 
 struct ApiScenario : World, agent::WorkloadApiClient {
   explicit ApiScenario(FakeLoop& l, const std::string& method = "FetchX509SVID") : World(l), call(l, method) {
@@ -108,6 +49,91 @@ struct ApiScenario : World, agent::WorkloadApiClient {
   std::unique_ptr<agent::WorkloadApi> api;
   std::unique_ptr<wire::ServerFlow> flow;
 };
+
+// ---- rate limits ----
+struct LimitedScenario : ApiScenario {
+  LimitedScenario(FakeLoop& l, agent::CallLimits& shared, std::vector<std::string> selectors,
+                  const std::string& method = "FetchX509SVID")
+      : ApiScenario(l, method), limits(shared) {
+    unix_attestor.answer = std::move(selectors);
+    call.peer_.credentials->pid = ::getppid();  // the agent's own process is not limited
+    call.peer_.process_start = wire::process_start_time(::getppid());
+  }
+  // The end of one call, or "" when it was answered.
+  std::string run() {
+    api = std::make_unique<agent::WorkloadApi>(agent::WorkloadApiParts{
+        loop, log, audiences, attestors, *this, *clock, jwt, verified, {"sub"}, false, &limits});
+    flow = api->open(call);
+    flow->start();
+    loop.run_ready();
+    return call.end();
+  }
+  agent::CallLimits& limits;
+};
+
+TEST(CallLimits, CountEachSetOfSelectorsAndEachMethodByItself) {
+  FakeLoop loop;
+  agent::CallLimits limits(loop, {.fetch_x509_svid = 2});
+  const auto one = [&](std::vector<std::string> selectors, const char* method = "FetchX509SVID") {
+    return LimitedScenario(loop, limits, std::move(selectors), method).run();
+  };
+  const std::string exceeded = "Unavailable: rate limit exceeded for /SpiffeWorkloadAPI/FetchX509SVID";
+  EXPECT_EQ(one({"uid:1", "gid:1"}), "");
+  EXPECT_EQ(one({"gid:1", "uid:1"}), "") << "the order does not matter";
+  EXPECT_EQ(one({"uid:1", "gid:1"}), exceeded);
+  EXPECT_EQ(one({"uid:1"}), "") << "another caller";
+  EXPECT_EQ(one({"uid:1", "gid:1"}, "FetchX509Bundles"), "") << "another method, without a limit";
+  loop.advance(500);
+  EXPECT_EQ(one({"uid:1", "gid:1"}), "") << "one more each half a second";
+  EXPECT_EQ(one({"uid:1", "gid:1"}), exceeded);
+  loop.advance(600'000);
+  EXPECT_EQ(one({"uid:1", "gid:1"}), "");
+  EXPECT_EQ(one({"uid:1", "gid:1"}), "");
+  EXPECT_EQ(one({"uid:1", "gid:1"}), exceeded) << "the burst is the rate";
+}
+
+TEST(CallLimits, CallersWithoutSelectorsShareOneBucket) {
+  FakeLoop loop;
+  agent::CallLimits limits(loop, {.fetch_x509_svid = 1});
+  EXPECT_EQ(LimitedScenario(loop, limits, {}).run(), "PermissionDenied: no identity issued");
+  EXPECT_EQ(LimitedScenario(loop, limits, {}).run(),
+            "Unavailable: rate limit exceeded for /SpiffeWorkloadAPI/FetchX509SVID")
+      << "before the lookup";
+}
+
+TEST(CallLimits, ComeAfterTheHeaderAndTheAttestation) {
+  FakeLoop loop;
+  agent::CallLimits limits(loop, {.fetch_x509_svid = 1});
+  LimitedScenario without(loop, limits, {"uid:1"});
+  without.call.headers = {};
+  EXPECT_EQ(without.run(), "InvalidArgument: security header missing from request");
+  LimitedScenario gone(loop, limits, {"uid:1"});
+  gone.call.peer_.process_start++;
+  EXPECT_EQ(gone.run(), "Unavailable: workload attestation failed");
+  EXPECT_EQ(LimitedScenario(loop, limits, {"uid:1"}).run(), "") << "neither took a token";
+}
+
+TEST(CallLimits, NeverRefuseTheAgentItself) {
+  FakeLoop loop;
+  agent::CallLimits limits(loop, {.fetch_x509_svid = 1});
+  for (int i = 0; i < 3; i++) {
+    LimitedScenario own(loop, limits, {"uid:1"});
+    own.call.peer_.credentials->pid = ::getpid();
+    own.call.peer_.process_start = wire::process_start_time(::getpid());
+    EXPECT_EQ(own.run(), "");
+  }
+}
+
+TEST(CallLimits, AreBoundedInMemory) {
+  FakeLoop loop;
+  agent::CallLimits limits(loop, {.fetch_x509_svid = 1});
+  FakeCall call(loop, "FetchX509SVID");
+  call.peer_.credentials->pid = ::getppid();
+  size_t refused = 0;
+  for (size_t i = 0; i < agent::CallLimits::kMostCallers + 3; i++)
+    refused += limits.admit(call, {{"unix", "uid:" + std::to_string(i)}}) ? 0 : 1;
+  EXPECT_EQ(refused, 2u) << "those beyond share one bucket";
+}
 
 struct HeaderCase {
   const char* name;

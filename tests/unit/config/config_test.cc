@@ -44,6 +44,20 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
        "c.toml:5:1: unknown key \"bind_port\" in [server.experimental], it belongs to [server]"},
       {agent("sync_interval = \"5s\"\n"),
        "c.toml:6:1: unknown key \"sync_interval\" in [agent], it belongs to [agent.experimental]"},
+      {agent("[agent.experimental.ratelimit]\nfetch_x509_svd = 1\n"),
+       "c.toml:7:1: unknown key \"fetch_x509_svd\" in [agent.experimental.ratelimit], did you mean "
+       "\"fetch_x509_svid\"?"},
+      {agent("[agent.experimental]\nratelimt = {}\n"),
+       "c.toml:7:1: unknown key \"ratelimt\" in [agent.experimental], did you mean \"ratelimit\"?"},
+      {agent("[agent.experimental]\nfetch_secrets = 1\n"),
+       "c.toml:7:1: unknown key \"fetch_secrets\" in [agent.experimental], it belongs to "
+       "[agent.experimental.ratelimit]"},
+      {agent("[agent.experimental]\nratelimit = 1\n"), "c.toml:7:13: \"ratelimit\" is an integer, a table is expected"},
+      {agent("[agent.experimental.ratelimit]\nfetch_secrets = -1\n"),
+       "c.toml:7:17: \"fetch_secrets\" is -1; it must be from 0 to 1000000"},
+      {agent("authorized_delegates = [\"x\"]\n"), "\"x\" in \"authorized_delegates\" is not a SPIFFE ID: "},
+      {agent("authorized_delegates = [\"spiffe://other.org/a\"]\n"),
+       "\"spiffe://other.org/a\" in \"authorized_delegates\" is not a workload of the trust domain \"example.org\""},
       {plugin("pathh = \"/x\"\n"), "c.toml:7:1: unknown key \"pathh\" in [[plugin]], did you mean \"path\"?"},
       {plugin("dta = {}\n"), "c.toml:7:1: unknown key \"dta\" in [[plugin]], did you mean \"data\"?"},
       // wrong types
@@ -257,6 +271,22 @@ TEST(Config, TheEffectiveConfigurationReadsBackAsItself) {
   EXPECT_EQ(config_to_toml(*again), printed);
   EXPECT_EQ(again->server->health_checks.bind_port, 99);
   EXPECT_EQ(again->plugins[0].data_json, config->plugins[0].data_json);
+}
+
+TEST(Config, ATableWithinATableReadsBackAsItself) {
+  const auto config = parse_config(agent("authorized_delegates = [\"spiffe://example.org/a\"]\nexperimental = { "
+                                         "sync_interval = \"9s\", ratelimit = { stream_secrets = 3 } }\n"),
+                                   "c.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->agent->ratelimit.stream_secrets, 3);
+  EXPECT_EQ(config->agent->ratelimit.fetch_x509_svid, 0);
+  EXPECT_EQ(config->agent->sync_interval_s, 9);
+  EXPECT_EQ(config->agent->authorized_delegates, std::vector<std::string>{"spiffe://example.org/a"});
+  const std::string printed = config_to_toml(*config);
+  const auto again = parse_config(printed, "printed");
+  ASSERT_TRUE(again) << again.error().message << "\n" << printed;
+  EXPECT_EQ(config_to_toml(*again), printed);
+  EXPECT_EQ(again->agent->ratelimit.stream_secrets, 3);
 }
 
 TEST(Config, AJoinTokenIsNotPrinted) {

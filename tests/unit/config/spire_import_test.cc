@@ -131,15 +131,24 @@ TEST(SpireImport, AValueCannotBecomeMoreThanAValue) {
   EXPECT_EQ(imported->toml.find("\n[agent]"), std::string::npos);
 }
 
+// `x = "1"` within the blocks of a table such as "experimental.ratelimit".
+std::string in_blocks(std::string_view table, const std::string& name) {
+  if (table.empty()) return name + " = \"1\"";
+  const size_t dot = table.find('.');
+  const std::string_view below = dot == std::string_view::npos ? std::string_view() : table.substr(dot + 1);
+  return std::string(table.substr(0, dot)) + " { " + in_blocks(below, name) + " }";
+}
+
 TEST(SpireImport, EachKeyOfTheTableIsImportedUnderItsName) {
-  for (const Key& key : server_keys()) {
-    const std::string name(key.name);
-    const std::string inner =
-        key.table.empty() ? name + " = \"1\"" : std::string(key.table) + " { " + name + " = \"1\" }";
-    const auto imported = import_spire("server { " + inner + " }");
-    ASSERT_TRUE(imported.has_value());
-    EXPECT_NE(imported->toml.find(name + " = "), std::string::npos) << inner;
-    EXPECT_TRUE(imported->notes.empty()) << inner;
+  for (const char* role : {"server", "agent"}) {
+    for (const Key& key : role == std::string("server") ? server_keys() : agent_keys()) {
+      const std::string name(key.name);
+      const std::string inner = in_blocks(key.table, name);
+      const auto imported = import_spire(role + (" { " + inner + " }"));
+      ASSERT_TRUE(imported.has_value());
+      EXPECT_NE(imported->toml.find(name + " = "), std::string::npos) << inner;
+      EXPECT_TRUE(imported->notes.empty()) << inner;
+    }
   }
 }
 
