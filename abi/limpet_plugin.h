@@ -117,6 +117,60 @@ typedef struct limpet_grpc_service { /* [loop] */
   void (*stop)(const limpet_host *host, uint32_t call_id); /* of a call that has ended: a no-op */
 } limpet_grpc_service;
 
+/* One HTTP/1.1 GET without TLS. Redirects are not followed: the reply is what the server said. */
+#define LIMPET_SERVICE_HTTP "limpet.http/1"
+typedef struct limpet_http_call {
+  uint32_t size;
+  uint32_t max_body;   /* bytes; a longer body ends the call with LIMPET_RESOURCE_EXHAUSTED */
+  limpet_str url;      /* "http://name-or-address:port/path" */
+  uint32_t timeout_ms; /* for all of it; not 0 */
+  uint32_t reserved;
+} limpet_http_call;
+typedef struct limpet_http_reply {
+  uint32_t size;
+  uint32_t status; /* 200, or whatever the server thinks */
+  limpet_bytes body;
+} limpet_http_reply;
+typedef void (*limpet_http_done)(void *arg, const limpet_status *err, const limpet_http_reply *reply); /* [loop] */
+typedef struct limpet_http_service { /* [loop]; start and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*start)(const limpet_host *host, const limpet_http_call *call, limpet_http_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id);
+} limpet_http_service;
+
+/* Server only: what it knows of an agent, so that an attestor can insist on the first use of its evidence. */
+#define LIMPET_SERVICE_AGENT_STORE "limpet.agent-store/1"
+typedef struct limpet_agent_info {
+  uint32_t size;
+  uint32_t banned;             /* 1: it has attested once and may not come back */
+  limpet_str id;               /* "spiffe://example.org/spire/agent/x/1" */
+  limpet_str attestation_type; /* the attestor's name, "x" */
+} limpet_agent_info;
+/* err LIMPET_NOT_FOUND: no agent of this ID has attested, or it was deleted since. [loop] */
+typedef void (*limpet_agent_done)(void *arg, const limpet_status *err, const limpet_agent_info *agent);
+typedef struct limpet_agent_store_service { /* [loop]; start and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*start)(const limpet_host *host, limpet_str agent_id, limpet_agent_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id);
+} limpet_agent_store_service;
+
+/* Server only: who the server is, and whom it believes. Its private key stays with the host. */
+#define LIMPET_SERVICE_IDENTITY "limpet.identity/1"
+typedef struct limpet_bundle limpet_bundle; /* below, with the upstream authorities */
+typedef struct limpet_identity {
+  uint32_t size, reserved;
+  limpet_str trust_domain;         /* "example.org" */
+  const limpet_bundle *bundle;     /* the server's own; tainted authorities are still in it */
+  limpet_bytes_list x509_svid_der; /* the server's X509-SVID, leaf first; empty while it has none */
+} limpet_identity;
+typedef void (*limpet_identity_use)(void *arg, const limpet_identity *identity);
+typedef struct limpet_identity_service { /* [any] */
+  uint32_t size, reserved;
+  /* Calls use once, before it returns, with what holds now: ask each time. LIMPET_UNAVAILABLE: use is not called, the
+   * server has no bundle yet. */
+  limpet_code (*get)(const limpet_host *host, limpet_identity_use use, void *arg);
+} limpet_identity_service;
+
 /* ---- what a plugin gives the host ---- */
 typedef struct limpet_instance limpet_instance; /* the plugin's own types */
 typedef struct limpet_session limpet_session;
@@ -251,13 +305,13 @@ typedef struct limpet_jwt_key {
   limpet_bytes spki_der;
   int64_t expires_at; /* Unix seconds, 0: never */
 } limpet_jwt_key;
-typedef struct limpet_bundle {
+struct limpet_bundle {
   uint32_t size;
   uint32_t refresh_hint_s;
   limpet_bytes_list x509_roots_der;
   const limpet_jwt_key *const *jwt_keys;
   size_t jwt_key_count;
-} limpet_bundle;
+};
 typedef void (*limpet_minted_done)(limpet_op *op, const limpet_status *err, limpet_bytes_list chain_der,
                                 limpet_bytes_list roots_der);
 typedef void (*limpet_bundle_update)(limpet_op *op, const limpet_bundle *bundle); /* [any], 0..n times */

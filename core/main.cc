@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string_view>
 
 #include "base/clock.h"
@@ -20,11 +21,14 @@
 #include "health_listener.h"
 #include "loop/uv_loop.h"
 #include "plugin/catalog.h"
+#include "plugin/http_caller.h"
+#include "plugin/server_facts.h"
 #include "plugin/spiffe_caller.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "store/store.h"
 #ifdef LIMPET_SERVER
+#include "server/plugin_facts.h"
 #include "server/server.h"
 #endif
 #ifdef LIMPET_AGENT
@@ -115,14 +119,19 @@ class RoleOf : public Role {
         logger_(std::move(logger)),
         config_(std::move(config)),
         plugins_(std::move(plugins)),
+        role_(role),
         grpc_(loop, clock),
-        catalog_({loop, *logger_, config_.trust_domain, &grpc_}, catalog_options(role), built_in_plugins()) {}
+        http_(loop) {}
 
   void start(Done<void> done) override {
     done_ = std::move(done);
     if (auto opened = open_store(); !opened) return fail_later(std::move(opened).error());
     if (auto opened = open_health(); !opened) return fail_later(std::move(opened).error());
-    catalog_.start(plugins_, plugins_started_.template then<&RoleOf::on_plugins>(this));
+    HostServices services{&grpc_, &http_};
+    add_services(services);
+    catalog_.emplace(PluginContext{loop_, *logger_, config_.trust_domain, services}, catalog_options(role_),
+                     built_in_plugins());
+    catalog_->start(plugins_, plugins_started_.template then<&RoleOf::on_plugins>(this));
   }
   void stop(Done<void> done) override {
     if (proper_ == nullptr) return loop_.post([d = std::move(done)]() mutable { d({}); });
@@ -132,6 +141,7 @@ class RoleOf : public Role {
 
  protected:
   virtual const char* store_name() const = 0;
+  virtual void add_services(HostServices& services) = 0;  // of this role alone; the store is open
   virtual std::unique_ptr<Proper> build() = 0;
   virtual void begin(Done<void> done) = 0;
   virtual void end(Done<void> done) = 0;
@@ -143,8 +153,12 @@ class RoleOf : public Role {
   Config_ config_;
   std::vector<PluginConfig> plugins_;
   std::unique_ptr<Store> store_;
-  SpiffeCaller grpc_;  // for plugins
-  Catalog catalog_;
+  const PluginRole role_;
+  SpiffeCaller grpc_;  // this and the next three: for plugins
+  WireHttpCaller http_;
+  std::unique_ptr<AgentLookup> agents_;
+  IdentityBoard identity_;
+  std::optional<Catalog> catalog_;
   std::unique_ptr<Proper> proper_;
 
  private:
@@ -184,12 +198,18 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
 
  private:
   const char* store_name() const override { return "server.mdb"; }
+  void add_services(HostServices& services) override {
+    agents_ = std::make_unique<server::StoredAgents>(loop_, *store_);
+    services.agents = agents_.get();
+    services.identity = &identity_;
+  }
   std::unique_ptr<server::Server> build() override {
     server::ServerParts parts{
-        clock_, *logger_, health_, *store_, *catalog_.key_manager(), {}, catalog_.upstream_authority()};
+        clock_, *logger_, health_, *store_, *catalog_->key_manager(), {}, catalog_->upstream_authority()};
+    parts.identity = &identity_;
     for (const PluginConfig& plugin : plugins_) {
       if (plugin.type != "NodeAttestor" || plugin.role == "agent") continue;
-      if (auto* attestor = catalog_.node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);
+      if (auto* attestor = catalog_->node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);
     }
     return std::make_unique<server::Server>(loop_, parts, config_);
   }
@@ -207,15 +227,16 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
 
  private:
   const char* store_name() const override { return "agent.mdb"; }
+  void add_services(HostServices&) override {}
   std::unique_ptr<agent::Agent> build() override {
     agent::AgentParts parts{loop_,
                             clock_,
                             *logger_,
                             health_,
                             *store_,
-                            *catalog_.key_manager(),
-                            *catalog_.node_attestor_agent(),
-                            catalog_.workload_attestors()};
+                            *catalog_->key_manager(),
+                            *catalog_->node_attestor_agent(),
+                            catalog_->workload_attestors()};
     return std::make_unique<agent::Agent>(std::move(parts), config_);
   }
   void begin(Done<void> done) override {

@@ -36,6 +36,7 @@ inline constexpr int64_t kHttpHeadMs = 10'000;          // from a request's firs
 inline constexpr int64_t kHttpIdleMs = 60'000;          // kept alive between requests
 inline constexpr int64_t kHttpAnswerMs = 30'000;        // for the handler, and again for the client to take the answer
 inline constexpr size_t kHttpReplyBytes = 4u << 20;     // the most a client of ours takes, unless it says less
+inline constexpr size_t kHttpFetches = 32;  // GETs in flight for plugins; whom they ask, a stranger may have chosen
 inline constexpr size_t kUrlBytes = 2048;
 inline constexpr size_t kPemFileBytes = 4u << 20;  // a certificate, key or CA file; a system's roots are 220 kB
 
@@ -80,7 +81,7 @@ inline constexpr int64_t kKeyGenerateMs = 120'000;     // RSA-4096 on a small AR
 inline constexpr int64_t kKeySignMs = 10'000;          // a TPM's RSA signature behind a few others
 inline constexpr int64_t kUpstreamMintMs = 60'000;     // a CA certificate from a server far away, or an HSM's signature
 inline constexpr int64_t kUpstreamPublishMs = 5'000;   // SPIRE's; a JWT key is not used before it was published
-inline constexpr size_t kPluginCalls = 16;             // of limpet.grpc/1, in flight for one instance
+inline constexpr size_t kPluginCalls = 16;             // of all services, in flight for one instance
 inline constexpr size_t kWorkloadUpdateBytes = 1u << 20;  // one X509SVIDResponse for a plugin's own SVID
 
 }  // namespace limpet::limits

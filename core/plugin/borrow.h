@@ -5,6 +5,7 @@
 
 #include <limpet_plugin.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,12 @@ namespace limpet {
 
 inline limpet_str lend(std::string_view text) { return {text.data(), text.size()}; }
 inline limpet_bytes lend(BytesView bytes) { return {bytes.data(), bytes.size()}; }
+
+// A text whose excess is no error: it is cut.
+inline std::string bounded(limpet_str text) {
+  if (text.ptr == nullptr) return {};
+  return std::string(text.ptr, std::min(text.len, limits::kPluginTextBytes));
+}
 
 inline std::unexpected<Error> bad_answer(const std::string& label, std::string_view what) {
   return fail(Code::internal, label + ": the plugin's answer is not usable: " + std::string(what));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of an instance and the ways a call takes through it. The services a plugin is given are in instance_host.cc.
+// The life of an instance and the ways a call takes through it. What a plugin is given: instance_host.cc,
+// instance_calls.cc.
 #include "plugin/instance.h"
 
 #include <algorithm>
@@ -19,7 +20,7 @@ Instance::Instance(const PluginContext& context, const limpet_component& compone
       trust_domain_(context.trust_domain),
       logger_(context.logger),
       timers_loop_(context.loop),
-      grpc_(context.grpc),
+      services_(context.services),
       loop_(&context.loop) {
   host_ = {sizeof(limpet_host), LIMPET_ABI_MINOR, this, &host_service, &host_log, &host_post, &host_time_left};
 }

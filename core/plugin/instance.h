@@ -23,17 +23,28 @@
 #include <vector>
 
 #include "plugin/grpc_caller.h"
+#include "plugin/http_caller.h"
 #include "plugin/op.h"
+#include "plugin/server_facts.h"
 #include "report/log.h"
 
 namespace limpet {
+
+// What does the work of a host service. Null: this host lacks it, as when a configuration is only validated. Everything
+// outlives the instances.
+struct HostServices {
+  GrpcCaller* grpc = nullptr;               // limpet.grpc/1
+  HttpCaller* http = nullptr;               // limpet.http/1
+  AgentLookup* agents = nullptr;            // limpet.agent-store/1
+  const IdentityBoard* identity = nullptr;  // limpet.identity/1
+};
 
 // What every instance is given by main.
 struct PluginContext {
   Loop& loop;
   Logger& logger;
   std::string trust_domain;
-  GrpcCaller* grpc = nullptr;  // null: no limpet.grpc/1, as when a configuration is only validated
+  HostServices services = {};
 };
 
 // One attestation attempt in a plugin. Opened by its first call, closed when its owner is gone and no call is in
@@ -95,6 +106,10 @@ class Instance {
   };
   struct HostTimer;
   struct HostCall;
+  template <class T>
+  struct CallOf;
+  template <class T>
+  using CallDone = std::move_only_function<void(const limpet_status* error, const T* reply)>;
 
   Instance(const PluginContext& context, const limpet_component& component, std::string_view kind);
   [[nodiscard]] bool blocking() const { return (component_.flags & LIMPET_BLOCKING) != 0; }
@@ -122,7 +137,13 @@ class Instance {
   static uint32_t timer_start(const limpet_host* host, uint32_t ms, void (*fn)(void*), void* arg);
   static void timer_stop(const limpet_host* host, uint32_t id);
   static uint32_t grpc_start(const limpet_host* host, const limpet_grpc_call* call, limpet_grpc_done done, void* arg);
-  static void grpc_stop(const limpet_host* host, uint32_t id);
+  static uint32_t http_start(const limpet_host* host, const limpet_http_call* call, limpet_http_done done, void* arg);
+  static uint32_t agent_start(const limpet_host* host, limpet_str id, limpet_agent_done done, void* arg);
+  static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
+  static void call_stop(const limpet_host* host, uint32_t id);
+  [[nodiscard]] const void* call_service(const char* id) const;
+  template <class T>
+  CallOf<T>* begin_call(CallDone<T> tell);  // null: too many in flight
 
   const limpet_component& component_;
   const std::string name_;
@@ -130,7 +151,7 @@ class Instance {
   const std::string trust_domain_;
   Logger& logger_;
   Loop& timers_loop_;
-  GrpcCaller* grpc_;
+  const HostServices services_;
   limpet_host host_ = {};
   limpet_instance* raw_ = nullptr;
   std::weak_ptr<Instance> self_;         // posted tasks find out whether we are still there

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What only instance.cc and instance_host.cc share: a timer and a gRPC call that a plugin started. Owned by the
-// instance, loop thread.
+// What only instance*.cc share: a timer, and a call of a service, that a plugin started. Owned by the instance, loop
+// thread.
 
 #include "plugin/instance.h"
 
@@ -18,14 +18,34 @@ struct Instance::HostTimer {
   void* arg = nullptr;
 };
 
+// A call of a service that is answered later. Destroying it is stopping it.
 struct Instance::HostCall {
-  void on_reply(Result<Bytes> reply);
+  HostCall(Instance& instance, uint32_t number) : owner(instance), id(number) {}
+  HostCall(const HostCall&) = delete;
+  HostCall& operator=(const HostCall&) = delete;
+  virtual ~HostCall() = default;
 
-  Instance* owner = nullptr;
-  uint32_t id = 0;
-  limpet_grpc_done done = nullptr;
-  void* arg = nullptr;
-  Pending<Bytes> replied;
+  Instance& owner;
+  const uint32_t id;
+};
+
+template <class T>
+struct Instance::CallOf final : HostCall {
+  CallOf(Instance& instance, uint32_t number, CallDone<T> done) : HostCall(instance, number), tell(std::move(done)) {}
+
+  Done<T> arm() { return replied.template then<&CallOf::on_reply>(this); }
+  void on_reply(Result<T> reply) {
+    const auto keep_instance = owner.self_.lock();
+    const auto keep = owner.calls_.extract(id);  // the callback may start or stop others
+    if (reply) return tell(nullptr, &*reply);
+    const std::string& text = reply.error().message;
+    const limpet_status status = {
+        sizeof(limpet_status), static_cast<limpet_code>(reply.error().code), {text.data(), text.size()}, 0, 0};
+    tell(&status, nullptr);
+  }
+
+  CallDone<T> tell;
+  Pending<T> replied;
 };
 
 }  // namespace limpet

@@ -11,6 +11,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/attestor.h"
 #include "plugin/key_manager.h"
+#include "plugin/server_facts.h"
 #include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
@@ -31,6 +32,7 @@ struct ServerParts {
   std::vector<NodeAttestorServer*> attestors;  // all but join_token, which the server has itself
   UpstreamAuthority* upstream = nullptr;       // null: the server signs its own CA
   BundleFetcher* fetcher = nullptr;            // of tests; null: Server's own, and a ServerCore alone fetches nothing
+  IdentityBoard* identity = nullptr;           // for plugins; null: nobody reads it
 };
 
 class Server {

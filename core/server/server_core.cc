@@ -77,6 +77,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
                : std::make_unique<JwtKeys>(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys,
                                            bundles_, std::move(jwt_options), parts.upstream)),
       svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
+      identity_(parts.store, bundles_, svid_, parts.identity),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
       pruner_(loop, parts.clock, parts.logger, parts.store),
       agent_pruner_(loop, parts.clock, parts.logger, parts.store, config),
@@ -151,6 +152,7 @@ wire::Service* ServerCore::service(std::string_view name) {
 // Health has no one to tell when it changes, so the watchers of the health service are served by looking once a second.
 void ServerCore::on_tick() {
   tick_.start<&ServerCore::on_tick>(kHealthMs, this);
+  identity_.look_at_svid();
   if (bool read_only = context_.store.read_only(); read_only != was_read_only_) {
     was_read_only_ = read_only;
     health_.report("store", read_only ? HealthState::degraded : HealthState::ok,

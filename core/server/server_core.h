@@ -16,6 +16,7 @@
 #include "server/entry_api.h"
 #include "server/local_authority_api.h"
 #include "server/logger_api.h"
+#include "server/plugin_facts.h"
 #include "server/pruner.h"
 #include "server/server.h"
 #include "server/server_svid.h"
@@ -69,6 +70,7 @@ class ServerCore {
   UpstreamFollower upstream_;
   std::unique_ptr<JwtKeys> jwt_;  // null: disable_jwt_svids
   ServerSvid svid_;
+  IdentityPublisher identity_;
   ServerTlsPolicy tls_policy_;
   Pruner pruner_;
   AgentPruner agent_pruner_;

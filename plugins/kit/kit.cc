@@ -41,6 +41,8 @@ void ConfigReader::wrong(const char* key, const char* expected) {
   if (!error_) error_ = Error{Code::invalid_argument, std::string(key) + " must be " + expected};
 }
 
+bool ConfigReader::has(const char* key) { return find(key) != nullptr; }
+
 std::string ConfigReader::text(const char* key) {
   yyjson_val* value = find(key);
   if (value == nullptr) return {};

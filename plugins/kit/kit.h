@@ -44,6 +44,7 @@ class ConfigReader {
   ConfigReader(const ConfigReader&) = delete;
   ConfigReader& operator=(const ConfigReader&) = delete;
 
+  bool has(const char* key);                        // whatever its type
   std::string text(const char* key);                // empty when absent
   std::vector<std::string> texts(const char* key);  // a list of strings; empty when absent
   bool flag(const char* key, bool absent);

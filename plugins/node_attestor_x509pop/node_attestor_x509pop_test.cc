@@ -79,7 +79,16 @@ TEST_P(X509Pop, RefusesConfigurationsItDoesNotUnderstand) {
   server(R"({"ca_bundle_paths":[5]})", "ca_bundle_paths must be a list of strings");
   server(R"({"ca_bundle_path":"/none"})",
          "unable to load trust bundle: /none: cannot be opened: no such file or directory");
-  server(server_config(R"(,"mode":"other")"), "mode must be \"external_pki\", not \"other\"");
+  server(server_config(R"(,"mode":"other")"), "mode must be \"external_pki\" or \"spiffe\", not \"other\"");
+  server(server_config(R"(,"spiffe_prefix":"/x")"), "spiffe_prefix needs mode = \"spiffe\"");
+  server(server_config(R"(,"svid_prefix":"")"), "spiffe_prefix needs mode = \"spiffe\"");
+  server(server_config(R"(,"mode":"spiffe")"),
+         "ca_bundle_path and ca_bundle_paths cannot be used with mode = \"spiffe\": its roots are the server's own");
+  server(R"({"mode":"spiffe","spiffe_prefix":"/a","svid_prefix":"/b"})",
+         "spiffe_prefix and svid_prefix are the same key and differ; set one");
+  server(R"({"mode":"spiffe","svid_prefix":"a"})",
+         "spiffe_prefix \"a/\" must start with \"/\", as the path of an ID does");
+  server(R"({"mode":"spiffe","spiffe_prefix":5})", "spiffe_prefix must be a string");
   server(server_config(R"(,"max_intermediates":17)"), "max_intermediates must be between 0 and 16");
   const std::string known = "; known: .PluginName, .TrustDomain, .Fingerprint, .SerialNumberHex, .Subject.CommonName";
   server(server_config(R"(,"agent_path_template":"/{{ .Nothing }}")"),
@@ -87,6 +96,74 @@ TEST_P(X509Pop, RefusesConfigurationsItDoesNotUnderstand) {
   server(server_config(R"(,"agent_path_template":"/{{ printf 1 }}")"),
          "agent_path_template: unknown field \"printf 1\"" + known);
   server(server_config(R"(,"agent_path_template":"/{{ .Fingerprint")"), "agent_path_template: \"{{\" without \"}}\"");
+}
+
+TEST_P(X509Pop, ModeSpiffeNeedsAHostThatKnowsItsBundleOnceItIsNoDryRun) {
+  EXPECT_EQ(outcome(configure(*server_instance, R"({"mode":"spiffe"})", true)), "ok");
+  EXPECT_EQ(outcome(configure(*server_instance, R"({"mode":"spiffe"})")),
+            "FailedPrecondition: nodeattestor(x509pop): mode \"spiffe\": the host has no limpet.identity/1");
+}
+
+// The server's bundle and SVIDs are the factory's here.
+TEST_P(X509Pop, ModeSpiffeNamesTheAgentByTheRestOfItsPath) {
+  IdentityBoard board;
+  services.identity = &board;
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  struct Case {
+    const char* config;
+    std::vector<std::string> uris;
+    const char* expected;
+  };
+  const std::string wrong = "PermissionDenied: nodeattestor(x509pop): x509 cert doesnt match SVID prefix";
+  const Case cases[] = {
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org/spire-exchange/a/b"}, "/spire/agent/x509pop/a/b"},
+      {"{\"mode\":\"spiffe\",\"spiffe_prefix\":\"/x\"}", {"spiffe://example.org/x/a"}, "/spire/agent/x509pop/a"},
+      {"{\"mode\":\"spiffe\",\"svid_prefix\":\"/x/\"}", {"spiffe://example.org/x/a"}, "/spire/agent/x509pop/a"},
+      {"{\"mode\":\"spiffe\",\"svid_prefix\":\"\"}", {"spiffe://example.org/x/a"}, "/spire/agent/x509pop/x/a"},
+      {"{\"mode\":\"spiffe\",\"agent_path_template\":\"/x509pop/n-{{ .SVIDPathTrimmed }}\"}",
+       {"https://x/", "spiffe://example.org/spire-exchange/a"},
+       "/spire/agent/x509pop/n-a"},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org/other/a"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org/spire-exchange"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org/spire-exchange/"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org/spire-exchangea/b"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://example.org.evil/spire-exchange/a"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}", {"spiffe://other.org/spire-exchange/a"}, wrong.c_str()},
+      {"{\"mode\":\"spiffe\"}",
+       {"spiffe://example.org/other/a", "spiffe://example.org/spire-exchange/a"},
+       wrong.c_str()},  // the first one counts
+      {"{\"mode\":\"spiffe\"}",
+       {"https://example.org/spire-exchange/a"},
+       "PermissionDenied: nodeattestor(x509pop): valid SVID x509 cert not found"},
+      {"{\"mode\":\"spiffe\"}", {}, "PermissionDenied: nodeattestor(x509pop): valid SVID x509 cert not found"},
+  };
+  for (const Case& one : cases) {
+    board.put(nullptr);
+    auto instance = create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix);
+    ASSERT_EQ(outcome(configure(*instance, one.config)), "ok");
+    auto server = make_node_attestor_server(instance);
+    CertificateTemplate leaf = leaf_template(KeyType::ec_p256);
+    leaf.uris = one.uris;
+    put("cert", issue(middle, std::move(leaf), now_valid));
+    auto ours = agent->open();
+    const Bytes said = *payload(*ours);
+    EXPECT_EQ(outcome(step(*server->open("127.0.0.1"), said)),
+              "Unavailable: nodeattestor(x509pop): failed to get trust bundle: the server has none yet");
+    auto identity = std::make_shared<PublicIdentity>();
+    identity->bundle.x509_authorities = {{make_root("another", KeyType::ec_p256, 0, now_valid).certificate.der, false}};
+    board.put(identity);
+    EXPECT_EQ(outcome(step(*server->open("127.0.0.1"), said)),
+              "PermissionDenied: nodeattestor(x509pop): certificate verification failed: x509: certificate signed by "
+              "unknown authority");
+    identity = std::make_shared<PublicIdentity>(*identity);
+    identity->bundle.x509_authorities.push_back({root.certificate.der, false});
+    board.put(identity);
+    auto theirs = server->open("127.0.0.1");
+    auto said_back = step(*theirs, said);
+    if (said_back && !said_back->attested) said_back = step(*theirs, *answer(*ours, said_back->challenge));
+    EXPECT_EQ(said_back ? said_back->agent_path : outcome(said_back), one.expected);
+  }
 }
 
 TEST_P(X509Pop, MissingFilesFailAnAttemptAndADryRunButNotTheStart) {

@@ -1,36 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Server half: verifies the chain against the configured roots, challenges the key, and names the agent. BLOCKING: it
-// reads files at configuration and verifies signatures. Codes and texts are SPIRE's.
+// Server half: verifies the chain against the configured roots, or the server's own ones, challenges the key, and names
+// the agent. BLOCKING: it reads files at configuration and verifies signatures. Codes and texts are SPIRE's.
+#include <algorithm>
 #include <ctime>
 #include <memory>
 #include <optional>
 #include <set>
 
 #include "kit/kit.h"
-#include "kit/path_template.h"
-#include "kit/pem_files.h"
 #include "node_attestor_x509pop/chains.h"
 #include "node_attestor_x509pop/halves.h"
 #include "node_attestor_x509pop/names.h"
 #include "node_attestor_x509pop/proof.h"
+#include "node_attestor_x509pop/settings.h"
 
 namespace limpet::x509pop {
 namespace {
 
 constexpr const char* kName = "x509pop";
-constexpr const char* kDefaultTemplate = "/{{ .PluginName }}/{{ .Fingerprint }}";
-constexpr int64_t kMaxIntermediates = 16;
-constexpr int64_t kMaxRsaBits = 8192;  // what crypto::PublicKey takes at most
 
-struct Settings {
-  std::string trust_domain;
-  std::vector<Certificate> roots;
-  kit::PathTemplate path;
-  size_t max_intermediates = 4;
-  uint32_t max_rsa_bits = kMaxRsaBits;
-  bool verify_client_ip = false;
-};
 struct Server {
+  const limpet_host* host = nullptr;
+  const limpet_identity_service* identity = nullptr;
   std::optional<Settings> settings;
 };
 // What the first step found out; the second only checks the proof.
@@ -47,61 +38,23 @@ struct ServerSession {
 Server* self_of(limpet_instance* self) { return reinterpret_cast<Server*>(self); }
 ServerSession* self_of(limpet_session* session) { return reinterpret_cast<ServerSession*>(session); }
 
-limpet_code create(const limpet_host*, limpet_instance** out) {
-  *out = reinterpret_cast<limpet_instance*>(new Server());
+limpet_code create(const limpet_host* host, limpet_instance** out) {
+  auto* server = new Server();
+  server->host = host;
+  server->identity = static_cast<const limpet_identity_service*>(host->service(host, LIMPET_SERVICE_IDENTITY));
+  *out = reinterpret_cast<limpet_instance*>(server);
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
 
-Result<size_t> bounded(int64_t value, int64_t most, const char* key) {
-  if (value < 0 || value > most) return invalid(std::string(key) + " must be between 0 and " + std::to_string(most));
-  return static_cast<size_t>(value);
-}
-
-Result<std::vector<Certificate>> read_roots(kit::ConfigReader& reader) {
-  const std::string path = reader.text("ca_bundle_path");
-  std::vector<std::string> paths = reader.texts("ca_bundle_paths");
-  if (!path.empty() && !paths.empty())
-    return invalid("only one of ca_bundle_path or ca_bundle_paths can be configured, not both");
-  if (!path.empty()) paths.push_back(path);
-  if (paths.empty()) return invalid("one of ca_bundle_path or ca_bundle_paths must be configured");
-  std::vector<Certificate> roots;
-  for (const std::string& file : paths) {
-    auto more = kit::read_certificates(file);
-    if (!more) return invalid("unable to load trust bundle: " + more.error().message);
-    for (Certificate& root : *more) roots.push_back(std::move(root));
-  }
-  return roots;
-}
-
-Result<Settings> read_settings(const limpet_config& config) {
-  kit::ConfigReader reader(kit::view(config.json));
-  Settings out;
-  out.trust_domain = kit::view(config.trust_domain);
-  const std::string mode = reader.text("mode");
-  const std::string path = reader.text("agent_path_template");
-  out.verify_client_ip = reader.flag("verify_client_ip", false);
-  auto roots = read_roots(reader);
-  const int64_t intermediates = reader.number("max_intermediates", 4);
-  const int64_t rsa_bits = reader.number("max_rsa_key_size", kMaxRsaBits);
-  TRY(reader.finish());
-  if (mode == "spiffe") return fail(Code::unimplemented, "mode \"spiffe\" is not there yet; use \"external_pki\"");
-  if (!mode.empty() && mode != "external_pki") return invalid("mode must be \"external_pki\", not \"" + mode + "\"");
-  TRY_ASSIGN(out.roots, std::move(roots));
-  TRY_ASSIGN(out.max_intermediates, bounded(intermediates, kMaxIntermediates, "max_intermediates"));
-  TRY_ASSIGN(const size_t bits, bounded(rsa_bits, kMaxRsaBits, "max_rsa_key_size"));
-  out.max_rsa_bits = static_cast<uint32_t>(bits);
-  TRY_ASSIGN(out.path, kit::PathTemplate::parse(
-                           path.empty() ? kDefaultTemplate : path,
-                           {"PluginName", "TrustDomain", "Fingerprint", "SerialNumberHex", "Subject.CommonName"}));
-  return out;
-}
-
 Result<void> apply(Server& self, const limpet_config& config) {
   TRY_ASSIGN(Settings settings, read_settings(config));
-  if (config.dry_run == 0) self.settings = std::move(settings);
+  if (config.dry_run != 0) return {};
+  if (settings.spiffe && self.identity == nullptr)
+    return fail(Code::failed_precondition, "mode \"spiffe\": the host has no " LIMPET_SERVICE_IDENTITY);
+  self.settings = std::move(settings);
   return {};
 }
 
@@ -157,22 +110,62 @@ Result<std::vector<Certificate>> read_chain(const Settings& settings, BytesView 
   return out;
 }
 
+// mode "spiffe": the server's own roots, as they are now.
+Result<std::vector<Certificate>> own_roots(const Server& server) {
+  std::vector<Bytes> ders;
+  const auto take = [](void* arg, const limpet_identity* identity) {
+    const limpet_bytes_list& roots = identity->bundle->x509_roots_der;
+    for (size_t i = 0; i < roots.count; ++i)
+      static_cast<std::vector<Bytes>*>(arg)->push_back(to_bytes(kit::view(roots.items[i])));
+  };
+  if (server.identity->get(server.host, take, &ders) != LIMPET_OK)
+    return fail(Code::unavailable, "failed to get trust bundle: the server has none yet");
+  std::vector<Certificate> out;
+  for (const Bytes& der : ders) {
+    TRY_ASSIGN_WITHIN("failed to get trust bundle", Certificate root, Certificate::parse(der));
+    out.push_back(std::move(root));
+  }
+  return out;
+}
+
+// mode "spiffe": the path of the leaf's SPIFFE ID without the prefix. The roots may be shared with other trust domains
+// (one upstream CA), so the ID must be of ours, which SPIRE does not ask.
+Result<std::string> trimmed_path(const Settings& settings, const Certificate& leaf) {
+  constexpr std::string_view kScheme = "spiffe://";
+  const auto uri = std::ranges::find_if(leaf.uris, [&](const std::string& text) { return text.starts_with(kScheme); });
+  if (uri == leaf.uris.end()) return fail(Code::permission_denied, "valid SVID x509 cert not found");
+  const std::string wanted = std::string(kScheme) + settings.trust_domain + settings.prefix;
+  if (!uri->starts_with(wanted) || uri->size() == wanted.size())
+    return fail(Code::permission_denied, "x509 cert doesnt match SVID prefix");
+  return uri->substr(wanted.size());
+}
+
 // The payload: after it the session knows everything but whether the agent has the key.
 Result<std::string> challenge(ServerSession& session, BytesView payload) {
   if (!session.server->settings) return fail(Code::failed_precondition, "not configured");
   const Settings& settings = *session.server->settings;
   TRY_ASSIGN(const std::vector<Certificate> given, read_chain(settings, payload));
   const Certificate& leaf = given.front();
-  const auto chains = find_chains(leaf, std::span(given).subspan(1), settings.roots, std::time(nullptr));
+  std::vector<Certificate> own;
+  if (settings.spiffe) {
+    TRY_ASSIGN(own, own_roots(*session.server));
+  }
+  const std::vector<Certificate>& roots = settings.spiffe ? own : settings.roots;
+  const auto chains = find_chains(leaf, std::span(given).subspan(1), roots, std::time(nullptr));
   if (!chains) return fail(Code::permission_denied, "certificate verification failed: " + chains.error().message);
   if (settings.verify_client_ip && !has_address(leaf, session.peer_ip))
     return fail(Code::permission_denied, "certificate verification failed: client IP " + session.peer_ip +
                                              " is not an IP SAN of the certificate");
   if ((leaf.key_usage & kDigitalSignature) == 0)
     return fail(Code::internal, "unable to generate challenge: certificate not intended for digital signature use");
+  std::string svid_path;
+  if (settings.spiffe) {
+    TRY_ASSIGN(svid_path, trimmed_path(settings, leaf));
+  }
   session.agent_path = "/spire/agent" + settings.path.render({{"PluginName", kName},
                                                               {"TrustDomain", settings.trust_domain},
                                                               {"Fingerprint", fingerprint(leaf)},
+                                                              {"SVIDPathTrimmed", svid_path},
                                                               {"SerialNumberHex", serial_hex(leaf)},
                                                               {"Subject.CommonName", common_name(leaf)}});
   session.selectors = make_selectors(settings, leaf, *chains);

@@ -293,11 +293,12 @@ Bytes ssh_string(std::string_view text) {
 
 void attestation_seeds() {
   seed("attestation", "x509pop_payload", with_prefix({0}, as_bytes(R"({"certificates":["MAA=",null],"Other":[{}]})")));
-  seed("attestation", "x509pop_rsa",
-       with_prefix({1}, as_bytes(R"({"rsa_signature":{"nonce":"AAAA","signature":"AAAA"},"ecdsa_signature":null})")));
-  seed("attestation", "x509pop_ecdsa",
-       with_prefix({0x85},
-                   as_bytes(R"({"rsa_signature":null,"ecdsa_signature":{"nonce":"AAAA","r":"AA==","s":"AA=="}})")));
+  seed(
+      "attestation", "x509pop_rsa",
+      with_prefix({0x81}, as_bytes(R"({"rsa_signature":{"nonce":"AAAA","signature":"AAAA"},"ecdsa_signature":null})")));
+  seed(
+      "attestation", "x509pop_ecdsa",
+      with_prefix({1}, as_bytes(R"({"rsa_signature":null,"ecdsa_signature":{"nonce":"AAAA","r":"AA==","s":"AA=="}})")));
   Bytes certificate = ssh_string("ecdsa-sha2-nistp256-cert-v01@openssh.com");
   for (const std::string_view part : {"nonce", "nistp256", "\x04point"}) append(certificate, ssh_string(part));
   certificate.insert(certificate.end(), 8, 1);  // serial
@@ -317,6 +318,11 @@ void attestation_seeds() {
   append(file, ssh_string(as_text(key)));
   append(file, ssh_string(std::string(64, '\1')));
   seed("attestation", "ssh_key_file", with_prefix({4}, file));
+  seed("attestation", "http_payload",
+       with_prefix({5}, as_bytes(R"({"hostname":"web.example.org","agentname":"default","port":80})")));
+  seed("attestation", "http_challenge", with_prefix({6}, as_bytes(R"({"nonce":"AAAAAAAAAAAAAAAAAAAAAAA="})")));
+  seed("attestation", "dns_pattern", with_prefix({6}, as_bytes(R"(^(?:web|p\d+)[\w\-.]*?\.example\.org$)")));
+  seed("attestation", "http_request", with_prefix({7}, as_bytes("GET /n HTTP/1.1\r\nHost: h:80\r\n\r\n")));
 }
 
 void jwt_seeds() {

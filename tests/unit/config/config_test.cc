@@ -296,7 +296,7 @@ TEST(Config, AJoinTokenIsNotPrinted) {
 }
 
 TEST(Config, TheSamplesAreValidAndShowTheDefaults) {
-  for (const char* name : {"server.toml", "agent.toml", "both.toml"}) {
+  for (const char* name : {"server.toml", "agent.toml", "both.toml", "x509pop-server.toml", "x509pop-agent.toml"}) {
     const auto config = load_config(std::string(LIMPET_SAMPLES) + "/" + name);
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_FALSE(config->plugins.empty());

@@ -71,7 +71,7 @@ class ShippedPlugin : public ::testing::TestWithParam<Carrier> {
   std::shared_ptr<Instance> create(const std::string& folder, std::string_view interface_id, std::string_view prefix) {
     const limpet_plugin* plugin = open_shipped(GetParam(), folder);
     const limpet_component* component = find_component(*plugin, interface_id, "");
-    return *Instance::create({loop, Logger::none(), "example.org"}, *component, prefix);
+    return *Instance::create({loop, Logger::none(), "example.org", services}, *component, prefix);
   }
   Result<void> configure(Instance& instance, const std::string& json, bool dry_run = false) {
     return wait<void>([&](Done<void> done) { instance.configure(json, dry_run, std::move(done)); });
@@ -83,6 +83,7 @@ class ShippedPlugin : public ::testing::TestWithParam<Carrier> {
   }
 
   FakeLoop loop;
+  HostServices services;  // of the instances created from now on
   std::string directory = ::testing::TempDir() + "limpet_plugin_XXXXXX";
 };
 

@@ -184,8 +184,8 @@ class ServerRig {
   // A (re)started server; the store and the key manager's keys stay.
   Result<void> start() {
     core.reset();
-    auto made =
-        ServerCore::make(loop, {clock, Logger::none(), health, *store, keys, attestors_, upstream, fetcher}, config);
+    const ServerParts parts{clock, Logger::none(), health, *store, keys, attestors_, upstream, fetcher, &board};
+    auto made = ServerCore::make(loop, parts, config);
     if (!made) return std::unexpected(made.error());
     core = std::move(*made);
     Waited started;
@@ -329,6 +329,7 @@ class ServerRig {
   UpstreamAuthority* upstream = nullptr;
   ServerConfig config;
   BundleFetcher* fetcher = nullptr;
+  IdentityBoard board;
   std::atomic<bool> disk_full = false;  // the store's writer thread reads it
   std::unique_ptr<Store> store;
   std::unique_ptr<ServerCore> core;

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The services that a plugin calls and that answer later (gRPC, HTTP, the server's agents), and the one that answers at
+// once (the server's identity). What does the work is given by main; where it is missing, so is the service.
+#include <cstring>
+
+#include "base/limits.h"
+#include "plugin/borrow.h"
+#include "plugin/instance_host.h"
+
+namespace limpet {
+
+template <class T>
+Instance::CallOf<T>* Instance::begin_call(CallDone<T> tell) {
+  if (calls_.size() >= limits::kPluginCalls) return nullptr;
+  while (++last_call_ == 0 || calls_.contains(last_call_)) {
+  }
+  auto started = std::make_unique<CallOf<T>>(*this, last_call_, std::move(tell));
+  CallOf<T>* kept = started.get();
+  calls_.emplace(last_call_, std::move(started));
+  return kept;
+}
+
+void Instance::call_stop(const limpet_host* host, uint32_t id) { static_cast<Instance*>(host->ctx)->calls_.erase(id); }
+
+const void* Instance::call_service(const char* id) const {
+  static constexpr limpet_grpc_service kGrpc = {sizeof(limpet_grpc_service), 0, &grpc_start, &call_stop};
+  static constexpr limpet_http_service kHttp = {sizeof(limpet_http_service), 0, &http_start, &call_stop};
+  static constexpr limpet_agent_store_service kAgents = {sizeof(limpet_agent_store_service), 0, &agent_start,
+                                                         &call_stop};
+  static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
+  const auto is = [id](const char* name) { return std::strcmp(id, name) == 0; };
+  if (is(LIMPET_SERVICE_GRPC)) return services_.grpc != nullptr ? &kGrpc : nullptr;
+  if (is(LIMPET_SERVICE_HTTP)) return services_.http != nullptr ? &kHttp : nullptr;
+  if (is(LIMPET_SERVICE_AGENT_STORE)) return services_.agents != nullptr ? &kAgents : nullptr;
+  if (is(LIMPET_SERVICE_IDENTITY)) return services_.identity != nullptr ? &kIdentity : nullptr;
+  return nullptr;
+}
+
+uint32_t Instance::grpc_start(const limpet_host* host, const limpet_grpc_call* call, limpet_grpc_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  if (!LIMPET_HAS(call, limpet_grpc_call, timeout_ms) || call->port == 0 || call->port > UINT16_MAX) return 0;
+  if (call->timeout_ms == 0) return 0;
+  if (call->request.len > limits::kMessageBytes || (call->request.ptr == nullptr && call->request.len > 0)) return 0;
+  GrpcRequest request;
+  request.host = bounded(call->host);
+  request.port = static_cast<uint16_t>(call->port);
+  request.trust_domain = bounded(call->trust_domain);
+  request.socket_path = bounded(call->workload_api_socket);
+  request.method = bounded(call->method);
+  request.message.assign(call->request.ptr, call->request.ptr + call->request.len);
+  request.timeout_ms = call->timeout_ms;
+  auto* started = self->begin_call<Bytes>([done, arg](const limpet_status* error, const Bytes* reply) {
+    done(arg, error, reply != nullptr ? lend(*reply) : limpet_bytes{});
+  });
+  if (started == nullptr) return 0;
+  self->services_.grpc->call(std::move(request), started->arm());
+  return started->id;
+}
+
+uint32_t Instance::http_start(const limpet_host* host, const limpet_http_call* call, limpet_http_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  if (!LIMPET_HAS(call, limpet_http_call, timeout_ms) || call->timeout_ms == 0) return 0;
+  if (call->max_body > limits::kHttpReplyBytes || !self->services_.http->has_room()) return 0;
+  auto* started = self->begin_call<PlainReply>([done, arg](const limpet_status* error, const PlainReply* reply) {
+    if (reply == nullptr) return done(arg, error, nullptr);
+    const limpet_http_reply lent = {sizeof(limpet_http_reply), static_cast<uint32_t>(reply->status), lend(reply->body)};
+    done(arg, nullptr, &lent);
+  });
+  if (started == nullptr) return 0;
+  self->services_.http->get({bounded(call->url), call->max_body, call->timeout_ms}, started->arm());
+  return started->id;
+}
+
+uint32_t Instance::agent_start(const limpet_host* host, limpet_str id, limpet_agent_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  auto* started = self->begin_call<KnownAgent>([done, arg](const limpet_status* error, const KnownAgent* agent) {
+    if (agent == nullptr) return done(arg, error, nullptr);
+    const limpet_agent_info lent = {sizeof(limpet_agent_info), agent->banned ? 1u : 0u, lend(agent->id),
+                                    lend(agent->attestation_type)};
+    done(arg, nullptr, &lent);
+  });
+  if (started == nullptr) return 0;
+  self->services_.agents->find(bounded(id), started->arm());
+  return started->id;
+}
+
+limpet_code Instance::identity_get(const limpet_host* host, limpet_identity_use use, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  const IdentityBoard::Shared identity = self->services_.identity->get();
+  if (identity == nullptr) return LIMPET_UNAVAILABLE;
+  std::vector<limpet_bytes> roots;
+  std::vector<limpet_jwt_key> keys;
+  std::vector<const limpet_jwt_key*> key_list;
+  std::vector<limpet_bytes> svid;
+  roots.reserve(identity->bundle.x509_authorities.size());
+  keys.reserve(identity->bundle.jwt_authorities.size());  // key_list points into it
+  key_list.reserve(identity->bundle.jwt_authorities.size());
+  svid.reserve(identity->svid.size());
+  for (const X509Authority& root : identity->bundle.x509_authorities) roots.push_back(lend(root.der));
+  for (const JwtAuthority& key : identity->bundle.jwt_authorities) {
+    keys.push_back({sizeof(limpet_jwt_key), key.tainted ? 1u : 0u, lend(key.key_id), lend(key.spki), key.expires_at});
+    key_list.push_back(&keys.back());
+  }
+  for (const Bytes& certificate : identity->svid) svid.push_back(lend(certificate));
+  const limpet_bundle bundle = {sizeof(limpet_bundle),
+                                static_cast<uint32_t>(identity->bundle.refresh_hint),
+                                {roots.data(), roots.size()},
+                                key_list.data(),
+                                key_list.size()};
+  const limpet_identity lent = {
+      sizeof(limpet_identity), 0, lend(self->trust_domain_), &bundle, {svid.data(), svid.size()}};
+  use(arg, &lent);
+  return LIMPET_OK;
+}
+
+}  // namespace limpet

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The x509pop samples in etc/, with their files where the test can write: the commands check them, and they work."""
+import os
+
+import pytest
+
+from support import pki, process, stubs
+from support.attestation import certify
+from support.process import eventually, run, write
+
+ETC = os.path.join(process.ROOT, 'etc')
+
+
+@pytest.fixture
+def samples(folder):
+    """Copies with files of a factory's PKI behind the paths of the samples; (path of the copy) by role."""
+    root_key, line_key, key = pki.new_key(), pki.new_key(), pki.new_key()
+    root = certify('factory root', root_key, ca=True)
+    line = certify('factory line', line_key, (root, root_key), ca=True)
+    for name, text in (('factory-roots.pem', pki.pem_of(root)), ('line.pem', pki.pem_of(line)), ('device.key', pki.key_pem(key)),
+                       ('device.pem', pki.pem_of(certify('device-7', key, (line, line_key)))), ('bootstrap.pem', pki.pem_of(root))):
+        write(folder / name, text)
+    out = {}
+    for role in ('server', 'agent'):
+        with open(os.path.join(ETC, 'x509pop-%s.toml' % role)) as file:
+            text = file.read()
+        out[role] = folder / (role + '.toml')
+        write(out[role], text.replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path))
+    return out
+
+
+@pytest.mark.parametrize('role', ['server', 'agent'])
+def test_the_x509pop_samples_are_valid(samples, role):
+    done = run(['validate', '-config', samples[role]])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('role, missing', [('server', 'factory-roots.pem'), ('agent', 'device.key'), ('agent', 'line.pem')])
+def test_a_missing_file_of_a_sample_is_named(samples, folder, role, missing):
+    os.remove(folder / missing)
+    done = run(['validate', '-config', samples[role]])
+    assert done.returncode != 0 and missing in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_an_agent_of_the_sample_attests_to_a_server_of_the_sample(samples, make, folder):
+    """The samples' own plugin tables, in roles that use free ports and sockets of the test."""
+    def plugins(role):
+        with open(samples[role]) as file:
+            text = file.read()
+        return text[text.index('[[plugin]]'):]
+    server = process.Server(folder)
+    server.key_manager, server.plugins = '', plugins('server')
+    server = make(lambda: server)
+    agent = process.Agent(server.port, folder, roots=server.roots())
+    agent.config_text = agent.config()
+    agent.config = lambda: agent.config_text[:agent.config_text.index('[[plugin]]')] + plugins('agent')
+    make(lambda: agent)
+    eventually(lambda: [a.id.path for a in server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents] ==
+               ['/spire/agent/x509pop/device-7'])
