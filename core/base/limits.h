@@ -22,6 +22,11 @@ inline constexpr size_t kSendQueueBytes = 8u << 20;  // unsent bytes of one conn
 
 inline constexpr size_t kReceiveBytes = 16u << 20;  // received by one connection and not yet handed to its calls
 
+// ---- PROXY protocol ----
+inline constexpr size_t kProxyHeaderBytes = 2048;  // of version 2, after its first 16: addresses take 36, then TLVs
+inline constexpr size_t kProxyWaiting = 1024;      // connections of trusted proxies that have sent no header yet
+inline constexpr int64_t kProxyHeaderMs = 10'000;  // for the header; the proxy is near
+
 // ---- HTTP: bundle, discovery, health and metrics endpoints ----
 inline constexpr size_t kHttpTargetBytes = 2048;        // request target; ours are below 50
 inline constexpr size_t kHttpHeaders = 100;             // header fields and trailers of one message
