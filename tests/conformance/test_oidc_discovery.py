@@ -149,12 +149,13 @@ def test_the_keys_are_the_jwt_authorities_of_the_bundle(server):
     keys = document(server, KEYS)
     assert list(keys) == ['keys'] and [k['kid'] for k in keys['keys']] == [a.key_id for a in bundle.jwt_authorities]
     for key in keys['keys']:
-        assert set(key) == {'use', 'kty', 'kid', 'crv', 'x', 'y'} and key['use'] == 'sig' and key['kty'] == 'EC'
+        assert set(key) == {'use', 'kty', 'kid', 'crv', 'x', 'y', 'alg'}
+        assert (key['use'], key['kty'], key['crv'], key['alg']) == ('sig', 'EC', 'P-256', 'ES256')
 
 
 def test_a_key_names_no_use_unless_it_is_asked_for(plain):
     for key in document(plain, KEYS)['keys']:
-        assert set(key) == {'kty', 'kid', 'crv', 'x', 'y'}
+        assert set(key) == {'kty', 'kid', 'crv', 'x', 'y', 'alg'}
 
 
 def test_nothing_of_x509_is_among_the_keys(server):
@@ -190,7 +191,8 @@ def test_each_kind_of_key_is_shown_and_verifies(make, key_type, alg, kty):
     token = mint(mine)
     assert jwt.get_unverified_header(token)['alg'] == alg and verified(mine, token)
     (key,) = document(mine, KEYS)['keys']
-    assert key['kty'] == kty and set(key) == ({'kty', 'kid', 'n', 'e'} if kty == 'RSA' else {'kty', 'kid', 'crv', 'x', 'y'})
+    assert (key['kty'], key['alg']) == (kty, alg)
+    assert set(key) - {'kty', 'kid', 'alg'} == ({'n', 'e'} if kty == 'RSA' else {'crv', 'x', 'y'})
 
 
 def test_a_key_is_shown_before_anything_is_signed_with_it(make):
