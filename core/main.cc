@@ -43,6 +43,7 @@ Result<std::unique_ptr<Logger>> open_logger(const LogConfig& config, const Clock
   TRY_ASSIGN(options.level, parse_log_level(config.level));
   options.json = config.format == "json";
   options.file = config.file;
+  options.source_location = config.source_location;
   return Logger::open(options, clock);
 }
 

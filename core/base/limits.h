@@ -27,6 +27,11 @@ inline constexpr int64_t kRequestMs = 120'000;           // until a call's first
 inline constexpr int64_t kSyncStepMs = 120'000;          // for an agent to ask for its next entries within one sync
 inline constexpr size_t kDescriptorsKept = 128;  // of a process's, for files, dials and plugins rather than for peers
 
+// ---- PROXY protocol ----
+inline constexpr size_t kProxyHeaderBytes = 2048;  // of version 2, after its first 16: addresses take 36, then TLVs
+inline constexpr size_t kProxyWaiting = 1024;      // connections of trusted proxies that have sent no header yet
+inline constexpr int64_t kProxyHeaderMs = 10'000;  // for the header; the proxy is near
+
 // ---- HTTP: bundle, discovery, health and metrics endpoints ----
 inline constexpr size_t kHttpTargetBytes = 2048;        // request target; ours are below 50
 inline constexpr size_t kHttpHeaders = 100;             // header fields and trailers of one message

@@ -31,6 +31,7 @@ void take_log(const Flags& flags, LogConfig& log) {
   take(flags, "logFile", log.file);
   take(flags, "logFormat", log.format);
   take(flags, "logLevel", log.level);
+  if (flags.given("logSourceLocation")) log.source_location = flags.on("logSourceLocation");
 }
 
 Result<void> override_server(const Flags& flags, ServerConfig& server) {
@@ -154,7 +155,7 @@ std::vector<Flag> shared_flags(const char* config, const char* socket_help) {
           {"logFile", FlagType::text, "", "The file to log to; standard error when left out"},
           {"logFormat", FlagType::text, "", "text or json"},
           {"logLevel", FlagType::text, "", "DEBUG, INFO, WARN or ERROR"},
-          {"logSourceLocation", FlagType::boolean, "false", "Taken and without effect: records carry stable keys"}};
+          {"logSourceLocation", FlagType::boolean, "false", "Name in each record its place in the source"}};
 }
 
 void add_server_flags(std::vector<Flag>& flags) {

@@ -18,8 +18,9 @@ namespace limpet {
 
 struct LogConfig {
   std::string level = "INFO";
-  std::string format = "text";  // "text" (logfmt) or "json"
-  std::string file;             // empty: standard error
+  std::string format = "text";   // "text" (logfmt) or "json"
+  std::string file;              // empty: standard error
+  bool source_location = false;  // each record names its place in the source
 };
 
 struct HealthChecksConfig {
@@ -28,6 +29,23 @@ struct HealthChecksConfig {
   uint16_t bind_port = 80;
   std::string live_path = "/live";
   std::string ready_path = "/ready";
+};
+
+// The OpenID Connect discovery documents, for those who verify JWT-SVIDs and know nothing of SPIFFE. On when it has a
+// port or a socket. The issuer is the server's jwt_issuer.
+struct OidcDiscoveryConfig {
+  std::vector<std::string> domains;  // the host names that are answered
+  std::string bind_address = "0.0.0.0";
+  uint16_t bind_port = 0;      // 0: no TCP
+  std::string socket_path;     // plain HTTP for a proxy in front
+  std::string cert_file_path;  // with a key: HTTPS; without, the address must be a loopback one
+  std::string key_file_path;
+  int64_t file_sync_interval_s = 3600;
+  std::string server_path_prefix;      // "/x": the documents stand below it
+  std::string jwks_uri;                // empty: https://<host><prefix>/keys
+  bool set_key_use = false;            // "use": "sig" in each key
+  bool allow_insecure_scheme = false;  // name http:// addresses to who asks over plain HTTP
+  [[nodiscard]] bool enabled() const { return bind_port != 0 || !socket_path.empty(); }
 };
 
 struct ServerConfig {
@@ -50,6 +68,7 @@ struct ServerConfig {
   int64_t agent_ttl_s = 0;  // 0: default_x509_svid_ttl
   std::vector<std::string> admin_ids;
   bool audit_log_enabled = false;
+  std::vector<std::string> proxy_protocol_trusted_cidrs;
   int64_t prune_attested_nodes_expired_for_s = 0;  // 0: expired agents stay
   int64_t prune_attested_nodes_batch_size = 1000;
   bool prune_tofu_nodes = false;      // those too that cannot attest again
@@ -58,6 +77,7 @@ struct ServerConfig {
   bool agent_spiffe_id_as_selector = false;  // experimental = { agent_spiffe_id_as_selector = true }
   int64_t max_connection_age_s = 180;        // experimental = { max_connection_age = "3m" }: SPIRE's, +-10 %
   FederationConfig federation;               // federation = { bundle_endpoint = {...}, federates_with = {...} }
+  OidcDiscoveryConfig oidc_discovery;        // oidc_discovery = { domains = [...], ... }
   LogConfig log;                             // log_level, log_format, log_file
   HealthChecksConfig health_checks;
 };

@@ -26,6 +26,7 @@ constexpr int64_t kRateMax = 1'000'000;
   {"", "log_level", ValueKind::text, AT(S, log.level), kLogLevels},                                            \
       {"", "log_format", ValueKind::text, AT(S, log.format), "text|json"},                                     \
       {"", "log_file", ValueKind::text, AT(S, log.file)},                                                      \
+      {"", "log_source_location", ValueKind::boolean, AT(S, log.source_location)},                             \
       {"health_checks", "listener_enabled", ValueKind::boolean, AT(S, health_checks.listener_enabled)},        \
       {"health_checks", "bind_address", ValueKind::text, AT(S, health_checks.bind_address)},                   \
       {"health_checks", "bind_port", ValueKind::port, AT(S, health_checks.bind_port), {}, false, 1, kPortMax}, \
@@ -52,6 +53,7 @@ constexpr Key kServer[] = {
     {"", "agent_ttl", ValueKind::seconds, AT(ServerConfig, agent_ttl_s), {}, false, 0, kYear},
     {"", "admin_ids", ValueKind::list, AT(ServerConfig, admin_ids)},
     {"", "audit_log_enabled", ValueKind::boolean, AT(ServerConfig, audit_log_enabled)},
+    {"", "proxy_protocol_trusted_cidrs", ValueKind::list, AT(ServerConfig, proxy_protocol_trusted_cidrs)},
     {"", "prune_attested_nodes_expired_for", ValueKind::seconds, AT(ServerConfig, prune_attested_nodes_expired_for_s), {},
      false, 0, 100 * kYear},
     {"", "prune_attested_nodes_batch_size", ValueKind::integer, AT(ServerConfig, prune_attested_nodes_batch_size), {},
@@ -62,6 +64,19 @@ constexpr Key kServer[] = {
     {"experimental", "agent_spiffe_id_as_selector", ValueKind::boolean, AT(ServerConfig, agent_spiffe_id_as_selector)},
     {"experimental", "max_connection_age", ValueKind::seconds, AT(ServerConfig, max_connection_age_s), {}, false, 1,
      kYear},
+    {"oidc_discovery", "domains", ValueKind::list, AT(ServerConfig, oidc_discovery.domains)},
+    {"oidc_discovery", "bind_address", ValueKind::text, AT(ServerConfig, oidc_discovery.bind_address)},
+    {"oidc_discovery", "bind_port", ValueKind::port, AT(ServerConfig, oidc_discovery.bind_port), {}, false, 0, kPortMax},
+    {"oidc_discovery", "socket_path", ValueKind::text, AT(ServerConfig, oidc_discovery.socket_path)},
+    {"oidc_discovery", "cert_file_path", ValueKind::text, AT(ServerConfig, oidc_discovery.cert_file_path)},
+    {"oidc_discovery", "key_file_path", ValueKind::text, AT(ServerConfig, oidc_discovery.key_file_path)},
+    {"oidc_discovery", "file_sync_interval", ValueKind::seconds, AT(ServerConfig, oidc_discovery.file_sync_interval_s),
+     {}, false, 1, 7 * 24 * 3600},
+    {"oidc_discovery", "server_path_prefix", ValueKind::text, AT(ServerConfig, oidc_discovery.server_path_prefix)},
+    {"oidc_discovery", "jwks_uri", ValueKind::text, AT(ServerConfig, oidc_discovery.jwks_uri)},
+    {"oidc_discovery", "set_key_use", ValueKind::boolean, AT(ServerConfig, oidc_discovery.set_key_use)},
+    {"oidc_discovery", "allow_insecure_scheme", ValueKind::boolean,
+     AT(ServerConfig, oidc_discovery.allow_insecure_scheme)},
     COMMON_KEYS(ServerConfig),
 };
 

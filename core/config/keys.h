@@ -66,4 +66,11 @@ class Problems {
 // What needs more than one key, or the grammar of a value.
 void check_rules(const Config& config, const Places& places, Problems& problems);
 
+// What is wrong with [server.oidc_discovery].
+struct Mistake {
+  std::string key;  // "oidc_discovery.domains"
+  std::string what;
+};
+std::vector<Mistake> oidc_mistakes(const ServerConfig& config);
+
 }  // namespace limpet

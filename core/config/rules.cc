@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/ip_range.h"
 #include "config/keys.h"
 #include "spiffe/id.h"
 
@@ -24,11 +25,21 @@ class Rules {
         at("server.admin_ids", "\"" + id + "\" in \"admin_ids\" is not a SPIFFE ID: " + parsed.error().message);
       }
     }
+    for (const std::string& cidr : c.proxy_protocol_trusted_cidrs) {
+      if (const auto range = IpRange::parse(cidr); !range) {
+        at("server.proxy_protocol_trusted_cidrs",
+           "\"" + cidr + "\" in \"proxy_protocol_trusted_cidrs\" is no range of addresses: " + range.error().message);
+      }
+    }
     for (const std::string& country : c.ca_subject_country) {
       if (country.size() != 2)
         at("server.ca_subject.country", "\"country\" has \"" + country + "\"; two letters are expected");
     }
     health("server", c.health_checks);
+    for (const auto& [key, what] : oidc_mistakes(c)) at("server." + key, what);
+    if (!c.oidc_discovery.socket_path.empty()) {
+      socket_path("server", "oidc_discovery.socket_path", c.oidc_discovery.socket_path);
+    }
   }
 
   void agent(AgentConfig c) {

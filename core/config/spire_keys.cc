@@ -13,7 +13,6 @@ constexpr std::string_view kKubernetes = "a plugin for Kubernetes is not part of
 constexpr std::string_view kWindows = "Windows only";
 
 constexpr SpireKey kKeys[] = {
-    {"", "", "log_source_location", "records carry stable keys instead of places in the source"},
     {"", "", "profiling_enabled", kProfiling},
     {"", "", "profiling_port", kProfiling},
     {"", "", "profiling_freq", kProfiling},
@@ -22,7 +21,6 @@ constexpr SpireKey kKeys[] = {
     {"", "experimental", "feature_flags", "there are no feature flags"},
     {"", "experimental", "require_pq_kem", "TLS here has no post-quantum key exchange"},
     {"server", "", "max_attested_node_info_staleness", "agents are looked up in memory: the answer is never stale"},
-    {"server", "", "proxy_protocol_trusted_cidrs", "the PROXY protocol is not supported: a proxy in front hides peers"},
     {"server", "experimental", "cache_reload_interval", kCache},
     {"server", "experimental", "full_cache_reload_interval", kCache},
     {"server", "experimental", "events_based_cache", kSqlEvents},

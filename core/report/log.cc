@@ -11,7 +11,9 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 
@@ -79,7 +81,7 @@ void append_value(std::string& out, std::string_view value) {
 }
 
 std::string text_line(std::string_view time, LogLevel level, std::string_view message,
-                      std::initializer_list<LogField> fields) {
+                      std::span<const LogField> fields) {
   std::string line = "time=";
   append_value(line, time);
   line += " level=";
@@ -103,13 +105,19 @@ void append_member(std::string& out, std::string_view key, std::string_view valu
 }
 
 std::string json_line(std::string_view time, LogLevel level, std::string_view message,
-                      std::initializer_list<LogField> fields) {
+                      std::span<const LogField> fields) {
   std::string line = "{";
   append_member(line, "time", time);
   append_member(line, "level", log_level_name(level));
   append_member(line, "msg", message);
   for (const LogField& field : fields) append_member(line, field.key, field.value);
   return line += "}\n";
+}
+
+// "core/server/server.cc:42": from the root of the sources, wherever the compiler was started.
+std::string place(std::string_view file, int line) {
+  while (file.starts_with("../")) file.remove_prefix(3);
+  return std::string(file) + ":" + std::to_string(line);
 }
 
 Result<int> open_file(const std::string& path) {
@@ -203,18 +211,22 @@ LogLevel Logger::level() const { return static_cast<LogLevel>(impl_->level.load(
 LogLevel Logger::launch_level() const { return impl_->options.level; }
 void Logger::set_level(LogLevel level) { impl_->level = static_cast<int>(level); }
 
-void Logger::log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+void Logger::log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields, const char* file,
+                 int line) {
   if (!enabled(level)) return;
+  std::vector<LogField> all(fields);
+  if (impl_->options.source_location) all.push_back({"file", place(file, line)});
   const TimeText time(impl_->clock->now());
-  impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, fields)
-                                   : text_line(time.rfc3339(), level, message, fields));
+  impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, all)
+                                   : text_line(time.rfc3339(), level, message, all));
 }
 
-void Logger::from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+void Logger::from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields,
+                           const char* file, int line) {
   if (!enabled(level)) return;
   const auto [allowed, left_out] = impl_->stranger(impl_->clock->now());
   if (left_out > 0) warn("Log lines left out: too many refusals", {{"count", std::to_string(left_out)}});
-  if (allowed) log(level, message, fields);
+  if (allowed) log(level, message, fields, file, line);
 }
 
 Result<void> Logger::reopen() {

@@ -35,21 +35,37 @@ class Logger {
   struct Options {
     LogLevel level = LogLevel::info;
     bool json = false;
-    std::string file;  // empty: standard error
+    std::string file;              // empty: standard error
+    bool source_location = false;  // adds file=core/server/server.cc:42
   };
   static Result<std::unique_ptr<Logger>> open(const Options& options, const Clock& clock);
   ~Logger();
 
-  // time="2026-11-22T02:23:12Z" level=error msg="..." key=value
-  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
-  void error(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::error, m, f); }
-  void warn(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::warn, m, f); }
-  void info(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::info, m, f); }
-  void debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
+  // time="2026-11-22T02:23:12Z" level=error msg="..." key=value. The last two say where the caller stands: the
+  // builtins, because std::source_location would keep every function's whole signature in the binary.
+  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {},
+           const char* file = __builtin_FILE(), int line = __builtin_LINE());
+  void error(std::string_view m, std::initializer_list<LogField> f = {}, const char* file = __builtin_FILE(),
+             int line = __builtin_LINE()) {
+    log(LogLevel::error, m, f, file, line);
+  }
+  void warn(std::string_view m, std::initializer_list<LogField> f = {}, const char* file = __builtin_FILE(),
+            int line = __builtin_LINE()) {
+    log(LogLevel::warn, m, f, file, line);
+  }
+  void info(std::string_view m, std::initializer_list<LogField> f = {}, const char* file = __builtin_FILE(),
+            int line = __builtin_LINE()) {
+    log(LogLevel::info, m, f, file, line);
+  }
+  void debug(std::string_view m, std::initializer_list<LogField> f = {}, const char* file = __builtin_FILE(),
+             int line = __builtin_LINE()) {
+    log(LogLevel::debug, m, f, file, line);
+  }
   // A line that a stranger can cause at will: at most kStrangerLines of them a second, so that nobody fills the disk
   // from outside; how many were left out is said afterwards.
   static constexpr int kStrangerLines = 20;
-  void from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+  void from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {},
+                     const char* file = __builtin_FILE(), int line = __builtin_LINE());
   [[nodiscard]] bool enabled(LogLevel level) const;
   void set_level(LogLevel level);
   [[nodiscard]] LogLevel level() const;

@@ -5,10 +5,11 @@
 #include "loop/uv_stream.h"
 #include "server/bundle_endpoint.h"
 #include "server/bundle_https.h"
+#include "server/oidc_discovery.h"
 #include "server/server_core.h"
+#include "server/web_endpoint.h"
 #include "wire/grpc_server.h"
-#include "wire/http_server.h"
-#include "wire/web_tls.h"
+#include "wire/proxy_listener.h"
 
 namespace limpet::server {
 namespace {
@@ -23,13 +24,9 @@ std::string web_roots() {
 }
 
 // Refused connections are the peer's doing: said once each, never an error of ours.
-class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents, public wire::WebServerTlsEvents {
+class LogRefused final : public wire::GrpcServerEvents {
  public:
   explicit LogRefused(Logger& logger) : logger_(logger) {}
-  void on_certificate_changed() override { logger_.info("Bundle endpoint has a new certificate"); }
-  void on_certificate_refused(const Error& why) override {
-    logger_.warn("Bundle endpoint keeps its certificate, the files are not usable", {{"error", why.text()}});
-  }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
     logger_.from_stranger(LogLevel::warn, "Connection refused",
                           {{"caller_addr", peer.address.text()}, {"error", why.text()}});
@@ -51,12 +48,11 @@ struct Server::Listeners {
   LogRefused events;
   wire::GrpcServer tcp;
   wire::GrpcServer uds;
+  std::unique_ptr<wire::ProxyListener> proxies;  // before `tcp`, where load balancers are trusted
   std::unique_ptr<Listener> tcp_listener;
   std::unique_ptr<Listener> uds_listener;
-  std::unique_ptr<wire::WebServerTls> web_tls;  // of https_web
-  std::unique_ptr<BundleEndpoint> bundle_endpoint;
-  std::unique_ptr<wire::HttpServer> bundle_server;
-  std::unique_ptr<Listener> bundle_listener;
+  std::unique_ptr<WebEndpoint> bundle_endpoint;
+  std::unique_ptr<WebEndpoint> oidc_discovery;
   int stopping = 0;
 };
 
@@ -93,7 +89,18 @@ void Server::on_core_started(Result<void> started) {
 
 Result<void> Server::open_listeners() {
   listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger, config_.max_connection_age_s * 1000);
-  TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, listeners_->tcp));
+  ListenerClient* tcp = &listeners_->tcp;
+  if (!config_.proxy_protocol_trusted_cidrs.empty()) {
+    std::vector<IpRange> trusted;
+    for (const std::string& cidr : config_.proxy_protocol_trusted_cidrs) {
+      TRY_ASSIGN_WITHIN("proxy_protocol_trusted_cidrs", IpRange range, IpRange::parse(cidr));
+      trusted.push_back(range);
+    }
+    listeners_->proxies =
+        std::make_unique<wire::ProxyListener>(loop_, std::move(trusted), listeners_->tcp, &listeners_->events);
+    tcp = listeners_->proxies.get();
+  }
+  TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, *tcp));
   TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
   parts_.logger.info("Starting Server APIs",
                      {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
@@ -101,29 +108,48 @@ Result<void> Server::open_listeners() {
   if (config_.federation.bundle_endpoint) {
     TRY_WITHIN("bundle endpoint", open_bundle_endpoint(*config_.federation.bundle_endpoint));
   }
+  if (config_.oidc_discovery.enabled()) TRY_WITHIN("oidc_discovery", open_oidc_discovery(config_.oidc_discovery));
   return {};
 }
 
 // https_spiffe: with the server's own SVID; https_web: with a certificate from files.
 Result<void> Server::open_bundle_endpoint(const BundleEndpointConfig& config) {
-  Listeners& all = *listeners_;
-  wire::TlsPolicy* policy = &core_->tls();
+  auto endpoint =
+      std::make_unique<WebEndpoint>(loop_, parts_.clock, parts_.logger, "Bundle endpoint",
+                                    std::make_unique<BundleEndpoint>(loop_, core_->bundles(), config.refresh_hint_s));
   if (config.profile == "https_web") {
-    TRY_ASSIGN(
-        all.web_tls,
-        wire::WebServerTls::load(
-            loop_, {config.cert_file_path, config.key_file_path, config.file_sync_interval_s * 1000}, &all.events));
-    policy = all.web_tls.get();
+    TRY(endpoint->use_files({config.cert_file_path, config.key_file_path, config.file_sync_interval_s * 1000}));
+  } else {
+    endpoint->use(core_->tls());
   }
-  all.bundle_endpoint = std::make_unique<BundleEndpoint>(loop_, core_->bundles(), config.refresh_hint_s);
-  wire::HttpServerOptions options;
-  options.tls = policy;
-  all.bundle_server =
-      std::make_unique<wire::HttpServer>(loop_, parts_.clock, options, *all.bundle_endpoint, &all.events);
-  TRY_ASSIGN(all.bundle_listener, listen_tcp(loop_, config.address, config.port, *all.bundle_server));
+  TRY(endpoint->listen(config.address, config.port));
   parts_.logger.info(
       "Serving the bundle endpoint",
-      {{"address", config.address + ":" + std::to_string(all.bundle_listener->port())}, {"profile", config.profile}});
+      {{"address", config.address + ":" + std::to_string(endpoint->port())}, {"profile", config.profile}});
+  listeners_->bundle_endpoint = std::move(endpoint);
+  return {};
+}
+
+// Over HTTPS with a certificate from files, or in the clear for a proxy on this host.
+Result<void> Server::open_oidc_discovery(const OidcDiscoveryConfig& config) {
+  auto endpoint = std::make_unique<WebEndpoint>(
+      loop_, parts_.clock, parts_.logger, "OIDC discovery",
+      std::make_unique<OidcDiscovery>(loop_, core_->bundles(), config, config_.jwt_issuer));
+  if (!config.cert_file_path.empty()) {
+    TRY(endpoint->use_files({config.cert_file_path, config.key_file_path, config.file_sync_interval_s * 1000}));
+  }
+  std::string address = config.socket_path;
+  if (address.empty()) {
+    TRY(endpoint->listen(config.bind_address, config.bind_port));
+    address = config.bind_address + ":" + std::to_string(endpoint->port());
+  } else {
+    TRY(endpoint->listen(address));
+  }
+  parts_.logger.info("Serving OIDC discovery", {{"address", address}});
+  if (config_.jwt_issuer.empty()) {
+    parts_.logger.warn("JWT-SVIDs name no issuer, so verifiers that follow OIDC discovery refuse them: set jwt_issuer");
+  }
+  listeners_->oidc_discovery = std::move(endpoint);
   return {};
 }
 
@@ -138,9 +164,10 @@ void Server::stop(Done<void> done) {
   }
   stopped_ = std::move(done);
   listeners_->tcp_listener.reset();
+  listeners_->proxies.reset();
   listeners_->uds_listener.reset();
-  listeners_->bundle_listener.reset();
-  listeners_->bundle_server.reset();
+  listeners_->bundle_endpoint.reset();
+  listeners_->oidc_discovery.reset();
   listeners_->stopping = 2;
   listeners_->tcp.stop(kGraceMs, tcp_stopped_.then<&Server::on_tcp_stopped>(this));
   listeners_->uds.stop(kGraceMs, uds_stopped_.then<&Server::on_uds_stopped>(this));

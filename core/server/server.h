@@ -55,6 +55,7 @@ class Server {
   void on_core_started(Result<void> started);
   Result<void> open_listeners();
   Result<void> open_bundle_endpoint(const BundleEndpointConfig& config);
+  Result<void> open_oidc_discovery(const OidcDiscoveryConfig& config);
   void on_tcp_stopped(Result<void>);
   void on_uds_stopped(Result<void>);
 

@@ -37,9 +37,13 @@ struct Bundle {
 
 // Pretty-printed with four spaces as SPIRE's `bundle show -format spiffe` prints it, without a final newline.
 std::string bundle_to_json(const Bundle& bundle);
-// The JWT authorities alone as a plain JWKS (RFC 7517), ordered by key ID, pretty-printed in the same way: no `use`, no
-// member of SPIFFE's.
-std::string bundle_to_jwks(const Bundle& bundle);
+// The JWT authorities alone as a JWKS (RFC 7517), ordered by key ID, pretty-printed in the same way, without members of
+// SPIFFE's. Plain unless asked otherwise.
+struct JwksMembers {
+  std::string use;         // of each key; empty: none
+  bool algorithm = false;  // each key names the one that it signs with here (RFC 7518 3.1)
+};
+std::string bundle_to_jwks(const Bundle& bundle, const JwksMembers& members = {});
 // Bounds first (limits::kBundleJsonBytes). Unknown `use` values are skipped. INVALID_ARGUMENT.
 Result<Bundle> bundle_from_json(std::string_view json, const TrustDomain& trust_domain);
 

@@ -149,7 +149,7 @@ std::string bundle_to_json(const Bundle& bundle) {
   return written(doc.get());
 }
 
-std::string bundle_to_jwks(const Bundle& bundle) {
+std::string bundle_to_jwks(const Bundle& bundle, const JwksMembers& members) {
   const std::unique_ptr<yyjson_mut_doc, DocFree> doc(yyjson_mut_doc_new(nullptr));
   yyjson_mut_val* root = yyjson_mut_obj(doc.get());
   yyjson_mut_doc_set_root(doc.get(), root);
@@ -157,9 +157,13 @@ std::string bundle_to_jwks(const Bundle& bundle) {
   std::vector<const JwtAuthority*> sorted;
   for (const JwtAuthority& authority : bundle.jwt_authorities) sorted.push_back(&authority);
   std::ranges::sort(sorted, {}, &JwtAuthority::key_id);
-  for (const JwtAuthority* authority : sorted)
-    if (const Result<PublicKey> key = PublicKey::from_spki(authority->spki))
-      add_key(doc.get(), keys, "", authority->key_id, *key);
+  for (const JwtAuthority* authority : sorted) {
+    const Result<PublicKey> key = PublicKey::from_spki(authority->spki);
+    if (!key) continue;  // cannot be: keys are parsed when they are accepted
+    yyjson_mut_val* object = add_key(doc.get(), keys, members.use.c_str(), authority->key_id, *key);
+    if (members.algorithm)
+      put(doc.get(), object, "alg", key->is_rsa() ? "RS256" : key->bits() == 384 ? "ES384" : "ES256");
+  }
   return written(doc.get());
 }
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -316,3 +317,20 @@ def test_validate(cli, server):
     assert done.returncode == 1
     assert done.stderr.startswith('SPIRE server configuration file is invalid: ')
     assert '/nonexistent/none.conf' in done.stderr
+
+
+def test_run_takes_log_source_location_as_a_flag_and_as_a_key(make):
+    mine = make(process.Server, log_source_location=True)
+    pattern = r'msg="Starting Server APIs" .* file="core/server/server\.cc:\d+"'
+    assert re.search(pattern, mine.logs())
+    mine.stop()
+    del mine.keys['log_source_location']
+    process.write(mine.config_path, mine.config())
+    with open(mine.log_path, 'w') as log:
+        running = subprocess.Popen([process.BINARY, 'run', '-role=server', '-config', mine.config_path, '-logSourceLocation'],
+                                   stdout=log, stderr=log)
+    try:
+        process.eventually(lambda: re.search(pattern, mine.logs()))
+    finally:
+        running.terminate()
+        running.wait(30)

@@ -284,6 +284,19 @@ void http_seeds() {
   seed("http", "url", with_prefix({0}, as_bytes("https://[::1]:8443/a?b")));
 }
 
+void proxy_seeds() {
+  const std::string signature("\r\n\r\n\0\r\nQUIT\n", 12);
+  seed("proxy_header", "v1", as_bytes("PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n\x16\x03"));
+  seed("proxy_header", "v1_six", as_bytes("PROXY TCP6 2001:db8::1 ::2 1 2\r\n"));
+  seed("proxy_header", "v1_unknown", as_bytes("PROXY UNKNOWN ffff:: ffff:: 1 2\r\n"));
+  seed("proxy_header", "v2",
+       as_bytes(signature + std::string("\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\1\2\3\4", 16)));
+  seed("proxy_header", "v2_six", as_bytes(signature + std::string("\x21\x21\0\x25", 4) + std::string(37, 'a')));
+  seed("proxy_header", "v2_local", as_bytes(signature + std::string("\x20\0\0\0", 4)));
+  seed("proxy_header", "range", as_bytes("10.0.0.0/8"));
+  seed("proxy_header", "range_six", as_bytes("2001:db8::/33"));
+}
+
 Bytes ssh_string(std::string_view text) {
   Bytes out;
   for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<uint8_t>(text.size() >> shift));
@@ -386,6 +399,7 @@ int main(int argc, char** argv) {
   pki_seeds(argv[2]);
   text_seeds(argv[3]);
   http_seeds();
+  proxy_seeds();
   attestation_seeds();
   jwt_seeds();
   sds_seeds();

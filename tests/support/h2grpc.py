@@ -161,8 +161,9 @@ class Connection:
         return cls(sock, 'localhost', **more)
 
     @classmethod
-    def tls(cls, port, roots=None, chain=None, key=None, alpn=('h2',), host='127.0.0.1', minimum=None, maximum=None, **more):
-        return cls(tls_socket(port, roots, chain, key, alpn, host, minimum, maximum), **more)
+    def tls(cls, port, roots=None, chain=None, key=None, alpn=('h2',), host='127.0.0.1', minimum=None, maximum=None,
+            source=None, preface=b'', **more):
+        return cls(tls_socket(port, roots, chain, key, alpn, host, minimum, maximum, source, preface), **more)
 
     def close(self):
         try:
@@ -300,6 +301,10 @@ def load_chain(context, chain, key):
         context.load_cert_chain(chain_path, key_path)
 
 
-def tls_socket(port, roots=None, chain=None, key=None, alpn=('h2',), host='127.0.0.1', minimum=None, maximum=None):
-    sock = socket.create_connection((host, port), timeout=WAIT)
+def tls_socket(port, roots=None, chain=None, key=None, alpn=('h2',), host='127.0.0.1', minimum=None, maximum=None,
+               source=None, preface=b''):
+    """`source`: the address to connect from; `preface`: what a proxy would send first."""
+    sock = socket.create_connection((host, port), timeout=WAIT, source_address=(source, 0) if source else None)
+    if preface:
+        sock.sendall(preface)
     return tls_context(roots, chain, key, alpn, minimum, maximum).wrap_socket(sock)

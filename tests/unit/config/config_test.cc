@@ -296,7 +296,7 @@ TEST(Config, AJoinTokenIsNotPrinted) {
 }
 
 TEST(Config, TheSamplesAreValidAndShowTheDefaults) {
-  for (const char* name : {"server.toml", "agent.toml", "both.toml", "x509pop-server.toml", "x509pop-agent.toml"}) {
+  for (const char* name : {"server.toml", "agent.toml", "both.toml", "oidc.toml", "x509pop-server.toml", "x509pop-agent.toml"}) {
     const auto config = load_config(std::string(LIMPET_SAMPLES) + "/" + name);
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_FALSE(config->plugins.empty());
@@ -308,6 +308,7 @@ TEST(Config, TheSamplesAreValidAndShowTheDefaults) {
   EXPECT_EQ(sample->server->ca_ttl_s, defaults.ca_ttl_s);
   EXPECT_EQ(sample->server->default_x509_svid_ttl_s, defaults.default_x509_svid_ttl_s);
   EXPECT_EQ(sample->server->default_jwt_svid_ttl_s, defaults.default_jwt_svid_ttl_s);
+  EXPECT_TRUE(load_config(LIMPET_SAMPLES "/oidc.toml")->server->oidc_discovery.enabled());
 }
 
 TEST(Config, AMissingFileIsNamed) {

@@ -82,6 +82,21 @@ TEST_F(LogTest, JsonEscapesWhatJsonMust) {
             "\"k\":\"\\u0001\xef\xbf\xbd\"}\n");
 }
 
+TEST_F(LogTest, APlaceInTheSourceIsNamedWhereThatIsAskedFor) {
+  for (const bool json : {false, true}) {
+    auto logger = Logger::open({.level = LogLevel::info, .json = json, .file = file_, .source_location = true}, clock_);
+    ASSERT_TRUE(logger);
+    const std::string place = "tests/unit/report/log_test.cc:" + std::to_string(__LINE__ + 1);
+    (*logger)->warn("x", {{"key", "value"}});
+    const std::string text = contents(file_);
+    const std::string last =
+        json ? R"(","key":"value","file":")" + place + "\"}\n" : " key=value file=\"" + place + "\"\n";
+    EXPECT_TRUE(text.ends_with(last)) << text;
+  }
+  open()->info("none");
+  EXPECT_TRUE(contents(file_).ends_with("msg=none\n"));
+}
+
 TEST_F(LogTest, LevelsCutOffWhatIsMoreVerbose) {
   const auto logger = open(false, LogLevel::warn);
   logger->info("no");
