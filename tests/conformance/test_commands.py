@@ -8,46 +8,9 @@ import stat
 import pytest
 
 from support import process
+from support.cli import check
 
 PARENT = 'spiffe://example.org/host'
-
-
-class Cli:
-    """Runs commands as spire-server or spire-agent: links to the binary, as scripts written for SPIRE call it."""
-
-    def __init__(self, folder, server):
-        self.server_socket, self.folder = server.socket, folder
-        for name in ('spire-server', 'spire-agent'):
-            os.symlink(process.BINARY, folder / name)
-
-    def server(self, *args, socket=None):
-        words = [a for a in args]
-        return process.run(words + ['-socketPath', socket or self.server_socket], binary=self.folder / 'spire-server')
-
-    def bare(self, name, *args):
-        return process.run(list(args), binary=self.folder / name)
-
-
-@pytest.fixture(scope='module')
-def cli(server):
-    folder = process.Folder()
-    yield Cli(folder, server)
-    folder.remove()
-
-
-def check(done, code, out=None, err=None):
-    """Exact text where a str is given, a pattern for the whole text where it is compiled."""
-    told = 'stdout:\n%s\nstderr:\n%s' % (done.stdout, done.stderr)
-    assert done.returncode == code, told
-    for given, want in ((done.stdout, out), (done.stderr, err)):
-        if want is None:
-            continue
-        if isinstance(want, str):
-            assert given == want, told
-        else:
-            assert want.fullmatch(given), told
-
-
 UUID = '[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'
 
 
