@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Registration entries as commands take them: from flags, or from the JSON file of -data ({"entries":[...]}, SPIRE's
-// shape: spiffe_id and parent_id as texts). IDs, types and key names are checked here, the rest is the server's to judge.
+// shape: spiffe_id and parent_id as texts). IDs, types and key names are checked here, the rest is the server's to
+// judge.
 
 #include <string>
 #include <vector>

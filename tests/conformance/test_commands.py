@@ -286,7 +286,7 @@ def test_api_watch_prints_every_update_and_outlives_the_agent(cli, make):
         process.eventually(enough, what=text)
 
     try:
-        printed('rpc error: code = Unavailable desc = connection error: .* no such file or directory\n', stream=err)
+        printed('rpc error: code = Unavailable desc = connection error: .* no such file or directory"\n', stream=err)
         agent.start()
         printed('rpc error: code = PermissionDenied desc = no identity issued\n', stream=err)
         mine.add('/watch', '/host', ['unix:uid:%d' % os.geteuid()], id='watch')
