@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/errno_text.h"
 #include "cli/command.h"
+#include "cli/json.h"
 #include "config/config.h"
 #include "health_listener.h"
 #include "loop/uv_loop.h"
@@ -67,12 +68,9 @@ std::string join_token_data(const AgentConfig& agent) {
   const bool by_value = !agent.join_token.empty();
   const std::string& text = by_value ? agent.join_token : agent.join_token_file;
   if (text.empty()) return "{}";
-  std::string quoted;
-  for (const char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return std::string(by_value ? "{\"token\":\"" : "{\"token_file\":\"") + quoted + "\"}";
+  cli::JsonWriter json;
+  json.begin_object().key(by_value ? "token" : "token_file").string(text).end_object();
+  return json.text();
 }
 
 // An agent without a NodeAttestor gets join_token: it needs no configuration, nor a token once it has attested.

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from support import process  # noqa: E402
+from support.cli import Cli  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -27,6 +28,14 @@ def agent(server):
         yield role.start()
     finally:
         role.close()
+
+
+@pytest.fixture(scope='module')
+def cli(server):
+    """Commands that ask the file's server."""
+    place = process.Folder()
+    yield Cli(place, server)
+    place.remove()
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "base/clock.h"
 #include "cli/session.h"
@@ -146,15 +148,30 @@ int fetch(Context& context) {
   });
 }
 
+// Prints update after update until the stream breaks: the error that broke it. `failures` is 0 after each update.
+Error watch_once(Rpc& rpc, int& failures) {
+  if (auto connected = rpc.connect(); !connected) return std::move(connected).error();
+  SvidStream stream(rpc, 0);
+  for (;;) {
+    const int64_t started = now_ns();
+    auto update = stream.next();
+    if (!update) return std::move(update).error();
+    failures = 0;
+    if (auto printed = print_update(**update, now_ns() - started); !printed) return std::move(printed).error();
+  }
+}
+
+// An agent that restarts, or has no identity for this process yet, is waited for as go-spiffe's watchers do: all but
+// INVALID_ARGUMENT is tried again, after 1 s, 2 s and so on up to 30 s.
 int watch(Context& context) {
+  static constexpr int kLongestWaitS = 30;
   return with_rpc(context, kAgent, [](Rpc& rpc, bool) {
-    if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
-    SvidStream stream(rpc, 0);
-    for (;;) {
-      const int64_t started = now_ns();
-      const auto update = stream.next();
-      if (!update) return api_failed(update.error());
-      if (const auto printed = print_update(**update, now_ns() - started); !printed) return failed(printed.error());
+    for (int failures = 0;;) {
+      const Error error = watch_once(rpc, failures);
+      const int code = api_failed(error);
+      if (error.code == Code::invalid_argument) return code;
+      failures = std::min<int>(failures + 1, kLongestWaitS);
+      std::this_thread::sleep_for(std::chrono::seconds(failures));
     }
   });
 }

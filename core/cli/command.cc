@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cstdio>
+#include <limits>
 
 #include "config/config.h"
 
@@ -37,6 +38,16 @@ const Flags::Value& Flags::at(std::string_view name) const {
 
 const std::string& Flags::text(std::string_view name) const { return at(name).text; }
 int64_t Flags::number(std::string_view name) const { return at(name).number; }
+Result<int32_t> Flags::seconds(std::string_view name) const {
+  const Value& value = at(name);
+  const bool milliseconds = value.type == FlagType::duration;
+  const int64_t seconds = milliseconds ? value.number / 1000 + (value.number % 1000 > 0 ? 1 : 0) : value.number;
+  if (seconds >= std::numeric_limits<int32_t>::min() && seconds <= std::numeric_limits<int32_t>::max()) {
+    return static_cast<int32_t>(seconds);
+  }
+  return fail(Code::invalid_argument, "invalid value for flag -" + std::string(name) + ": " + std::to_string(seconds) +
+                                          " seconds are out of range, at most 2147483647 are possible");
+}
 bool Flags::on(std::string_view name) const { return at(name).number != 0; }
 const std::vector<std::string>& Flags::list(std::string_view name) const { return at(name).list; }
 bool Flags::given(std::string_view name) const { return at(name).given; }
@@ -44,6 +55,7 @@ bool Flags::given(std::string_view name) const { return at(name).given; }
 Result<void> Flags::set(const Flag& flag, const char* argument) {
   Value& value = values_[flag.name];
   value.given = true;
+  value.type = flag.type;
   const std::string_view text = argument == nullptr ? "true" : argument;
   switch (flag.type) {
     case FlagType::text:

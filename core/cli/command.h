@@ -39,6 +39,8 @@ class Flags {
  public:
   [[nodiscard]] const std::string& text(std::string_view name) const;
   [[nodiscard]] int64_t number(std::string_view name) const;  // durations too, in milliseconds
+  // A number of seconds, or a duration rounded up to seconds, for a field of 32 bits. INVALID_ARGUMENT names the flag.
+  [[nodiscard]] Result<int32_t> seconds(std::string_view name) const;
   [[nodiscard]] bool on(std::string_view name) const;
   [[nodiscard]] const std::vector<std::string>& list(std::string_view name) const;
   [[nodiscard]] bool given(std::string_view name) const;  // typed by the user

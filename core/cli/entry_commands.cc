@@ -21,14 +21,10 @@ using wire::view;
 
 namespace {
 
-constexpr size_t kBatch = 500;  // entries a call; also SPIRE's page size
-
 using CreateRequest = spire_api_server_entry_v1_BatchCreateEntryRequest;
 using CreateResponse = spire_api_server_entry_v1_BatchCreateEntryResponse;
 using UpdateRequest = spire_api_server_entry_v1_BatchUpdateEntryRequest;
 using UpdateResponse = spire_api_server_entry_v1_BatchUpdateEntryResponse;
-using DeleteRequest = spire_api_server_entry_v1_BatchDeleteEntryRequest;
-using DeleteResponse = spire_api_server_entry_v1_BatchDeleteEntryResponse;
 using ListRequest = spire_api_server_entry_v1_ListEntriesRequest;
 using ListResponse = spire_api_server_entry_v1_ListEntriesResponse;
 using CountRequest = spire_api_server_entry_v1_CountEntriesRequest;
@@ -41,12 +37,14 @@ struct CreateKind {
   using Response = CreateResponse;
   static constexpr const char* kMethod = "/spire.api.server.entry.v1.Entry/BatchCreateEntry";
   static constexpr const char* kVerb = "create";
+  static constexpr bool kIdRequired = false;
 };
 struct UpdateKind {
   using Request = UpdateRequest;
   using Response = UpdateResponse;
   static constexpr const char* kMethod = "/spire.api.server.entry.v1.Entry/BatchUpdateEntry";
   static constexpr const char* kVerb = "update";
+  static constexpr bool kIdRequired = true;
 };
 
 // Sends entries in batches; the responses in the same order. The requests are kept for what is printed of failures.
@@ -60,8 +58,8 @@ template <class Kind>
 Result<Batches<Kind>> send_entries(Rpc& rpc, std::vector<EntryMessage> entries) {
   Batches<Kind> batches;
   Progress progress(std::string("entries: ") + Kind::kVerb, entries.size());
-  for (size_t start = 0; start < entries.size(); start += kBatch) {
-    const size_t count = std::min(kBatch, entries.size() - start);
+  for (size_t start = 0; start < entries.size(); start += kEntryBatch) {
+    const size_t count = std::min(kEntryBatch, entries.size() - start);
     Message<typename Kind::Request> request;
     auto* out = set_array(request->entries, request->entries_count, count);
     for (size_t i = 0; i < count; ++i) std::swap(out[i], *entries[start + i]);
@@ -78,8 +76,9 @@ Result<Batches<Kind>> send_entries(Rpc& rpc, std::vector<EntryMessage> entries) 
 }
 
 // The entries of -data, or the one that the flags describe.
-Result<std::vector<EntryMessage>> entries_to_write(const Flags& flags) {
+Result<std::vector<EntryMessage>> entries_to_write(const Flags& flags, bool id_required) {
   if (!flags.text("data").empty()) return entries_from_file(flags.text("data"));
+  if (id_required && flags.text("entryID").empty()) return fail(Code::invalid_argument, "entry ID is required");
   TRY_ASSIGN(EntryMessage entry, entry_from_flags(flags));
   std::vector<EntryMessage> entries;
   entries.push_back(std::move(entry));
@@ -131,7 +130,7 @@ int print_written(const Batches<Kind>& batches) {
 template <class Kind>
 int run_write(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
-    auto entries = entries_to_write(*context.flags);
+    auto entries = entries_to_write(*context.flags, Kind::kIdRequired);
     if (!entries) return failed(entries.error());
     const auto batches = send_entries<Kind>(rpc, std::move(*entries));
     if (!batches) return failed("", batches.error());
@@ -193,7 +192,7 @@ Result<Listing> list_entries(Rpc& rpc, const Flags& flags) {
     Message<ListRequest> request;
     request->has_filter = true;
     TRY(fill_filter(request->filter, flags));
-    request->page_size = kBatch;
+    request->page_size = kEntryBatch;
     set_string(request->page_token, token);
     auto page = rpc.call<ListRequest, ListResponse>("/spire.api.server.entry.v1.Entry/ListEntries", request);
     if (!page) return fail(Error{page.error().code, "error fetching entries: " + rpc_text(page.error())});
@@ -260,76 +259,6 @@ int count(Context& context) {
   });
 }
 
-// One ID a line, for `entry delete -file`.
-Result<std::vector<std::string>> ids_to_delete(const Flags& flags) {
-  if (!flags.text("entryID").empty()) return std::vector<std::string>{flags.text("entryID")};
-  if (flags.text("file").empty()) return fail(Code::invalid_argument, "one of -entryID and -file is required");
-  TRY_ASSIGN(const std::string content, read_file(flags.text("file")));
-  std::vector<std::string> ids;
-  size_t start = 0;
-  while (start < content.size()) {
-    const size_t end = std::min(content.find('\n', start), content.size());
-    if (end > start) ids.push_back(content.substr(start, end - start));
-    start = end + 1;
-  }
-  return ids;
-}
-
-using DeleteResult = spire_api_server_entry_v1_BatchDeleteEntryResponse_Result;
-
-void print_deleted_json(std::span<const DeleteResult> results) {
-  JsonWriter writer;
-  writer.begin_object().key("results").begin_array();
-  for (const auto& result : results) {
-    writer.begin_object()
-        .key("id")
-        .string(view(result.id))
-        .key("status")
-        .raw(wire::to_json(result.status))
-        .end_object();
-  }
-  writer.end_array().end_object();
-  std::printf("%s\n", writer.text().c_str());
-}
-
-int print_deleted(std::span<const DeleteResult> results) {
-  size_t deleted = 0;
-  for (const auto& result : results) {
-    if (result.status.code != 0) continue;
-    ++deleted;
-    std::printf("Deleted entry with ID: %s\n", std::string(view(result.id)).c_str());
-  }
-  for (const auto& result : results) {
-    if (result.status.code == 0) continue;
-    std::fprintf(stderr, "Failed to delete entry with ID %s (code: %s, msg: %s)\n",
-                 std::string(view(result.id)).c_str(), code_name(static_cast<Code>(result.status.code)).c_str(),
-                 go_quoted(view(result.status.message)).c_str());
-  }
-  if (deleted > 0) std::printf("\n\nDeleted %zu entries successfully", deleted);
-  if (deleted == results.size()) return 0;
-  std::printf("\n\nFailed to delete %zu entries", results.size() - deleted);
-  std::fflush(stdout);
-  std::fputs("Error: failed to delete one or more entries\n", stderr);
-  return 1;
-}
-
-int remove(Context& context) {
-  return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
-    const auto ids = ids_to_delete(*context.flags);
-    if (!ids) return failed(ids.error());
-    Message<DeleteRequest> request;
-    char** out = set_array(request->ids, request->ids_count, ids->size());
-    for (size_t i = 0; i < ids->size(); ++i) set_string(out[i], (*ids)[i]);
-    const auto response =
-        rpc.call<DeleteRequest, DeleteResponse>("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", request);
-    if (!response) return failed("", response.error());
-    const auto results = items((*response)->results, (*response)->results_count);
-    if (!json) return print_deleted(results);
-    print_deleted_json(results);
-    return 0;
-  });
-}
-
 std::vector<Flag> write_flags(bool update) {
   return {
       {"parentID", FlagType::text, "", "The SPIFFE ID of this entry's parent"},
@@ -379,15 +308,7 @@ std::vector<Command> entry_commands() {
       {"entry create", kServer, "Creates registration entries", write_flags(false), run_write<CreateKind>},
       {"entry update", kServer, "Changes registration entries", write_flags(true), run_write<UpdateKind>},
       {"entry show", kServer, "Shows registration entries", filter_flags(), show},
-      {"entry delete",
-       kServer,
-       "Deletes registration entries",
-       {{"entryID", FlagType::text, "", "The entry to delete"},
-        {"file", FlagType::text, "", "A file with one entry ID a line, - for standard input"},
-        server_socket_flag(),
-        instance_flag(),
-        output_flag()},
-       remove},
+      entry_delete_command(),
       {"entry count", kServer, "Counts registration entries", filter_flags(), count},
   };
 }

@@ -6,6 +6,9 @@
 
 namespace limpet::cli {
 
+inline constexpr size_t kEntryBatch = 500;  // entries a call; also SPIRE's page size
+
 std::vector<Command> entry_commands();
+Command entry_delete_command();  // one of them
 
 }  // namespace limpet::cli

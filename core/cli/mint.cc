@@ -52,8 +52,7 @@ Result<Minted> mint(Rpc& rpc, const Flags& flags) {
 
   Message<MintRequest> request;
   wire::set_bytes(request->csr, csr);
-  const int64_t ttl_ms = flags.number("ttl");
-  request->ttl = static_cast<int32_t>((ttl_ms + 999) / 1000);
+  TRY_ASSIGN(request->ttl, flags.seconds("ttl"));
   const auto response = rpc.call<MintRequest, MintResponse>("/spire.api.server.svid.v1.SVID/MintX509SVID", request);
   if (!response) return fail(Error{response.error().code, "unable to mint SVID: " + rpc_text(response.error())});
   const auto bundle = rpc.call<BundleRequest, spire_api_types_Bundle>("/spire.api.server.bundle.v1.Bundle/GetBundle",
@@ -131,7 +130,7 @@ Result<Message<JwtResponse>> mint_jwt(Rpc& rpc, const Flags& flags) {
   wire::write_id(request->has_id, request->id, id);
   char** out = wire::set_array(request->audience, request->audience_count, audience.size());
   for (size_t i = 0; i < audience.size(); ++i) wire::set_string(out[i], audience[i]);
-  request->ttl = static_cast<int32_t>((flags.number("ttl") + 999) / 1000);
+  TRY_ASSIGN(request->ttl, flags.seconds("ttl"));
   auto response = rpc.call<JwtRequest, JwtResponse>("/spire.api.server.svid.v1.SVID/MintJWTSVID", request);
   if (!response) return fail(Error{response.error().code, "unable to mint SVID: " + rpc_text(response.error())});
   return response;

@@ -20,8 +20,10 @@ using TokenRequest = spire_api_server_agent_v1_CreateJoinTokenRequest;
 
 int token_generate(Context& context) {
   return with_rpc(context, kServer, [&context](Rpc& rpc, bool json) {
+    const auto ttl = context.flags->seconds("ttl");
+    if (!ttl) return failed(ttl.error());
     Message<TokenRequest> request;
-    request->ttl = static_cast<int32_t>(context.flags->number("ttl"));
+    request->ttl = *ttl;
     const std::string& id = context.flags->text("spiffeID");
     if (!id.empty()) {
       if (const auto set = set_id(request->has_agent_id, request->agent_id, id); !set) return failed(set.error());

@@ -82,14 +82,17 @@ class DeleteAgentFlow final : public ChangeAgentFlow<spire_api_server_agent_v1_D
     AgentTable::remove(changes, row);
     if (row.agent.attestation_type != "join_token") return;
     // the alias that CreateJoinToken made for this agent is of no use to any other one
-    auto alias = scan_entries(snapshot, 0, [&](EntryRow&& entry) {
-      bool its_alias = entry.entry.parent_id.text() == row.agent.id &&
-                       entry.entry.selectors == SelectorSet{{"spiffe_id", row.agent.id}};
-      if (its_alias) EntryTable::remove(changes, entry);
-      return true;
-    });
-    if (!alias)
-      context_.logger.warn("Alias entry of a deleted agent not looked for", {{"error", alias.error().text()}});
+    const auto agent = SpiffeId::parse(row.agent.id);
+    if (!agent) return;
+    for (const Entry* child : context_.index.children_of(*agent)) {
+      const auto entry = find_entry(snapshot, child->id);
+      if (entry && is_alias(entry->entry, *agent)) EntryTable::remove(changes, *entry);
+      if (entry || entry.error().code == Code::not_found) continue;
+      context_.logger.warn("Alias entry of a deleted agent not looked for", {{"error", entry.error().text()}});
+    }
+  }
+  static bool is_alias(const Entry& entry, const SpiffeId& agent) {
+    return entry.parent_id.text() == agent.text() && entry.selectors == SelectorSet{{"spiffe_id", agent.text()}};
   }
   [[nodiscard]] std::string_view what() const override { return "remove agent"; }
 };

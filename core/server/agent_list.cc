@@ -97,7 +97,7 @@ class ListAgentsFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
     auto filter = filter_from_wire(request.has_filter, request.filter);
     if (!filter) return refuse(std::move(filter).error());
     uint64_t after = 0;
-    size_t limit = request.page_size > 0 ? static_cast<size_t>(request.page_size) : SIZE_MAX;
+    const size_t limit = page_limit(request.page_size);
     if (request.page_size > 0) {
       auto token = parse_page_token(wire::view(request.page_token));
       if (!token) return refuse({Code::internal, "failed to list agents: " + token.error().message});
@@ -106,11 +106,11 @@ class ListAgentsFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
     std::vector<AgentRow> page;
     auto scanned = scan_agents(context_.store.read(), after, [&](AgentRow&& row) {
       if (filter->takes(row.agent)) page.push_back(std::move(row));
-      return page.size() < limit && page.size() < limits::kMessageItems;
+      return page.size() < limit;
     });
     if (!scanned) return refuse(std::move(scanned).error().within("failed to list agents"));
-    if (request.page_size <= 0 && page.size() >= limits::kMessageItems) {
-      return refuse({Code::resource_exhausted, "failed to list agents: too many for one message, ask in pages"});
+    if (request.page_size <= 0 && page.size() >= limit) {
+      return refuse(too_many_items("failed to list agents"));
     }
     wire::Message<ListResponse> response;
     spire_api_types_Agent* agents = wire::set_array(response->agents, response->agents_count, page.size());

@@ -223,6 +223,10 @@ std::vector<const Entry*> EntryIndex::with_spiffe_id(const SpiffeId& id) const {
   return result;
 }
 
+std::vector<const Entry*> EntryIndex::children_of(const SpiffeId& parent) const {
+  return parent.member_of(impl_->trust_domain) ? impl_->by_parent.at(parent.path()) : std::vector<const Entry*>();
+}
+
 size_t EntryIndex::size() const { return impl_->rows.size(); }
 
 const std::string& EntryIndex::damage() const { return impl_->damage; }

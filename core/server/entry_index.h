@@ -27,6 +27,8 @@ class EntryIndex final : public StoreObserver {
                                              std::string_view entry_id) const;
   // Entries whose SPIFFE ID is exactly this (for admin and downstream callers).
   [[nodiscard]] std::vector<const Entry*> with_spiffe_id(const SpiffeId& id) const;
+  // Entries whose parent is exactly this, in entry-id order; not for the server's own ID, whose children are aliases.
+  [[nodiscard]] std::vector<const Entry*> children_of(const SpiffeId& parent) const;
   [[nodiscard]] size_t size() const;
   // Why some entries could not be read at the start; empty: all were.
   [[nodiscard]] const std::string& damage() const;

@@ -3,6 +3,7 @@
 #include "proto/spire_entry.pb.h"
 #include "server/entry_api.h"
 #include "server/entry_filter.h"
+#include "server/wire_values.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
 
@@ -55,7 +56,7 @@ class ListEntriesFlow final : public wire::UnaryFlow<ListRequest, ListResponse> 
     filter_ = std::move(*filter);
     mask_ = wire::mask_of(request.has_output_mask, request.output_mask);
     paged_ = request.page_size > 0;
-    limit_ = paged_ ? static_cast<size_t>(request.page_size) : limits::kMessageItems;
+    limit_ = page_limit(request.page_size);
     if (paged_) {
       const auto token = parse_page_token(wire::view(request.page_token));
       if (!token) return refuse({Code::internal, "failed to list entries: " + token.error().message});
@@ -75,7 +76,7 @@ class ListEntriesFlow final : public wire::UnaryFlow<ListRequest, ListResponse> 
   }
   void answer() {
     if (!paged_ && page_.size() >= limit_) {
-      return refuse({Code::resource_exhausted, "failed to list entries: too many for one message, ask in pages"});
+      return refuse(too_many_items("failed to list entries"));
     }
     wire::Message<ListResponse> response;
     auto* out = wire::set_array(response->entries, response->entries_count, page_.size());

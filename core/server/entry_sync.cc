@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "proto/spire_entry.pb.h"
 #include "server/entry_api.h"
+#include "server/wire_values.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
 
@@ -28,6 +29,10 @@ class GetAuthorizedFlow final : public wire::UnaryFlow<GetRequest, GetResponse> 
  private:
   void handle(const GetRequest& request) override {
     const auto entries = context_.index.authorized(caller_.id, caller_.agent_selectors);
+    // an agent takes what is missing here for deleted
+    if (entries.size() > limits::kMessageItems) {
+      return refuse(too_many_items("failed to get authorized entries", "; use SyncAuthorizedEntries"));
+    }
     const auto* mask = wire::mask_of(request.has_output_mask, request.output_mask);
     wire::Message<GetResponse> response;
     auto* out = wire::set_array(response->entries, response->entries_count, entries.size());

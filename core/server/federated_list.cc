@@ -3,6 +3,7 @@
 #include "proto/spire_bundle.pb.h"
 #include "server/federated_bundles.h"
 #include "server/name_pages.h"
+#include "server/wire_values.h"
 #include "store/bundles.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
@@ -21,7 +22,7 @@ class ListFederatedFlow final : public wire::UnaryFlow<ListRequest, ListResponse
  private:
   void handle(const ListRequest& request) override {
     const bool paged = request.page_size > 0;
-    const size_t limit = paged ? static_cast<size_t>(request.page_size) : limits::kMessageItems;
+    const size_t limit = page_limit(request.page_size);
     const auto after = parse_name_token(paged ? wire::view(request.page_token) : std::string_view());
     if (!after) return refuse({Code::internal, "failed to list bundles: " + after.error().message});
     std::vector<Bundle> page;
@@ -30,6 +31,7 @@ class ListFederatedFlow final : public wire::UnaryFlow<ListRequest, ListResponse
       return page.size() < limit;
     });
     if (!scanned) return refuse(Error(scanned.error()).within("failed to list bundles"));
+    if (!paged && page.size() >= limit) return refuse(too_many_items("failed to list bundles"));
     wire::Message<ListResponse> response;
     // the own bundle counts for the page and is then left out, as SPIRE does
     if (paged && !page.empty()) wire::set_string(response->next_page_token, name_token(page.back().trust_domain));

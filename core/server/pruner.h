@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Removes what has expired, every five minutes: registration entries with an expiry, and join tokens nobody used. Owned
-// by Server; loop thread only.
+// Removes what has expired, every five minutes: registration entries with an expiry, and join tokens nobody used. A
+// round goes through both tables a slice a turn of the loop, so that a long table holds up nobody. Owned by Server;
+// loop thread only.
+
+#include <string>
 
 #include "base/clock.h"
 #include "loop/loop.h"
@@ -18,13 +21,23 @@ class Pruner {
 
  private:
   void on_tick();
+  void on_turn();
+  // One slice each: what to remove goes into `changes`. True: the table is over.
+  Result<bool> entries_slice(const Snapshot& snapshot, ChangeSet& changes);
+  Result<bool> tokens_slice(const Snapshot& snapshot, ChangeSet& changes);
   void on_pruned(Result<uint64_t> revision);
+  void end_round();
 
   const Clock& clock_;
   Logger& logger_;
   Store& store_;
-  Timer tick_;
-  size_t entries_ = 0;
+  Timer tick_;  // the next round, or the next turn of this one
+  // the round
+  uint64_t entry_after_ = 0;
+  std::string token_after_;
+  bool entries_over_ = false;
+  bool over_ = false;
+  size_t entries_ = 0;  // removed
   size_t tokens_ = 0;
   Pending<uint64_t> pruned_;
 };

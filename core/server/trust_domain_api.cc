@@ -5,6 +5,7 @@
 #include "proto/spire_trustdomain.pb.h"
 #include "server/name_pages.h"
 #include "server/relationship_wire.h"
+#include "server/wire_values.h"
 #include "store/bundles.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
@@ -39,7 +40,7 @@ class ListFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
   static constexpr const char* kFailed = "failed to list federation relationships";
   void handle(const ListRequest& request) override {
     const bool paged = request.page_size > 0;
-    const size_t limit = paged ? static_cast<size_t>(request.page_size) : limits::kMessageItems;
+    const size_t limit = page_limit(request.page_size);
     const auto after = parse_name_token(paged ? wire::view(request.page_token) : std::string_view());
     if (!after) return refuse({Code::internal, std::string(kFailed) + ": " + after.error().message});
     const Snapshot snapshot = context_.store.read();
@@ -49,6 +50,7 @@ class ListFlow final : public wire::UnaryFlow<ListRequest, ListResponse> {
       return page.size() < limit;
     });
     if (!scanned) return refuse(Error(scanned.error()).within(kFailed));
+    if (!paged && page.size() >= limit) return refuse(too_many_items(kFailed));
     wire::Message<ListResponse> response;
     auto* out =
         wire::set_array(response->federation_relationships, response->federation_relationships_count, page.size());

@@ -36,6 +36,11 @@ Result<void> check_workload_id(const SpiffeId& id, const TrustDomain& trust_doma
   return {};
 }
 
+Error too_many_items(const char* what, const char* hint) {
+  return {Code::resource_exhausted, std::string(what) + ": more than one message holds (" +
+                                        std::to_string(limits::kMessageItems) + " items)" + hint};
+}
+
 void write_svid(spire_api_types_X509SVID& out, const SignedSvid& svid, const SpiffeId& id) {
   wire::write_x509_svid(out, {svid.chain, id, svid.expires_at, {}});
 }

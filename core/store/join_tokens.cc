@@ -32,7 +32,8 @@ Result<JoinToken> find_join_token(const Snapshot& snapshot, std::string_view tok
   return decode_join_token(*bytes);
 }
 
-Result<void> scan_join_tokens(const Snapshot& snapshot, const std::function<bool(JoinToken&&)>& visit) {
+Result<void> scan_join_tokens(const Snapshot& snapshot, std::string_view after,
+                              const std::function<bool(JoinToken&&)>& visit) {
   Result<void> verdict;
   auto on_row = [&visit, &verdict](BytesView, BytesView value) {
     Result<JoinToken> token = decode_join_token(value);
@@ -42,7 +43,12 @@ Result<void> scan_join_tokens(const Snapshot& snapshot, const std::function<bool
     }
     return visit(std::move(*token));
   };
-  TRY(snapshot.scan(TableId::join_tokens, {}, on_row));
+  Bytes from;
+  if (!after.empty()) {
+    from = text_key(after);
+    from.push_back(0);  // the least key above it
+  }
+  TRY(snapshot.scan(TableId::join_tokens, from, on_row));
   return verdict;
 }
 

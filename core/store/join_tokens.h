@@ -20,7 +20,9 @@ struct JoinToken {
 
 // NOT_FOUND "join token not found"; DATA_LOSS. Expiry is the caller's to judge.
 Result<JoinToken> find_join_token(const Snapshot& snapshot, std::string_view token);
-Result<void> scan_join_tokens(const Snapshot& snapshot, const std::function<bool(JoinToken&&)>& visit);
+// Visits the tokens that come after one (empty: all) in the table's order until `visit` returns false.
+Result<void> scan_join_tokens(const Snapshot& snapshot, std::string_view after,
+                              const std::function<bool(JoinToken&&)>& visit);
 // ABORTED when the token exists by then.
 void create_join_token(ChangeSet& changes, const JoinToken& token);
 // ABORTED when the token is gone by then.

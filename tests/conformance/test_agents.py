@@ -148,6 +148,13 @@ def test_a_challenge_response_first_is_malformed(server):
     assert error.code == h2grpc.INVALID_ARGUMENT and error.message.startswith('malformed param: ')
 
 
+def test_a_token_file_of_any_name_is_read(make, server, folder):
+    path = folder / 'a "token"\tfile'
+    process.write(path, server.token('/odd'))
+    agent = make(process.Agent, server.port, roots=server.roots(), join_token_file=path)
+    assert agent.healthy()
+
+
 def test_an_unknown_attestor_fails_the_precondition(server):
     error = attest_error(server, Node(server).attest_request('x', 'no_such'))
     assert (error.code, error.message) == (
@@ -157,7 +164,7 @@ def test_an_unknown_attestor_fails_the_precondition(server):
 def test_a_csr_that_is_none_is_refused_and_the_server_lives(server):
     request = Node(server).attest_request(server.token())
     request.params.params.csr = b'not a csr'
-    assert attest_error(server, request).code in (h2grpc.INVALID_ARGUMENT, h2grpc.INTERNAL)
+    assert attest_error(server, request).code == h2grpc.INVALID_ARGUMENT
     Node.attest(server)
 
 
@@ -171,7 +178,7 @@ def test_attestation_is_limited_to_one_a_second_for_each_address(make):
         call.send(Node(mine).attest_request(tokens[1]))
         with pytest.raises(RpcError) as error:
             call.receive(stubs.agent.AttestAgentResponse)
-        assert error.value.code in (h2grpc.RESOURCE_EXHAUSTED, h2grpc.DEADLINE_EXCEEDED)
+        assert error.value.code == h2grpc.RESOURCE_EXHAUSTED  # said at once: the wait would pass the deadline
     Node.attest(mine, tokens[2])  # delayed, not refused
 
 

@@ -9,46 +9,9 @@ import subprocess
 import pytest
 
 from support import process
+from support.cli import TIME, check
 
 PARENT = 'spiffe://example.org/host'
-
-
-class Cli:
-    """Runs commands as spire-server or spire-agent: links to the binary, as scripts written for SPIRE call it."""
-
-    def __init__(self, folder, server):
-        self.server_socket, self.folder = server.socket, folder
-        for name in ('spire-server', 'spire-agent'):
-            os.symlink(process.BINARY, folder / name)
-
-    def server(self, *args, socket=None):
-        words = [a for a in args]
-        return process.run(words + ['-socketPath', socket or self.server_socket], binary=self.folder / 'spire-server')
-
-    def bare(self, name, *args):
-        return process.run(list(args), binary=self.folder / name)
-
-
-@pytest.fixture(scope='module')
-def cli(server):
-    folder = process.Folder()
-    yield Cli(folder, server)
-    folder.remove()
-
-
-def check(done, code, out=None, err=None):
-    """Exact text where a str is given, a pattern for the whole text where it is compiled."""
-    told = 'stdout:\n%s\nstderr:\n%s' % (done.stdout, done.stderr)
-    assert done.returncode == code, told
-    for given, want in ((done.stdout, out), (done.stderr, err)):
-        if want is None:
-            continue
-        if isinstance(want, str):
-            assert given == want, told
-        else:
-            assert want.fullmatch(given), told
-
-
 UUID = '[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'
 
 
@@ -232,9 +195,6 @@ def test_bundle_show(cli):
     check(cli.server('bundle', 'show', '-format', 'bogus'), 1, '', 'Error: invalid format: "bogus"\n')
 
 
-TIME = r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC'
-
-
 def test_agents(cli, server, agent):
     known = cli.server('agent', 'list')
     check(known, 0, re.compile(
@@ -308,6 +268,40 @@ def test_api_fetch_without_an_agent(cli):
     check(process.run(['api', 'fetch', 'x509', '-socketPath', '/nonexistent/none.sock'], binary=cli.folder / 'spire-agent'),
           1, '', 'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: dial unix '
           '/nonexistent/none.sock: connect: no such file or directory"\n')
+
+
+def test_api_watch_prints_every_update_and_outlives_the_agent(cli, make):
+    mine = make(process.Server)
+    agent = make(process.Agent, mine.port, join_token=mine.token('/host'), roots=mine.roots(), start=False)
+    out, err = cli.folder / 'watch.out', cli.folder / 'watch.err'
+    with open(out, 'w') as to_out, open(err, 'w') as to_err:
+        watch = subprocess.Popen([cli.folder / 'spire-agent', 'api', 'watch', '-socketPath', agent.socket], stdout=to_out,
+                                 stderr=to_err, stdin=subprocess.DEVNULL)
+
+    def printed(text, count=1, stream=out):
+        def enough():
+            assert watch.poll() is None, 'api watch ended'
+            with open(stream) as said:
+                return len(re.findall(text, said.read())) >= count
+        process.eventually(enough, what=text)
+
+    try:
+        printed('rpc error: code = Unavailable desc = connection error: .* no such file or directory"\n', stream=err)
+        agent.start()
+        printed('rpc error: code = PermissionDenied desc = no identity issued\n', stream=err)
+        mine.add('/watch', '/host', ['unix:uid:%d' % os.geteuid()], id='watch')
+        update = ('Received 1 svid after [0-9.]+(?:ms|µs|s|m)+[^\n]*\n\nSPIFFE ID:\t\tspiffe://example.org/watch\n'
+                  'SVID Valid After:\t{0}\nSVID Valid Until:\t{0}\nCA #1 Valid After:\t{0}\nCA #1 Valid Until:\t{0}\n\n'
+                  ).format(TIME)
+        printed(update)
+        mine.add('/watch-2', '/host', ['unix:uid:%d' % os.geteuid()], id='watch-2')
+        printed('Received 2 svids after ')
+        agent.stop()
+        agent.start()
+        printed('Received 2 svids after ', 2)
+    finally:
+        watch.kill()
+        watch.wait()
 
 
 def test_validate(cli, server):

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import threading
 
+import h2.errors
 import h2.settings
 import pytest
 
@@ -186,6 +187,20 @@ def test_a_stream_limit_is_announced_and_held(server):
         link.pump(lambda: h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS in link.h2.remote_settings)
         limit = link.h2.remote_settings.max_concurrent_streams
         assert 100 <= limit <= 1000
+        link.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 10 * limit  # a peer that does not care
+        link.h2.remote_settings.acknowledge()
+        held = [link.start(GET_BUNDLE) for _ in range(limit)]  # each waits for its request
+        for call in (held[0], held[-1]):
+            call.send(b'', end=True)
+            assert call.receive(stubs.types.Bundle).trust_domain == 'example.org'
+            held.append(link.start(GET_BUNDLE))  # in the place that became free
+        assert not any(call.closed() for call in held[1:limit - 1])
+        assert link.goaway is None
+        link.start(GET_BUNDLE)  # one too many, after the limit was acknowledged: an error of the connection (RFC 9113 5.1.2)
+        with pytest.raises(h2grpc.ConnectionGone):
+            link.pump(lambda: False)
+        assert link.goaway.error_code == h2.errors.ErrorCodes.PROTOCOL_ERROR
+    alive(server)
 
 
 def test_half_sent_messages_wait_and_are_answered_when_complete(server):

@@ -87,5 +87,21 @@ TEST(Usage, OfTheServersNameLeavesTheAgentsCommandsOut) {
   EXPECT_NE(usage(kLimpet).find("api fetch"), std::string::npos);
 }
 
+TEST(Flags, SecondsFitAMessageOrAreRefused) {
+  const auto seconds = [](std::vector<std::string> arguments, const char* name) {
+    const auto flags = Flags::parse(kFlags, std::move(arguments));
+    EXPECT_TRUE(flags);
+    return flags->seconds(name);
+  };
+  EXPECT_EQ(*seconds({}, "ttl"), 600);
+  EXPECT_EQ(*seconds({"-ttl", "2147483647"}, "ttl"), 2147483647);
+  EXPECT_EQ(*seconds({"-timeout", "1500ms"}, "timeout"), 2);
+  EXPECT_EQ(seconds({"-ttl", "4294967297"}, "ttl").error().message,
+            "invalid value for flag -ttl: 4294967297 seconds are out of range, at most 2147483647 are possible");
+  EXPECT_FALSE(seconds({"-ttl", "-2147483649"}, "ttl"));
+  EXPECT_FALSE(seconds({"-timeout", "2147483647001ms"}, "timeout"));
+  EXPECT_FALSE(seconds({"-timeout", "1193047h"}, "timeout"));
+}
+
 }  // namespace
 }  // namespace limpet::cli
