@@ -36,6 +36,7 @@ struct WorkloadApiParts {
   VerifiedTokens& verified;
   std::vector<std::string> foreign_claims;  // which claims of foreign tokens are passed on
   bool allow_unauthenticated_verifiers = false;
+  Metrics& metrics = Metrics::none();
 };
 
 class WorkloadApi final : public wire::Service {

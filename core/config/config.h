@@ -30,6 +30,15 @@ struct HealthChecksConfig {
   std::string ready_path = "/ready";
 };
 
+// telemetry = { Prometheus = { host = "localhost", port = 9988 } }, with SPIRE's names.
+struct TelemetryConfig {
+  std::string prometheus_host = "localhost";
+  uint16_t prometheus_port = 0;  // 0: metrics are off
+  std::string metric_prefix;     // empty: "spire_server" or "spire_agent"
+  bool enable_trust_domain_label = false;
+  bool enable_hostname_label = true;
+};
+
 struct ServerConfig {
   std::string bind_address = "0.0.0.0";
   uint16_t bind_port = 8081;
@@ -60,6 +69,7 @@ struct ServerConfig {
   FederationConfig federation;               // federation = { bundle_endpoint = {...}, federates_with = {...} }
   LogConfig log;                             // log_level, log_format, log_file
   HealthChecksConfig health_checks;
+  TelemetryConfig telemetry;
 };
 
 // What the names that Envoy asks for by default stand for.
@@ -94,6 +104,7 @@ struct AgentConfig {
   SdsConfig sds;  // sds = { default_svid_name = "default", ... }
   LogConfig log;
   HealthChecksConfig health_checks;
+  TelemetryConfig telemetry;
 };
 
 struct PluginConfig {

@@ -29,6 +29,7 @@ class Rules {
         at("server.ca_subject.country", "\"country\" has \"" + country + "\"; two letters are expected");
     }
     health("server", c.health_checks);
+    telemetry("server", c.telemetry);
   }
 
   void agent(AgentConfig c) {
@@ -41,6 +42,7 @@ class Rules {
       at("agent.join_token_file", "\"join_token\" and \"join_token_file\" exclude each other: keep one");
     }
     health("agent", c.health_checks);
+    telemetry("agent", c.telemetry);
   }
 
   void plugins(std::vector<PluginConfig> plugins) {
@@ -129,6 +131,20 @@ class Rules {
     }
     if (c.live_path == c.ready_path)
       at(table + ".health_checks.ready_path", "\"live_path\" and \"ready_path\" are the same");
+  }
+
+  void telemetry(const std::string& table, const TelemetryConfig& c) {
+    const bool named = places_.contains(table + ".telemetry.Prometheus");
+    if (named && !places_.contains(table + ".telemetry.Prometheus.port")) {  // a port of 0 says: off
+      at(table + ".telemetry.Prometheus.port", "\"port\" is required in [" + table + ".telemetry.Prometheus]");
+    }
+    for (const char letter : c.metric_prefix) {
+      const bool good = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || letter == '_' ||
+                        (letter >= '0' && letter <= '9' && &letter != c.metric_prefix.data());
+      if (good) continue;
+      return at(table + ".telemetry.MetricPrefix",
+                "\"MetricPrefix\" is \"" + c.metric_prefix + "\": letters, digits and underscores are expected");
+    }
   }
 
   void shared_object(const std::string& table, const PluginConfig& p) {

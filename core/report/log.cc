@@ -77,7 +77,7 @@ void append_value(std::string& out, std::string_view value) {
 }
 
 std::string text_line(std::string_view time, LogLevel level, std::string_view message,
-                      std::initializer_list<LogField> fields) {
+                      std::span<const LogField> fields) {
   std::string line = "time=";
   append_value(line, time);
   line += " level=";
@@ -101,7 +101,7 @@ void append_member(std::string& out, std::string_view key, std::string_view valu
 }
 
 std::string json_line(std::string_view time, LogLevel level, std::string_view message,
-                      std::initializer_list<LogField> fields) {
+                      std::span<const LogField> fields) {
   std::string line = "{";
   append_member(line, "time", time);
   append_member(line, "level", log_level_name(level));
@@ -140,6 +140,7 @@ struct Logger::Impl {
   Options options;
   const Clock* clock = nullptr;  // null: swallows everything
   std::atomic<int> level = 0;
+  std::atomic<int> launch_level = 0;
   std::mutex mutex;  // guards fd and keeps lines whole
   int fd = STDERR_FILENO;
 
@@ -167,7 +168,7 @@ Result<std::unique_ptr<Logger>> Logger::open(const Options& options, const Clock
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->clock = &clock;
-  impl->level = static_cast<int>(options.level);
+  impl->level = impl->launch_level = static_cast<int>(options.level);
   if (!options.file.empty()) {
     TRY_ASSIGN(impl->fd, open_file(options.file));
   }
@@ -184,10 +185,11 @@ bool Logger::enabled(LogLevel level) const {
 }
 
 LogLevel Logger::level() const { return static_cast<LogLevel>(impl_->level.load()); }
-LogLevel Logger::launch_level() const { return impl_->options.level; }
+LogLevel Logger::launch_level() const { return static_cast<LogLevel>(impl_->launch_level.load()); }
+void Logger::set_launch_level(LogLevel level) { impl_->launch_level = static_cast<int>(level); }
 void Logger::set_level(LogLevel level) { impl_->level = static_cast<int>(level); }
 
-void Logger::log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+void Logger::log(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (!enabled(level)) return;
   const TimeText time(impl_->clock->now());
   impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, fields)

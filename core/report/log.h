@@ -5,6 +5,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -41,15 +42,19 @@ class Logger {
   ~Logger();
 
   // time="2026-11-22T02:23:12Z" level=error msg="..." key=value
-  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+  void log(LogLevel level, std::string_view message, std::span<const LogField> fields);
+  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {}) {
+    log(level, message, std::span(fields.begin(), fields.size()));
+  }
   void error(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::error, m, f); }
   void warn(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::warn, m, f); }
   void info(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::info, m, f); }
   void debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
   [[nodiscard]] bool enabled(LogLevel level) const;
   void set_level(LogLevel level);
+  void set_launch_level(LogLevel level);  // the configuration says another one now
   [[nodiscard]] LogLevel level() const;
-  [[nodiscard]] LogLevel launch_level() const;  // the one it was opened with
+  [[nodiscard]] LogLevel launch_level() const;  // the configuration's
   Result<void> reopen();                        // after log rotation
   // Swallows everything; for tests and commands.
   static Logger& none();

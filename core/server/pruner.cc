@@ -17,6 +17,7 @@ void Pruner::on_tick() {
   tick_.start<&Pruner::on_tick>(kTickMs, this);
   if (pruned_.armed()) return;
   entries_ = tokens_ = 0;
+  begun_ms_ = loop_.now_ms();
   ChangeSet changes;
   {
     Snapshot snapshot = store_.read();
@@ -39,6 +40,8 @@ void Pruner::on_tick() {
 }
 
 void Pruner::on_pruned(Result<uint64_t> revision) {
+  metrics_.call("registration_entry_manager_prune", revision ? Code::ok : revision.error().code,
+                loop_.now_ms() - begun_ms_);
   if (!revision) {
     // a row that changed meanwhile: the next round looks again
     return logger_.warn("Expired entries and tokens not removed", {{"error", revision.error().text()}});

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include "base/limits.h"
+#include "config/reload.h"
 #include "loop/uv_stream.h"
 #include "server/bundle_endpoint.h"
 #include "server/bundle_https.h"
@@ -22,10 +23,15 @@ std::string web_roots() {
   return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
 }
 
-// Refused connections are the peer's doing: said once each, never an error of ours.
-class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerEvents, public wire::WebServerTlsEvents {
+// What happens on the listeners. Refused connections are the peer's doing: said once each, never an error of ours.
+class ListenerEvents final : public wire::GrpcServerEvents,
+                             public wire::HttpServerEvents,
+                             public wire::WebServerTlsEvents {
  public:
-  LogRefused(Loop& loop, Logger& logger) : loop_(loop), logger_(logger) {}
+  ListenerEvents(Loop& loop, Logger& logger, Metrics& metrics) : loop_(loop), logger_(logger), metrics_(metrics) {}
+  void on_call_over(std::string_view method, const wire::Peer&, Code status, int64_t elapsed_ms) override {
+    if (metrics_.on()) metrics_.call(rpc_metric(method), status, elapsed_ms);
+  }
   void on_certificate_changed() override { logger_.info("Bundle endpoint has a new certificate"); }
   void on_certificate_refused(const Error& why) override {
     logger_.warn("Bundle endpoint keeps its certificate, the files are not usable", {{"error", why.text()}});
@@ -38,6 +44,7 @@ class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerE
  private:
   Loop& loop_;
   Logger& logger_;
+  Metrics& metrics_;
   LogBudget budget_;
 };
 
@@ -45,12 +52,14 @@ class LogRefused final : public wire::GrpcServerEvents, public wire::HttpServerE
 
 // Order matters: a listener hands connections to its server until it dies.
 struct Server::Listeners {
-  Listeners(Loop& loop, ServerCore& core, Logger& logger, int64_t max_age_ms)
-      : events(loop, logger), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
+  Listeners(Loop& loop, ServerCore& core, const ServerParts& parts, int64_t max_age_ms)
+      : events(loop, parts.logger, parts.metrics),
+        tcp(loop, {&core.tls(), max_age_ms}, &events),
+        uds(loop, {}, &events) {
     core.add_services(tcp, false);
     core.add_services(uds, true);
   }
-  LogRefused events;
+  ListenerEvents events;
   wire::GrpcServer tcp;
   wire::GrpcServer uds;
   std::unique_ptr<Listener> tcp_listener;
@@ -94,7 +103,7 @@ void Server::on_core_started(Result<void> started) {
 }
 
 Result<void> Server::open_listeners() {
-  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger, config_.max_connection_age_s * 1000);
+  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_, config_.max_connection_age_s * 1000);
   TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, listeners_->tcp));
   TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
   parts_.logger.info("Starting Server APIs",
@@ -127,6 +136,11 @@ Result<void> Server::open_bundle_endpoint(const BundleEndpointConfig& config) {
       "Serving the bundle endpoint",
       {{"address", config.address + ":" + std::to_string(all.bundle_listener->port())}, {"profile", config.profile}});
   return {};
+}
+
+void Server::reload(const ServerConfig& next) {
+  (void)limpet::reload(config_, next);
+  if (core_) core_->on_config_changed();
 }
 
 uint16_t Server::port() const {
