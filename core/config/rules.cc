@@ -138,7 +138,7 @@ class Rules {
     if (named && !places_.contains(table + ".telemetry.Prometheus.port")) {  // a port of 0 says: off
       at(table + ".telemetry.Prometheus.port", "\"port\" is required in [" + table + ".telemetry.Prometheus]");
     }
-    for (const char letter : c.metric_prefix) {
+    for (const char& letter : c.metric_prefix) {
       const bool good = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || letter == '_' ||
                         (letter >= '0' && letter <= '9' && &letter != c.metric_prefix.data());
       if (good) continue;
