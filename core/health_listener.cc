@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "health_listener.h"
 
+#include <array>
 #include <cstdio>
 
 #include "loop/uv_stream.h"
@@ -50,6 +51,18 @@ std::string health_json(const Health& health) {
     out += comma + quoted(name) + ":{\"state\":\"" + state_name(part.state) + '"';
     if (!part.reason.empty()) out += ",\"reason\":" + quoted(part.reason);
     out += '}';
+    comma = ",";
+  }
+  out += '}';
+  const auto facts = health.facts();
+  if (facts.empty()) return out + "}\n";
+  out += ",\"facts\":{";
+  comma = "";
+  for (const Health::Fact& fact : facts) {
+    out += comma + quoted(fact.name) + ':';
+    std::array<char, 32> number{};
+    if (fact.number) std::snprintf(number.data(), number.size(), "%.10g", *fact.number);
+    out += fact.number ? number.data() : quoted(fact.text);
     comma = ",";
   }
   return out + "}}\n";

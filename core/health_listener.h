@@ -30,7 +30,7 @@ class HealthListener final : public wire::HttpHandler {
   std::unique_ptr<Listener> listener_;
 };
 
-// {"serving":true,"state":"ok","parts":{"store":{"state":"degraded","reason":"..."}}}
+// {"serving":true,"state":"ok","parts":{"store":{"state":"degraded","reason":"..."}},"facts":{"last_contact":"..."}}
 std::string health_json(const Health& health);
 
 }  // namespace limpet

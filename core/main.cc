@@ -19,14 +19,18 @@
 #include "cli/command.h"
 #include "cli/json.h"
 #include "config/config.h"
+#include "config/reload.h"
+#include "daemon.h"
 #include "health_listener.h"
 #include "loop/uv_loop.h"
+#include "metrics_listener.h"
 #include "plugin/catalog.h"
 #include "plugin/http_caller.h"
 #include "plugin/server_facts.h"
 #include "plugin/spiffe_caller.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "store/store.h"
 #ifdef LIMPET_SERVER
 #include "server/plugin_facts.h"
@@ -98,14 +102,13 @@ Catalog::Options catalog_options(PluginRole role) {
   return options;
 }
 
-// What both roles are to the daemon.
-class Role {
- public:
-  virtual ~Role() = default;
-  virtual void start(Done<void> done) = 0;
-  virtual void stop(Done<void> done) = 0;
-  virtual Logger& logger() = 0;
-};
+const char* role_name(PluginRole role) { return role == PluginRole::server ? "server" : "agent"; }
+
+std::string list_of(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : ",") + name;
+  return out.empty() ? "nothing" : out;
+}
 
 // Opens what stands on disk, starts the plugins, then the role proper.
 template <class Config_, class Proper>
@@ -116,8 +119,11 @@ class RoleOf : public Role {
       : loop_(loop),
         clock_(clock),
         logger_(std::move(logger)),
+        metrics_(metrics_options(config.telemetry, role_name(role), config.trust_domain),
+                 config.telemetry.prometheus_port == 0 ? nullptr : &clock),
         config_(std::move(config)),
         plugins_(std::move(plugins)),
+        name_(role_name(role)),
         role_(role),
         grpc_(loop, clock),
         http_(loop) {}
@@ -126,6 +132,7 @@ class RoleOf : public Role {
     done_ = std::move(done);
     if (auto opened = open_store(); !opened) return fail_later(std::move(opened).error());
     if (auto opened = open_health(); !opened) return fail_later(std::move(opened).error());
+    if (auto opened = open_metrics(); !opened) return fail_later(std::move(opened).error());
     HostServices services{&grpc_, &http_};
     add_services(services);
     catalog_.emplace(PluginContext{loop_, *logger_, config_.trust_domain, services}, catalog_options(role_),
@@ -137,10 +144,28 @@ class RoleOf : public Role {
     end(std::move(done));
   }
   Logger& logger() override { return *logger_; }
+  [[nodiscard]] const Health& health() const override { return health_; }
+  [[nodiscard]] const char* name() const override { return name_; }
+  void reload(const Config& next) override {
+    const Config_& fresh = *role_of(next);
+    ReloadedKeys keys = limpet::reload(config_, fresh);
+    if (!same_plugins(plugins_, plugins_of(next))) keys.refused.emplace_back("plugin");
+    if (const auto level = parse_log_level(config_.log.level); level && logger_->launch_level() != *level) {
+      logger_->set_launch_level(*level);
+      logger_->set_level(*level);
+    }
+    if (proper_ != nullptr) proper_->reload(config_);
+    logger_->info("Configuration reloaded", {{"role", name_}, {"changed", list_of(keys.taken)}});
+    if (keys.refused.empty()) return;
+    logger_->warn("Keys that changed in the configuration are in force only after a restart",
+                  {{"role", name_}, {"keys", list_of(keys.refused)}});
+  }
 
  protected:
   virtual const char* store_name() const = 0;
   virtual void add_services(HostServices& services) = 0;  // of this role alone; the store is open
+  virtual const std::optional<Config_>& role_of(const Config& config) const = 0;
+  virtual std::vector<PluginConfig> plugins_of(const Config& config) const { return config.plugins; }
   virtual std::unique_ptr<Proper> build() = 0;
   virtual void begin(Done<void> done) = 0;
   virtual void end(Done<void> done) = 0;
@@ -149,8 +174,10 @@ class RoleOf : public Role {
   const Clock& clock_;
   std::unique_ptr<Logger> logger_;
   Health health_;
+  Metrics metrics_;
   Config_ config_;
   std::vector<PluginConfig> plugins_;
+  const char* name_;
   std::unique_ptr<Store> store_;
   const PluginRole role_;
   SpiffeCaller grpc_;  // this and the next three: for plugins
@@ -175,6 +202,12 @@ class RoleOf : public Role {
     TRY_ASSIGN(health_listener_, HealthListener::open(loop_, clock_, health_, config_.health_checks));
     return {};
   }
+  Result<void> open_metrics() {
+    if (!metrics_.on()) return {};
+    tell_started(metrics_, loop_, config_.trust_domain);
+    TRY_ASSIGN(metrics_listener_, MetricsListener::open(loop_, clock_, metrics_, config_.telemetry));
+    return {};
+  }
   void fail_later(Error error) {
     loop_.post([this, e = std::move(error)]() mutable { done_(std::unexpected(std::move(e))); });
   }
@@ -185,6 +218,7 @@ class RoleOf : public Role {
   }
 
   std::unique_ptr<HealthListener> health_listener_;
+  std::unique_ptr<MetricsListener> metrics_listener_;
   Pending<void> plugins_started_;
   Done<void> done_;
 };
@@ -202,10 +236,11 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
     services.agents = agents_.get();
     services.identity = &identity_;
   }
+  const std::optional<ServerConfig>& role_of(const Config& config) const override { return config.server; }
   std::unique_ptr<server::Server> build() override {
     server::ServerParts parts{
-        clock_, *logger_, health_, *store_, *catalog_->key_manager(), {}, catalog_->upstream_authority()};
-    parts.identity = &identity_;
+        clock_,  *logger_,   health_, *store_, *catalog_->key_manager(), {}, catalog_->upstream_authority(),
+        nullptr, &identity_, metrics_};
     for (const PluginConfig& plugin : plugins_) {
       if (plugin.type != "NodeAttestor" || plugin.role == "agent") continue;
       if (auto* attestor = catalog_->node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);
@@ -227,6 +262,10 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
  private:
   const char* store_name() const override { return "agent.mdb"; }
   void add_services(HostServices&) override {}
+  const std::optional<AgentConfig>& role_of(const Config& config) const override { return config.agent; }
+  std::vector<PluginConfig> plugins_of(const Config& config) const override {
+    return with_join_token(config.plugins, *config.agent);
+  }
   std::unique_ptr<agent::Agent> build() override {
     agent::AgentParts parts{loop_,
                             clock_,
@@ -235,7 +274,8 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
                             *store_,
                             *catalog_->key_manager(),
                             *catalog_->node_attestor_agent(),
-                            catalog_->workload_attestors()};
+                            catalog_->workload_attestors(),
+                            metrics_};
     return std::make_unique<agent::Agent>(std::move(parts), config_);
   }
   void begin(Done<void> done) override {
@@ -245,88 +285,26 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
 };
 #endif
 
-// Starts the roles one after the other (an agent beside a server finds it there), waits for a signal, stops them.
-class Daemon {
- public:
-  Result<void> build(const Config& config) {
-    if (config.server) TRY(add_server(config));
-    if (config.agent) TRY(add_agent(config));
-    for (const int signal : {SIGINT, SIGTERM}) TRY(loop_.on_signal(signal, [this] { stop(); }));
-    return loop_.on_signal(SIGUSR2, [this] { reopen_logs(); });
-  }
-  int run() {
-    loop_.post([this] { start_next(); });
-    loop_.run();
-    return exit_code_;
-  }
-
- private:
-  Result<void> add_server(const Config& config) {
+// What main builds of a configuration: the daemon and its roles.
+Result<void> add_roles(Daemon& daemon, const Config& config) {
+  if (config.server) {
 #ifdef LIMPET_SERVER
-    TRY_ASSIGN(auto logger, open_logger(config.server->log, clock_));
-    roles_.push_back(std::make_unique<ServerRole>(loop_, clock_, std::move(logger), config));
-    return {};
+    TRY_ASSIGN(auto logger, open_logger(config.server->log, daemon.clock()));
+    daemon.add(std::make_unique<ServerRole>(daemon.loop(), daemon.clock(), std::move(logger), config));
 #else
     return fail(Code::unimplemented, "this binary was built without the server role");
 #endif
   }
-  Result<void> add_agent(const Config& config) {
+  if (config.agent) {
 #ifdef LIMPET_AGENT
-    TRY_ASSIGN(auto logger, open_logger(config.agent->log, clock_));
-    roles_.push_back(std::make_unique<AgentRole>(loop_, clock_, std::move(logger), config));
-    return {};
+    TRY_ASSIGN(auto logger, open_logger(config.agent->log, daemon.clock()));
+    daemon.add(std::make_unique<AgentRole>(daemon.loop(), daemon.clock(), std::move(logger), config));
 #else
     return fail(Code::unimplemented, "this binary was built without the agent role");
 #endif
   }
-  void start_next() {
-    if (stopping_ || started_ == roles_.size()) return;
-    roles_[started_]->start(start_.then<&Daemon::on_started>(this));
-  }
-  void on_started(Result<void> started) {
-    if (!started) {
-      roles_[started_]->logger().error("Fatal run error", {{"error", started.error().message}});
-      exit_code_ = 1;
-      return stop();
-    }
-    ++started_;
-    start_next();
-  }
-  void stop() {
-    if (stopping_) return loop_.stop();  // asked twice: at once
-    stopping_ = true;
-    start_.drop();
-    stop_next();
-  }
-  void stop_next() {
-    if (stopped_ == roles_.size()) return loop_.stop();
-    // the agent first: it needs the server, not the reverse
-    roles_[roles_.size() - 1 - stopped_]->stop(stop_.then<&Daemon::on_stopped>(this));
-  }
-  void on_stopped(Result<void>) {
-    ++stopped_;
-    stop_next();
-  }
-  void reopen_logs() {
-    for (const auto& role : roles_) {
-      if (const auto reopened = role->logger().reopen(); !reopened) {
-        role->logger().error("Log file cannot be opened anew", {{"error", reopened.error().message}});
-      }
-    }
-  }
-
-  // The loop's destructor waits for jobs on worker threads, and a handshake there still asks for the time: the clock is
-  // destroyed after the loop, the roles before it.
-  SystemClock clock_;
-  UvLoop loop_;
-  std::vector<std::unique_ptr<Role>> roles_;
-  Pending<void> start_;
-  Pending<void> stop_;
-  size_t started_ = 0;
-  size_t stopped_ = 0;
-  bool stopping_ = false;
-  int exit_code_ = 0;
-};
+  return daemon.follow_signals();
+}
 
 // A service manager's soft limit is often 1,024: two descriptors a connection are soon gone.
 void raise_file_limit() {
@@ -338,14 +316,14 @@ void raise_file_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &files);
 }
 
-int run(const Config& config) {
+int run(const Config& config, const cli::ReloadConfig& reload) {
   raise_file_limit();
 #ifdef __GLIBC__
   // One heap for all threads: glibc's default, one for each, costs a megabyte here; allocations off the loop are few.
   (void)mallopt(M_ARENA_MAX, 1);
 #endif
-  Daemon daemon;
-  if (const auto built = daemon.build(config); !built) {
+  Daemon daemon(reload);
+  if (const auto built = add_roles(daemon, config); !built) {
     std::fprintf(stderr, "Error: %s\n", built.error().message.c_str());
     return 1;
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent.h"
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "agent/trusted_clock.h"
 #include "agent/verified_tokens.h"
 #include "agent/workload_api.h"
+#include "config/reload.h"
 #include "loop/uv_stream.h"
 #include "wire/grpc_client.h"
 #include "wire/grpc_server.h"
@@ -87,6 +90,11 @@ struct Agent::Impl final : LinkClient,
   void on_identity_wanted() override { renewer->poke(); }
   [[nodiscard]] bool knows_entries() const override { return known; }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override;
+  void on_call_begun(std::string_view method, const wire::Peer& peer) override { count_call(method, 1); }
+  void on_call_over(std::string_view method, const wire::Peer& peer, Code status, int64_t elapsed_ms) override;
+  void count_call(std::string_view method, int by);
+  void count_cached(Metrics& metrics);
+  [[nodiscard]] std::vector<Health::Fact> facts() const;
   [[nodiscard]] const std::optional<AgentSvid>& own_svid() const override { return keeper->svid(); }
   [[nodiscard]] int64_t last_sync() const override { return synced_at; }
   [[nodiscard]] size_t cached_svids() const override { return cache.svids(); }
@@ -99,10 +107,13 @@ struct Agent::Impl final : LinkClient,
   AgentParts parts;
   AgentConfig config;
   std::shared_ptr<TrustedClock> clock;  // shared with verifiers that handshakes on workers use
-  bool known = false;                   // which entries there are: from a sync, now or in an earlier run
+  int workload_calls = 0;               // open ones, for the metrics
+  int sds_calls = 0;
+  bool known = false;  // which entries there are: from a sync, now or in an earlier run
   bool synced_stored = false;
   int64_t time_saved = 0;
   int64_t synced_at = 0;
+  int64_t contact_at = 0;  // the last success of a sync; after a restart, as far as the store knows
   IdentityCache cache;
   std::unique_ptr<ServerTrust> trust;
   std::unique_ptr<ServerDialer> dialer;
@@ -132,6 +143,11 @@ Agent::Agent(AgentParts parts, AgentConfig config)
 Agent::~Agent() = default;
 Result<void> Agent::start() { return impl_->start(); }
 
+void Agent::reload(const AgentConfig& next) {
+  (void)limpet::reload(impl_->config, next);
+  if (impl_->syncer != nullptr) impl_->syncer->set_interval(impl_->config.sync_interval_s * 1000);
+}
+
 void Agent::stop(int64_t grace_ms, Done<void> done) {
   impl_->listener.reset();
   impl_->admin_listener.reset();
@@ -152,6 +168,8 @@ Result<void> Agent::Impl::start() {
   TRY(take_kept(kept, trust_domain));
   TRY(listen());
   TRY(listen_for_admins());
+  parts.health.set_facts([this] { return facts(); });
+  parts.metrics.before_text([this](Metrics& metrics) { count_cached(metrics); });
   keeper->start(std::move(kept.svid));
   renewer->poke();
   return {};
@@ -165,23 +183,62 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
       std::make_unique<StateWriter>(parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
   audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
   link = std::make_unique<Link>(parts.loop, *dialer, *trust, parts.health, parts.log, *this);
-  keeper = std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust,
-                                                          *link, parts.keys, parts.attestor, *writer, *this});
+  keeper =
+      std::make_unique<AgentKeeper>(AgentKeeperParts{parts.loop, *clock, parts.log, parts.health, *dialer, *trust,
+                                                     *link, parts.keys, parts.attestor, *writer, *this, parts.metrics});
   renewer = std::make_unique<SvidRenewer>(parts.loop, *clock, parts.log, *link, cache, key_type,
-                                          static_cast<size_t>(config.x509_svid_cache_max_size), *this);
-  syncer =
-      std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000, *this);
+                                          static_cast<size_t>(config.x509_svid_cache_max_size), *this, parts.metrics);
+  syncer = std::make_unique<Syncer>(parts.loop, parts.log, *link, cache, trust_domain, config.sync_interval_s * 1000,
+                                    *this, parts.metrics);
   jwt = std::make_unique<JwtIssuer>(parts.loop, *clock, parts.log, *link, jwt_options(config));
   limits = std::make_unique<CallLimits>(parts.loop, config.ratelimit);
   const WorkloadApiParts workload{
-      parts.loop,  parts.log, *audiences, parts.workload_attestors, *this,
-      *clock,      *jwt,      verified,   foreign_claims(config),   config.allow_unauthenticated_verifiers,
-      limits.get()};
+      parts.loop,   parts.log,    *audiences, parts.workload_attestors, *this,
+      *clock,       *jwt,         verified,   foreign_claims(config),   config.allow_unauthenticated_verifiers,
+      limits.get(), parts.metrics};
   workload_api = std::make_unique<WorkloadApi>(workload);
   sds_api = std::make_unique<SdsApi>(SdsParts{workload, *clock, cache, trust_domain.name(), config.sds});
   if (!config.authorized_delegates.empty())
     delegated_api = std::make_unique<DelegatedApi>(
         DelegatedParts{workload, {config.authorized_delegates.begin(), config.authorized_delegates.end()}});
+}
+
+// A call is what SPIRE calls a connection here.
+void Agent::Impl::count_call(std::string_view method, int by) {
+  if (method.starts_with(std::string("/") + WorkloadApi::kName + "/")) {
+    if (by > 0) parts.metrics.count("workload_api_connection");
+    parts.metrics.gauge("workload_api_connections", workload_calls += by);
+  } else if (method.starts_with(std::string("/") + SdsApi::kName + "/")) {
+    parts.metrics.gauge("sds_api_connections", sds_calls += by);
+  }
+}
+
+void Agent::Impl::on_call_over(std::string_view method, const wire::Peer&, Code status, int64_t elapsed_ms) {
+  count_call(method, -1);
+  if (parts.metrics.on()) parts.metrics.call(rpc_metric(method), status, elapsed_ms);
+}
+
+void Agent::Impl::count_cached(Metrics& metrics) {
+  metrics.gauge("jwt_svid_cache_size", static_cast<double>(jwt->cached()));
+  metrics.gauge("lru_cache_record_map_size", static_cast<double>(cache.identities().size()));
+  metrics.gauge("lru_cache_svid_map_size", static_cast<double>(cache.svids()), {{"svid_type", "x509"}});
+}
+
+// How long the workloads could go on if the server were never heard of again: until the first of them loses its SVID.
+std::vector<Health::Fact> Agent::Impl::facts() const {
+  std::vector<Health::Fact> facts;
+  if (contact_at != 0) facts.push_back({"last_contact", TimeText(contact_at).rfc3339()});
+  if (keeper->svid()) facts.push_back({"agent_svid_expires", TimeText(keeper->not_after()).rfc3339()});
+  int64_t next = 0;
+  for (const auto& [id, identity] : cache.identities()) {
+    if (identity.svid != nullptr && (next == 0 || identity.svid->not_after < next)) next = identity.svid->not_after;
+  }
+  facts.push_back({"cached_svids", {}, static_cast<double>(cache.svids())});
+  if (next == 0) return facts;
+  facts.push_back({"next_expiry", TimeText(next).rfc3339()});
+  const auto left = static_cast<double>(std::max<int64_t>(next - clock->now(), 0));
+  facts.push_back({"survivable_hours", {}, std::floor(left / 360) / 10});  // one decimal, never too many
+  return facts;
 }
 
 Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
@@ -197,6 +254,7 @@ Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& tr
                                                kept.bundle->trust_domain.name() + "\", the configuration says \"" +
                                                trust_domain.name() + "\": use another data_dir");
   clock->set_floor(kept.time);
+  contact_at = kept.time;
   if (clock->behind())
     parts.health.report("clock", HealthState::degraded, "the system's clock stands before the last known good time");
   else
@@ -273,7 +331,7 @@ void Agent::Impl::on_synced(SyncOutcome outcome) {
   if (!changed.empty()) writer->save_entries(std::move(changed));
   if (take_bundles(outcome)) writer->save_bundles();
   known = true;
-  synced_at = clock->now();
+  synced_at = contact_at = clock->now();
   if (!std::exchange(synced_stored, true)) writer->save_synced();
   believe_time();
   audiences->refresh();
@@ -286,13 +344,17 @@ std::set<std::string> Agent::Impl::take_entries(EntriesUpdate& update) {
   std::set<std::string> changed;
   for (Entry& entry : update.entries) {
     const std::string id = entry.id;
-    if (cache.put_entry(std::move(entry))) changed.insert(id);
+    const bool fresh = cache.find(id) == nullptr;
+    if (!cache.put_entry(std::move(entry))) continue;
+    parts.metrics.count(fresh ? "lru_cache_entry_add" : "lru_cache_entry_update");
+    changed.insert(id);
   }
   std::vector<std::string> gone;
   for (const auto& [id, identity] : cache.identities())
     if (!update.present.contains(id)) gone.push_back(id);
   for (const std::string& id : gone) {
     cache.remove_entry(id);
+    parts.metrics.count("lru_cache_entry_remove");
     changed.insert(id);
   }
   return changed;

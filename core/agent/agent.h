@@ -18,6 +18,7 @@
 #include "plugin/key_manager.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "store/store.h"
 
 namespace limpet::agent {
@@ -32,6 +33,7 @@ struct AgentParts {
   KeyManager& keys;
   NodeAttestorAgent& attestor;
   std::vector<WorkloadAttestor*> workload_attestors;
+  Metrics& metrics = Metrics::none();
 };
 
 class Agent {
@@ -45,6 +47,8 @@ class Agent {
   // must mend: a configuration value, an unreadable bundle file, a socket that cannot be opened, a store of another
   // trust domain.
   Result<void> start();
+  // Takes over what may change while it runs.
+  void reload(const AgentConfig& next);
   // Lets calls in flight end, for at most `grace_ms`.
   void stop(int64_t grace_ms, Done<void> done);
 

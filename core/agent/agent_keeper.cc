@@ -81,6 +81,7 @@ void AgentKeeper::on_timer() {
 
 void AgentKeeper::attest() {
   timer_.stop();
+  asked_ms_ = parts_.loop.now_ms();
   attest_ = std::make_unique<AttestFlow>(parts_.loop, parts_.clock, parts_.dialer, parts_.trust, parts_.keys,
                                          parts_.attestor);
   attest_->start(next_key(), obtained_.then<&AgentKeeper::on_obtained>(this));
@@ -88,11 +89,14 @@ void AgentKeeper::attest() {
 
 void AgentKeeper::renew() {
   timer_.stop();
+  asked_ms_ = parts_.loop.now_ms();
   renew_ = std::make_unique<RenewFlow>(parts_.loop, parts_.clock, parts_.link, parts_.trust, parts_.keys);
   renew_->start(next_key(), obtained_.then<&AgentKeeper::on_obtained>(this));
 }
 
 void AgentKeeper::on_obtained(Result<NewIdentity> identity) {
+  parts_.metrics.call(attest_ != nullptr ? "node_attestor_new_svid" : "agent_svid_rotate",
+                      identity ? Code::ok : identity.error().code, parts_.loop.now_ms() - asked_ms_);
   attest_.reset();
   renew_.reset();
   if (!identity) return retry(identity.error());

@@ -17,6 +17,7 @@
 #include "agent/renew_flow.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 
 namespace limpet::agent {
 
@@ -47,6 +48,7 @@ struct AgentKeeperParts {
   NodeAttestorAgent& attestor;
   IdentitySaver& saver;
   AgentKeeperClient& client;
+  Metrics& metrics = Metrics::none();
 };
 
 class AgentKeeper {
@@ -88,6 +90,7 @@ class AgentKeeper {
   bool saving_ = false;
   bool listing_ = false;
   Backoff backoff_{1'000, 60'000};
+  int64_t asked_ms_ = 0;  // loop time
   std::unique_ptr<AttestFlow> attest_;
   std::unique_ptr<RenewFlow> renew_;
   Pending<std::vector<ManagedKey>> listed_;

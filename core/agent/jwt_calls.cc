@@ -22,7 +22,7 @@ void JwtCall::on_request(Result<std::optional<Bytes>> request) {
   if (!request) return refuse(std::move(request).error());
   if (!*request) return refuse({Code::internal, "unary call without a request"});
   if (auto taken = take(**request); !taken) return refuse(std::move(taken).error());
-  attest_ = std::make_unique<WorkloadAttest>(parts_.loop, parts_.log, parts_.attestors);
+  attest_ = std::make_unique<WorkloadAttest>(parts_.loop, parts_.log, parts_.attestors, parts_.metrics);
   attest_->start(call_.peer(), attested_.then<&JwtCall::on_attested>(this));
 }
 

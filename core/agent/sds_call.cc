@@ -29,7 +29,8 @@ SdsCall::~SdsCall() {
 
 // 1. who it is
 void SdsCall::start() {
-  attest_ = std::make_unique<WorkloadAttest>(parts_.workload.loop, parts_.workload.log, parts_.workload.attestors);
+  attest_ = std::make_unique<WorkloadAttest>(parts_.workload.loop, parts_.workload.log, parts_.workload.attestors,
+                                             parts_.workload.metrics);
   attest_->start(call_.peer(), attested_.then<&SdsCall::on_attested>(this));
 }
 

@@ -17,7 +17,7 @@ constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 }  // namespace
 
 SvidRenewer::SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link, IdentityCache& cache,
-                         KeyType key_type, size_t cache_limit, SvidRenewerClient& client)
+                         KeyType key_type, size_t cache_limit, SvidRenewerClient& client, Metrics& metrics)
     : loop_(loop),
       clock_(clock),
       log_(log),
@@ -26,6 +26,7 @@ SvidRenewer::SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link
       key_type_(key_type),
       cache_limit_(cache_limit == 0 ? kNever : cache_limit),
       client_(client),
+      metrics_(metrics),
       batch_limit_(kMostPerCall),
       timer_(loop) {}
 
@@ -89,17 +90,25 @@ void SvidRenewer::look() {
   });
   if (list.size() > batch_limit_) list.resize(batch_limit_);
   std::vector<SignItem> items;
+  size_t expiring = 0;
+  size_t outdated = 0;
   for (const Due& due : list) {
     const Entry& entry = due.identity->entry;
+    if (due.identity->svid != nullptr) ++(due.identity->current() ? expiring : outdated);
     items.push_back({entry.id, entry.spiffe_id, entry.revision_number, entry.created_at});
   }
+  if (expiring > 0) metrics_.sample("cache_manager_expiring_svids", static_cast<double>(expiring));
+  if (outdated > 0) metrics_.sample("cache_manager_outdated_svids", static_cast<double>(outdated));
   batch_size_ = items.size();
+  asked_ms_ = loop_.now_ms();
   batch_ = std::make_unique<SignBatch>(loop_, link_, key_type_);
   batch_->start(std::move(items), signed_.then<&SvidRenewer::on_signed>(this));
 }
 
 void SvidRenewer::on_signed(Result<std::vector<SignedItem>> signed_items) {
   batch_.reset();
+  metrics_.call("manager_sync_fetch_svids_updates", signed_items ? Code::ok : signed_items.error().code,
+                loop_.now_ms() - asked_ms_);
   if (!signed_items) return on_batch_failed(signed_items.error());
   backoff_.reset();
   failing_ = false;

@@ -11,6 +11,7 @@
 #include "agent/sign_batch.h"
 #include "base/clock.h"
 #include "report/log.h"
+#include "report/metrics.h"
 
 namespace limpet::agent {
 
@@ -25,7 +26,7 @@ class SvidRenewerClient {
 class SvidRenewer {
  public:
   SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link, IdentityCache& cache, KeyType key_type,
-              size_t cache_limit, SvidRenewerClient& client);
+              size_t cache_limit, SvidRenewerClient& client, Metrics& metrics = Metrics::none());
   // Something changed: an entry came, a workload waits, the link is up. Looks at the schedule at the next turn of the
   // loop.
   void poke();
@@ -55,6 +56,8 @@ class SvidRenewer {
   KeyType key_type_;
   size_t cache_limit_;
   SvidRenewerClient& client_;
+  Metrics& metrics_;
+  int64_t asked_ms_ = 0;  // loop time
   size_t batch_limit_;
   size_t batch_size_ = 0;
   bool pausing_ = false;

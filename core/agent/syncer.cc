@@ -8,8 +8,14 @@
 
 namespace limpet::agent {
 
+namespace {
+Backoff backoff_for(int64_t interval_ms) {
+  return {interval_ms, std::max(interval_ms, std::min<int64_t>(480'000, interval_ms * 48))};
+}
+}  // namespace
+
 Syncer::Syncer(Loop& loop, Logger& log, Link& link, const IdentityCache& cache, TrustDomain trust_domain,
-               int64_t interval_ms, SyncerClient& client)
+               int64_t interval_ms, SyncerClient& client, Metrics& metrics)
     : loop_(loop),
       log_(log),
       link_(link),
@@ -17,8 +23,15 @@ Syncer::Syncer(Loop& loop, Logger& log, Link& link, const IdentityCache& cache, 
       trust_domain_(std::move(trust_domain)),
       interval_ms_(interval_ms),
       client_(client),
-      backoff_(interval_ms, std::max(interval_ms, std::min<int64_t>(480'000, interval_ms * 48))),
+      metrics_(metrics),
+      backoff_(backoff_for(interval_ms)),
       timer_(loop) {}
+
+void Syncer::set_interval(int64_t interval_ms) {
+  interval_ms_ = interval_ms;
+  backoff_ = backoff_for(interval_ms);
+  if (!running_) timer_.start<&Syncer::on_timer>(interval_ms, this);
+}
 
 void Syncer::now() {
   post_status_ = true;
@@ -35,6 +48,7 @@ void Syncer::now() {
 void Syncer::on_timer() {
   timer_.stop();
   running_ = true;
+  asked_ms_ = loop_.now_ms();
   link_.acquire(acquired_.then<&Syncer::on_channel>(this));
 }
 
@@ -130,7 +144,13 @@ void Syncer::on_federated(Result<wire::Message<spire_api_types_Bundle>> bundle) 
   next_federated();
 }
 
+// Entries and bundles come together here, so SPIRE's name for the entries counts both.
+void Syncer::count_entries(Code status) {
+  metrics_.call("manager_sync_fetch_entries_updates", status, loop_.now_ms() - asked_ms_);
+}
+
 void Syncer::succeeded() {
+  count_entries(Code::ok);
   outcome_.entries = std::move(*entries_);
   outcome_.bundle = std::move(*bundle_);
   SyncOutcome outcome = std::move(outcome_);
@@ -149,6 +169,7 @@ void Syncer::failed(const Error& why) {
   if (channel_ != nullptr) link_.failed(channel_.get(), why);
   // stop_calls() may free what `why` refers to
   const Error kept = why;  // NOLINT(performance-unnecessary-copy-initialization)
+  count_entries(kept.code);
   stop_calls();
   const int64_t pause = std::exchange(again_, false) ? 0 : backoff_.pause();
   log_.log(std::exchange(failing_, true) ? LogLevel::debug : LogLevel::warn,

@@ -13,6 +13,7 @@
 #include "proto/spire_agent.pb.h"
 #include "proto/spire_bundle.pb.h"
 #include "report/log.h"
+#include "report/metrics.h"
 
 namespace limpet::agent {
 
@@ -34,9 +35,10 @@ class SyncerClient {
 class Syncer {
  public:
   Syncer(Loop& loop, Logger& log, Link& link, const IdentityCache& cache, TrustDomain trust_domain, int64_t interval_ms,
-         SyncerClient& client);
+         SyncerClient& client, Metrics& metrics = Metrics::none());
   // There is a connection, or a new identity: syncs now, and tells the server our version once more.
   void now();
+  void set_interval(int64_t interval_ms);            // from the next one on
   [[nodiscard]] bool ever() const { return ever_; }  // synced since the start
 
  private:
@@ -57,6 +59,7 @@ class Syncer {
   void failed(const Error& why);
   void succeeded();
   void stop_calls();
+  void count_entries(Code status);
 
   Loop& loop_;
   Logger& log_;
@@ -65,6 +68,8 @@ class Syncer {
   TrustDomain trust_domain_;
   int64_t interval_ms_;
   SyncerClient& client_;
+  Metrics& metrics_;
+  int64_t asked_ms_ = 0;  // loop time
   Backoff backoff_;
   bool running_ = false;
   bool again_ = false;  // asked for while one was running

@@ -38,6 +38,7 @@ struct WorkloadApiParts {
   std::vector<std::string> foreign_claims;  // which claims of foreign tokens are passed on
   bool allow_unauthenticated_verifiers = false;
   CallLimits* limits = nullptr;  // null: none
+  Metrics& metrics = Metrics::none();
 };
 
 // Whether a caller with these selectors may make this call now: what CallLimits says.

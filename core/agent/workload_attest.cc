@@ -37,12 +37,14 @@ class WorkloadAttest::Asked {
   Pending<std::vector<std::string>> answer_;
 };
 
-WorkloadAttest::WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors)
-    : log_(log), attestors_(attestors), deadline_(loop) {}
+WorkloadAttest::WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors,
+                               Metrics& metrics)
+    : loop_(loop), log_(log), attestors_(attestors), metrics_(metrics), deadline_(loop) {}
 WorkloadAttest::~WorkloadAttest() = default;
 
 void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {
   peer_ = &peer;
+  asked_ms_ = loop_.now_ms();
   done_ = std::move(done);
   if (!peer.credentials || attestors_.empty()) {
     deadline_.start<&WorkloadAttest::end>(0, this);
@@ -62,6 +64,8 @@ void WorkloadAttest::start(const wire::Peer& peer, Done<SelectorSet> done) {
 }
 
 void WorkloadAttest::on_answer(Asked& asked, Result<std::vector<std::string>> values) {
+  metrics_.call("workload_api_workload_attestor", values ? Code::ok : values.error().code, loop_.now_ms() - asked_ms_,
+                {{"attestor", asked.name()}});
   if (!values)
     log_.from_stranger(LogLevel::warn, "A workload attestor failed",
                        {{"attestor", asked.name()},
@@ -83,8 +87,10 @@ void WorkloadAttest::on_deadline() {
 
 void WorkloadAttest::end() {
   Done<SelectorSet> done = std::move(done_);  // its call may destroy this
-  if (!still_there(*peer_) || (!answered_ && !asked_.empty()))
-    return done(fail(Code::unavailable, "workload attestation failed"));
+  const bool known = still_there(*peer_) && (answered_ || asked_.empty());
+  metrics_.call("workload_api_workload_attestation", known ? Code::ok : Code::unavailable, loop_.now_ms() - asked_ms_);
+  if (!known) return done(fail(Code::unavailable, "workload attestation failed"));
+  metrics_.sample("workload_api_discovered_selectors", static_cast<double>(selectors_.size()));
   done(make_selector_set(std::move(selectors_)));
 }
 

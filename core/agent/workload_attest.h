@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "plugin/attestor.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "spiffe/entry.h"
 #include "wire/grpc.h"
 
@@ -21,7 +22,8 @@ class WorkloadAttest {
  public:
   static constexpr int64_t kDeadlineMs = 10'000;
 
-  WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors);
+  WorkloadAttest(Loop& loop, Logger& log, const std::vector<WorkloadAttestor*>& attestors,
+                 Metrics& metrics = Metrics::none());
   ~WorkloadAttest();
   // UNAVAILABLE "workload attestation failed": the process is gone, or is another one by now, or no
   // attestor answered.
@@ -33,8 +35,11 @@ class WorkloadAttest {
   void on_deadline();
   void end();
 
+  Loop& loop_;
   Logger& log_;
   const std::vector<WorkloadAttestor*>& attestors_;
+  Metrics& metrics_;
+  int64_t asked_ms_ = 0;              // loop time
   const wire::Peer* peer_ = nullptr;  // the call's; outlives the flow
   std::vector<std::unique_ptr<Asked>> asked_;
   size_t waiting_ = 0;

@@ -31,7 +31,7 @@ void WorkloadStream::on_request(Result<std::optional<Bytes>> request) {
   if (!*request) return finish({Code::internal, "the call has no request"});
   if (auto message = wire::Message<X509SVIDRequest>::decode(**request); !message)
     return finish(std::move(message).error());
-  attest_ = std::make_unique<WorkloadAttest>(parts_.loop, parts_.log, parts_.attestors);
+  attest_ = std::make_unique<WorkloadAttest>(parts_.loop, parts_.log, parts_.attestors, parts_.metrics);
   attest_->start(call_.peer(), attested_.then<&WorkloadStream::on_attested>(this));
 }
 

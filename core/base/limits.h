@@ -45,6 +45,10 @@ inline constexpr size_t kHttpFetches = 32;  // GETs in flight for plugins; whom 
 inline constexpr size_t kUrlBytes = 2048;
 inline constexpr size_t kPemFileBytes = 4u << 20;  // a certificate, key or CA file; a system's roots are 220 kB
 
+// ---- metrics ----
+inline constexpr size_t kMetricSeries = 2000;     // of one role; SPIRE's names come to about 300 on a busy server
+inline constexpr size_t kMetricLabelBytes = 255;  // of one value; a trust domain's name fits
+
 // ---- protobuf ----
 inline constexpr int kMessageDepth = 32;             // nanopb has none of its own
 inline constexpr size_t kMessageItems = 65'000;      // nanopb counts in 16 bits

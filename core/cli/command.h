@@ -7,6 +7,7 @@
 // Exit codes: 0 done, 1 failed (bad flags too), 127 no such command.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -64,9 +65,12 @@ class Flags {
   std::vector<std::string> rest_;
 };
 
+using ReloadConfig = std::function<Result<void>(Config& config)>;
+
 // What runs the roles, given by main(): this folder does not know how a server or an agent works inside.
 struct Runner {
-  int (*run)(const Config& config);  // until a signal ends it; the exit code
+  // Until a signal ends it; the exit code. `reload` reads the configuration once more, as it was read for this run.
+  int (*run)(const Config& config, const ReloadConfig& reload);
   // Checks what only the roles know (plugins and their data, by a dry run). Nothing is started or written.
   Result<void> (*check)(const Config& config);
 };

@@ -53,6 +53,13 @@ std::string manual_page() {
       page += ".\n";
     }
   }
+  page +=
+      ".SH SIGNALS\n.B SIGHUP\nreads the configuration anew: the log takes a line with what changed, and one with the "
+      "keys ";
+  page +=
+      "that need a restart; a file with mistakes changes nothing.\n.B SIGUSR2\nopens the log file anew after it was ";
+  page += "moved away.\n.B SIGTERM\nand\n.B SIGINT\nstop, at the second time at once.\n";
+  page += ".SH ENVIRONMENT\n.BR NOTIFY_SOCKET ,\n.BR WATCHDOG_USEC :\nas a service manager sets them (sd_notify(3)).\n";
   page += ".SH EXIT STATUS\n0 when done, 1 when it failed, 127 for a command that does not exist.\n";
   return page;
 }

@@ -103,7 +103,10 @@ int run_roles(Context& context, const std::string& roles) {
     return 1;
   }
   if (!config) return failed(config.error());
-  return context.runner->run(*config);
+  return context.runner->run(*config, [&context, &roles](Config& again) -> Result<void> {
+    TRY_ASSIGN(again, configured(context, roles));
+    return {};
+  });
 }
 
 int run_server(Context& context) { return run_roles(context, "server"); }

@@ -213,7 +213,7 @@ class Reader {
     read_table(*table, name, "", keys, config);
   }
 
-  // One table of a role, `sub` within it: its keys and its sub-tables.
+  // One table of a role, its keys and its tables; `sub` is its name within the role.
   void read_table(const toml::table& table, const std::string& full, std::string_view sub, std::span<const Key> keys,
                   void* config) {
     for (const auto& [key, node] : table) {
@@ -223,10 +223,10 @@ class Reader {
       } else if (const Key* known = find(keys, sub, key.str())) {
         places_[full_key] = place_of(key.source());
         value(node, *known, config);
-      } else if (const std::string below = sub_table(sub, key.str()); has_table(keys, below)) {
+      } else if (const std::string within = table_within(sub, key.str()); has_table(keys, within)) {
         places_[full_key] = place_of(key.source());
         if (const toml::table* inner = node.as_table()) {
-          read_table(*inner, full_key, below, keys, config);
+          read_table(*inner, full_key, within, keys, config);
         } else {
           wrong_type(node, key.str(), "a table");
         }
@@ -245,19 +245,14 @@ class Reader {
     }
     return nullptr;
   }
-  static bool has_table(std::span<const Key> keys, std::string_view sub) {
-    for (const Key& key : keys) {
-      if (key.table == sub) return true;
-    }
-    return false;
-  }
   static std::vector<std::string_view> names_in(std::span<const Key> keys, std::string_view sub) {
     std::vector<std::string_view> names;
     for (const Key& key : keys) {
       if (key.table == sub) names.push_back(key.name);
-      const std::string_view above = key.table.substr(0, key.table.rfind('.') + 1);  // with its dot
-      if (key.table.empty() || above.substr(0, above.empty() ? 0 : above.size() - 1) != sub) continue;
-      names.push_back(key.table.substr(above.size()));
+      const size_t skip = sub.empty() ? 0 : sub.size() + 1;  // the rest of a table's name that lies within this one
+      if (key.table.size() <= skip || !key.table.starts_with(sub) || (skip != 0 && key.table[skip - 1] != '.'))
+        continue;
+      names.push_back(key.table.substr(skip, key.table.find('.', skip) - skip));
     }
     return names;
   }

@@ -48,6 +48,15 @@ struct OidcDiscoveryConfig {
   [[nodiscard]] bool enabled() const { return bind_port != 0 || !socket_path.empty(); }
 };
 
+// telemetry = { Prometheus = { host = "localhost", port = 9988 } }, with SPIRE's names.
+struct TelemetryConfig {
+  std::string prometheus_host = "localhost";
+  uint16_t prometheus_port = 0;  // 0: metrics are off
+  std::string metric_prefix;     // empty: "spire_server" or "spire_agent"
+  bool enable_trust_domain_label = false;
+  bool enable_hostname_label = true;
+};
+
 struct ServerConfig {
   std::string bind_address = "0.0.0.0";
   uint16_t bind_port = 8081;
@@ -80,6 +89,7 @@ struct ServerConfig {
   OidcDiscoveryConfig oidc_discovery;        // oidc_discovery = { domains = [...], ... }
   LogConfig log;                             // log_level, log_format, log_file
   HealthChecksConfig health_checks;
+  TelemetryConfig telemetry;
 };
 
 // What the names that Envoy asks for by default stand for.
@@ -126,6 +136,7 @@ struct AgentConfig {
   SdsConfig sds;  // sds = { default_svid_name = "default", ... }
   LogConfig log;
   HealthChecksConfig health_checks;
+  TelemetryConfig telemetry;
 };
 
 struct PluginConfig {

@@ -30,8 +30,13 @@ constexpr int64_t kRateMax = 1'000'000;
       {"health_checks", "listener_enabled", ValueKind::boolean, AT(S, health_checks.listener_enabled)},        \
       {"health_checks", "bind_address", ValueKind::text, AT(S, health_checks.bind_address)},                   \
       {"health_checks", "bind_port", ValueKind::port, AT(S, health_checks.bind_port), {}, false, 1, kPortMax}, \
-      {"health_checks", "live_path", ValueKind::text, AT(S, health_checks.live_path)}, {                       \
-    "health_checks", "ready_path", ValueKind::text, AT(S, health_checks.ready_path)                            \
+      {"health_checks", "live_path", ValueKind::text, AT(S, health_checks.live_path)},                         \
+      {"health_checks", "ready_path", ValueKind::text, AT(S, health_checks.ready_path)},                       \
+      {"telemetry", "MetricPrefix", ValueKind::text, AT(S, telemetry.metric_prefix)},                          \
+      {"telemetry", "EnableTrustDomainLabel", ValueKind::boolean, AT(S, telemetry.enable_trust_domain_label)}, \
+      {"telemetry", "EnableHostnameLabel", ValueKind::boolean, AT(S, telemetry.enable_hostname_label)},        \
+      {"telemetry.Prometheus", "host", ValueKind::text, AT(S, telemetry.prometheus_host)}, {                   \
+    "telemetry.Prometheus", "port", ValueKind::port, AT(S, telemetry.prometheus_port), {}, false, 0, kPortMax  \
   }
 
 constexpr Key kServer[] = {
@@ -163,6 +168,16 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::span<const Key> server_keys() { return kServer; }
 std::span<const Key> agent_keys() { return kAgent; }
 std::span<const Key> plugin_keys() { return kPlugin; }
+
+std::string table_within(std::string_view sub, std::string_view name) {
+  return sub.empty() ? std::string(name) : std::string(sub) + "." + std::string(name);
+}
+
+bool has_table(std::span<const Key> keys, std::string_view table) {
+  return std::ranges::any_of(keys, [table](const Key& key) {
+    return key.table.starts_with(table) && (key.table.size() == table.size() || key.table[table.size()] == '.');
+  });
+}
 
 std::string_view nearest(std::string_view typed, std::span<const std::string_view> known) {
   if (typed.size() > 64) return {};

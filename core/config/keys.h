@@ -21,7 +21,7 @@ namespace limpet {
 enum class ValueKind { text, boolean, port, integer, seconds, list };
 
 struct Key {
-  std::string_view table;  // within the role: "", "ratelimit" or "experimental.ratelimit"
+  std::string_view table;  // within the role: "", "ratelimit" or "telemetry.Prometheus"
   std::string_view name;   // "bind_port"
   ValueKind kind;
   void* (*at)(void* config);      // the member, of a ServerConfig, AgentConfig or PluginConfig
@@ -34,6 +34,10 @@ struct Key {
 std::span<const Key> server_keys();
 std::span<const Key> agent_keys();
 std::span<const Key> plugin_keys();  // without `data`, which is a table of the plugin's own
+
+// Tables in tables: the name within the role of the table `name` in `sub`, and whether a key or a table stands in it.
+std::string table_within(std::string_view sub, std::string_view name);
+bool has_table(std::span<const Key> keys, std::string_view table);
 
 // The name in `known` that is nearest to `typed` by edit distance, or empty when none is near.
 std::string_view nearest(std::string_view typed, std::span<const std::string_view> known);

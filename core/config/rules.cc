@@ -40,6 +40,7 @@ class Rules {
     if (!c.oidc_discovery.socket_path.empty()) {
       socket_path("server", "oidc_discovery.socket_path", c.oidc_discovery.socket_path);
     }
+    telemetry("server", c.telemetry);
   }
 
   void agent(AgentConfig c) {
@@ -53,6 +54,7 @@ class Rules {
       at("agent.join_token_file", "\"join_token\" and \"join_token_file\" exclude each other: keep one");
     }
     health("agent", c.health_checks);
+    telemetry("agent", c.telemetry);
   }
 
   void plugins(std::vector<PluginConfig> plugins) {
@@ -154,6 +156,20 @@ class Rules {
     }
     if (c.live_path == c.ready_path)
       at(table + ".health_checks.ready_path", "\"live_path\" and \"ready_path\" are the same");
+  }
+
+  void telemetry(const std::string& table, const TelemetryConfig& c) {
+    const bool named = places_.contains(table + ".telemetry.Prometheus");
+    if (named && !places_.contains(table + ".telemetry.Prometheus.port")) {  // a port of 0 says: off
+      at(table + ".telemetry.Prometheus.port", "\"port\" is required in [" + table + ".telemetry.Prometheus]");
+    }
+    for (const char& letter : c.metric_prefix) {
+      const bool good = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || letter == '_' ||
+                        (letter >= '0' && letter <= '9' && &letter != c.metric_prefix.data());
+      if (good) continue;
+      return at(table + ".telemetry.MetricPrefix",
+                "\"MetricPrefix\" is \"" + c.metric_prefix + "\": letters, digits and underscores are expected");
+    }
   }
 
   void shared_object(const std::string& table, const PluginConfig& p) {

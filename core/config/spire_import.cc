@@ -138,17 +138,13 @@ class Importer {
         out[std::string(sub)] += name + " = " + toml_for(value, known->kind) + "\n";
       } else if (sub.empty() && role == "server" && name == "federation") {
         federation(value, out);
-      } else if (const std::string below = sub.empty() ? name : std::string(sub) + "." + name; has_table(keys, below)) {
-        each_object(value, [&](const HclValue& inner) { table(role, below, keys, inner, out); });
+      } else if (const std::string within = table_within(sub, name); has_table(keys, within)) {
+        each_object(value, [&](const HclValue& inner) { table(role, within, keys, inner, out); });
       } else {
         without_counterpart(role, sub, name, value);
       }
     }
   }
-  static bool has_table(std::span<const Key> keys, std::string_view name) {
-    return std::ranges::any_of(keys, [&](const Key& key) { return key.table == name; });
-  }
-
   void without_counterpart(std::string_view role, std::string_view sub, const std::string& name,
                            const HclValue& value) {
     const std::string full = std::string(role) + "." + (sub.empty() ? "" : std::string(sub) + ".") + name;
@@ -159,7 +155,7 @@ class Importer {
       }
     }
     // SPIRE passes over unknown keys here and does not say so
-    if (sub.starts_with("experimental") || sub == "telemetry")
+    if (sub.starts_with("experimental") || sub.starts_with("telemetry"))
       return note(value.line, full, "SPIRE does not know it either");
     unknown(sub == "health_checks" ? "health check" : std::string(role), name, value.line, full);
   }

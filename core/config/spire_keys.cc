@@ -8,6 +8,8 @@ constexpr std::string_view kNotHere = "this version has no counterpart";
 constexpr std::string_view kProfiling = "there is no Go runtime to profile: use perf";
 constexpr std::string_view kCache = "entries are kept current by each change, there is nothing to reload";
 constexpr std::string_view kSqlEvents = "caches follow the change log of the store, there are no events to tune";
+constexpr std::string_view kPull = "metrics are asked for, not sent: telemetry.Prometheus is the one way";
+constexpr std::string_view kRelabel = "choose metrics where they are collected (metric_relabel_configs)";
 constexpr std::string_view kCloud = "a plugin for this cloud is not part of Limpet";
 constexpr std::string_view kKubernetes = "a plugin for Kubernetes is not part of Limpet";
 constexpr std::string_view kWindows = "Windows only";
@@ -20,6 +22,16 @@ constexpr SpireKey kKeys[] = {
     {"", "experimental", "named_pipe_name", kWindows},
     {"", "experimental", "feature_flags", "there are no feature flags"},
     {"", "experimental", "require_pq_kem", "TLS here has no post-quantum key exchange"},
+    {"", "telemetry", "InMem", kPull},
+    {"", "telemetry", "Statsd", kPull},
+    {"", "telemetry", "DogStatsd", kPull},
+    {"", "telemetry", "M3", kPull},
+    {"", "telemetry", "AllowedPrefixes", kRelabel},
+    {"", "telemetry", "BlockedPrefixes", kRelabel},
+    {"", "telemetry", "AllowedLabels", kRelabel},
+    {"", "telemetry", "BlockedLabels", kRelabel},
+    {"", "telemetry.Prometheus", "tls",
+     "metrics are served as plain HTTP: keep them on localhost or put a proxy before them"},
     {"server", "", "max_attested_node_info_staleness", "agents are looked up in memory: the answer is never stale"},
     {"server", "experimental", "cache_reload_interval", kCache},
     {"server", "experimental", "full_cache_reload_interval", kCache},

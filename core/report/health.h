@@ -3,9 +3,12 @@
 // Health states: each part of a role reports its state under a fixed name; the role is as healthy as its worst part.
 // Degraded means: serving goes on, an operator should look. Loop thread only.
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace limpet {
 
@@ -23,7 +26,18 @@ class Health {
   };
   [[nodiscard]] const std::map<std::string, Part, std::less<>>& parts() const { return parts_; }
 
+  // What there is to know beside the states: a time, a number, a word.
+  struct Fact {
+    std::string name;  // "last_contact"
+    std::string text;
+    std::optional<double> number = {};  // in place of the text
+  };
+  // Looked up whenever somebody asks; what it looks at outlives the listener. The last one given counts.
+  void set_facts(std::function<std::vector<Fact>()> look) { look_ = std::move(look); }
+  [[nodiscard]] std::vector<Fact> facts() const { return look_ ? look_() : std::vector<Fact>(); }
+
  private:
+  std::function<std::vector<Fact>()> look_;
   std::map<std::string, Part, std::less<>> parts_;
 };
 

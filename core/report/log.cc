@@ -150,6 +150,7 @@ struct Logger::Impl {
   Options options;
   const Clock* clock = nullptr;  // null: swallows everything
   std::atomic<int> level = 0;
+  std::atomic<int> launch_level = 0;
   std::mutex mutex;  // guards fd and keeps lines whole
   int fd = STDERR_FILENO;
   int64_t stranger_second = 0;
@@ -191,7 +192,7 @@ Result<std::unique_ptr<Logger>> Logger::open(const Options& options, const Clock
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->clock = &clock;
-  impl->level = static_cast<int>(options.level);
+  impl->level = impl->launch_level = static_cast<int>(options.level);
   if (!options.file.empty()) {
     TRY_ASSIGN(impl->fd, open_file(options.file));
   }
@@ -208,13 +209,14 @@ bool Logger::enabled(LogLevel level) const {
 }
 
 LogLevel Logger::level() const { return static_cast<LogLevel>(impl_->level.load()); }
-LogLevel Logger::launch_level() const { return impl_->options.level; }
+LogLevel Logger::launch_level() const { return static_cast<LogLevel>(impl_->launch_level.load()); }
+void Logger::set_launch_level(LogLevel level) { impl_->launch_level = static_cast<int>(level); }
 void Logger::set_level(LogLevel level) { impl_->level = static_cast<int>(level); }
 
-void Logger::log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields, const char* file,
+void Logger::log(LogLevel level, std::string_view message, std::span<const LogField> fields, const char* file,
                  int line) {
   if (!enabled(level)) return;
-  std::vector<LogField> all(fields);
+  std::vector<LogField> all(fields.begin(), fields.end());
   if (impl_->options.source_location) all.push_back({"file", place(file, line)});
   const TimeText time(impl_->clock->now());
   impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, all)

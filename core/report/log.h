@@ -5,6 +5,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,8 +44,12 @@ class Logger {
 
   // time="2026-11-22T02:23:12Z" level=error msg="..." key=value. The last two say where the caller stands: the
   // builtins, because std::source_location would keep every function's whole signature in the binary.
-  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {},
+  void log(LogLevel level, std::string_view message, std::span<const LogField> fields,
            const char* file = __builtin_FILE(), int line = __builtin_LINE());
+  void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {},
+           const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    log(level, message, std::span(fields.begin(), fields.size()), file, line);
+  }
   void error(std::string_view m, std::initializer_list<LogField> f = {}, const char* file = __builtin_FILE(),
              int line = __builtin_LINE()) {
     log(LogLevel::error, m, f, file, line);
@@ -68,8 +73,9 @@ class Logger {
                      const char* file = __builtin_FILE(), int line = __builtin_LINE());
   [[nodiscard]] bool enabled(LogLevel level) const;
   void set_level(LogLevel level);
+  void set_launch_level(LogLevel level);  // the configuration says another one now
   [[nodiscard]] LogLevel level() const;
-  [[nodiscard]] LogLevel launch_level() const;  // the one it was opened with
+  [[nodiscard]] LogLevel launch_level() const;  // the configuration's
   Result<void> reopen();                        // after log rotation
   // Swallows everything; for tests and commands.
   static Logger& none();

@@ -8,25 +8,28 @@
 #include "config/config.h"
 #include "loop/loop.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "store/store.h"
 
 namespace limpet::server {
 
 class AgentPruner {
  public:
-  AgentPruner(Loop& loop, const Clock& clock, Logger& logger, Store& store, const ServerConfig& config);
-  void start();  // nothing when it is off
+  AgentPruner(Loop& loop, const Clock& clock, Logger& logger, Store& store, const ServerConfig& config,
+              Metrics& metrics = Metrics::none());
+  void start();
 
  private:
   void on_tick();
   void on_pruned(Result<uint64_t> revision);
 
+  Loop& loop_;
   const Clock& clock_;
   Logger& logger_;
   Store& store_;
-  const int64_t expired_for_s_;  // 0: off
-  const size_t batch_;           // rows in one commit
-  const bool tofu_;
+  Metrics& metrics_;
+  int64_t begun_ms_ = 0;        // loop time
+  const ServerConfig& config_;  // may change while we run
   size_t agents_ = 0;
   Timer tick_;
   Pending<uint64_t> pruned_;

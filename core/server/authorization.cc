@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "server/audit.h"
 #include "server/methods.h"
 #include "store/codec.h"
 
@@ -26,21 +27,24 @@ Result<SpiffeId> caller_id(const Certificate& certificate) {
 
 class GateFlow final : public wire::ServerFlow {
  public:
-  GateFlow(Context& context, Api& api, wire::ServerCall& call, uint8_t allowed)
-      : context_(context), api_(api), call_(call), allowed_(allowed) {}
+  // `audit` is null when nobody keeps an audit log.
+  GateFlow(Context& context, Api& api, wire::ServerCall& call, uint8_t allowed, AuditedCall* audit)
+      : context_(context), api_(api), call_(call), allowed_(allowed), audit_(audit) {}
 
   // 1. who is it, and does that suffice? In order of cost.
   void start() override {
     if (auto known = identify(); !known) return call_.finish(std::unexpected(std::move(known).error()));
-    if (allowed_ & kAny) return proceed();
-    if (caller_.local) return (allowed_ & kLocal) ? proceed() : refuse(denied(call_.method()));
-    if ((allowed_ & kAdmin) && is_admin()) {
-      caller_.admin = true;
-      return proceed();
+    if (allowed_ & kAny) return proceed("nobody", "");
+    if (caller_.local) return (allowed_ & kLocal) ? proceed("local", "transport") : refuse(denied(call_.method()));
+    if (allowed_ & kAdmin) {
+      if (const char* via = admin_via()) {
+        caller_.admin = true;
+        return proceed("admin", via);
+      }
     }
     if ((allowed_ & kDownstream) && has_entry(&Entry::downstream)) {
       caller_.downstream = true;
-      return proceed();
+      return proceed("downstream", "entries");
     }
     if (allowed_ & kAgent) return check_agent();
     refuse(denied(call_.method()));
@@ -62,10 +66,12 @@ class GateFlow final : public wire::ServerFlow {
     auto entries = context_.index.with_spiffe_id(caller_.id);
     return std::ranges::any_of(entries, [&](const Entry* entry) { return entry->*flag; });
   }
-  [[nodiscard]] bool is_admin() const {
-    if (caller_.id.empty()) return false;
-    return std::ranges::find(context_.config.admin_ids, caller_.id.text()) != context_.config.admin_ids.end() ||
-           has_entry(&Entry::admin);
+  // What makes the caller an administrator; null: nothing does.
+  [[nodiscard]] const char* admin_via() const {
+    if (caller_.id.empty()) return nullptr;
+    const auto& ids = context_.config.admin_ids;
+    if (std::ranges::find(ids, caller_.id.text()) != ids.end()) return "config";
+    return has_entry(&Entry::admin) ? "entries" : nullptr;
   }
 
   // 2. the agent's record decides
@@ -106,11 +112,12 @@ class GateFlow final : public wire::ServerFlow {
   }
   void admit_agent() {
     caller_.agent = true;
-    proceed();
+    proceed("agent", "datastore");
   }
 
   // 4. the API answers
-  void proceed() {
+  void proceed(const char* as, const char* via) {
+    if (audit_ != nullptr) audit_->authorized(as, via);
     flow_ = api_.open(call_, caller_);
     if (flow_ != nullptr) return flow_->start();
     std::string_view method = call_.method();
@@ -135,6 +142,7 @@ class GateFlow final : public wire::ServerFlow {
   Api& api_;
   wire::ServerCall& call_;
   uint8_t allowed_;
+  AuditedCall* audit_;
   Caller caller_;
   int attempts_ = 0;
   Pending<uint64_t> promoted_;
@@ -159,7 +167,10 @@ Error permission_denied(std::string message, DeniedReason reason) {
 std::unique_ptr<wire::ServerFlow> GatedService::open(wire::ServerCall& call) {
   uint8_t allowed = allowed_callers(call.method());
   if (allowed == 0) return nullptr;
-  return std::make_unique<GateFlow>(context_, api_, call, allowed);
+  if (!context_.config.audit_log_enabled) return std::make_unique<GateFlow>(context_, api_, call, allowed, nullptr);
+  auto audited = std::make_unique<AuditedCall>(context_.logger, call);
+  audited->set_flow(std::make_unique<GateFlow>(context_, api_, *audited, allowed, audited.get()));
+  return audited;
 }
 
 }  // namespace limpet::server

@@ -87,6 +87,7 @@ void BundlePoll::poll() {
   timer_.stop();
   running_ = true;
   attempts_ = 0;
+  asked_ms_ = parts_.loop.now_ms();
   const auto stored = stored_bundle();
   const bool same = stored && !etag_of_.empty() && encode_bundle(*stored) == etag_of_;
   if (!same) etag_.clear();
@@ -128,6 +129,7 @@ void BundlePoll::on_stored(Result<uint64_t> revision) {
   etag_ = std::move(fetched_etag_);
   etag_of_ = encode_bundle(fetched_bundle_);
   if (*revision != 0) {
+    parts_.metrics.count("bundle_manager_update_federated_bundle", {{"trust_domain_id", name_}});
     parts_.logger.info("Bundle of a federated trust domain changed",
                        {{"trust_domain", name_},
                         {"sequence_number", std::to_string(fetched_bundle_.sequence_number)},
@@ -163,6 +165,8 @@ void BundlePoll::failed(const Error& why) {
 
 void BundlePoll::end(Result<void> result) {
   running_ = false;
+  parts_.metrics.call("bundle_manager_fetch_federated_bundle", result ? Code::ok : result.error().code,
+                      parts_.loop.now_ms() - asked_ms_, {{"trust_domain_id", name_}});
   timer_.start<&BundlePoll::poll>(pause_ms(), this);
   std::vector<Done<void>> waiting = std::move(waiting_);
   waiting_.clear();

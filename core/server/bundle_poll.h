@@ -14,6 +14,7 @@
 
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "server/bundle_cache.h"
 #include "server/bundle_fetcher.h"
 #include "store/store.h"
@@ -27,6 +28,7 @@ struct BundlePollParts {
   Store& store;
   const BundleCache& bundles;
   BundleFetcher* fetcher;  // null: nothing is polled
+  Metrics& metrics = Metrics::none();
 };
 
 // Seconds until the next question while all is well; null: there is no bundle yet.
@@ -61,11 +63,12 @@ class BundlePoll {
 
   const BundlePollParts& parts_;
   FederationRelationship relationship_;
-  std::string name_;    // of the trust domain
-  std::string part_;    // in health
-  uint64_t phase_ = 0;  // 0..999
-  int failures_ = 0;    // in a row
-  int attempts_ = 0;    // to store what was fetched
+  std::string name_;      // of the trust domain
+  std::string part_;      // in health
+  uint64_t phase_ = 0;    // 0..999
+  int failures_ = 0;      // in a row
+  int attempts_ = 0;      // to store what was fetched
+  int64_t asked_ms_ = 0;  // loop time
   bool running_ = false;
   Bundle fetched_bundle_;
   std::string fetched_etag_;

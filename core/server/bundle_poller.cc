@@ -6,11 +6,20 @@
 namespace limpet::server {
 
 BundlePoller::BundlePoller(const BundlePollParts& parts, std::vector<FederationRelationship> fixed) : parts_(parts) {
-  for (FederationRelationship& relationship : fixed) fixed_.emplace(relationship.trust_domain, std::move(relationship));
+  set_fixed(std::move(fixed));
   parts_.store.subscribe(*this);
 }
 
 BundlePoller::~BundlePoller() { parts_.store.unsubscribe(*this); }
+
+void BundlePoller::set_fixed(std::vector<FederationRelationship> fixed) {
+  fixed_.clear();
+  for (FederationRelationship& relationship : fixed) {
+    TrustDomain trust_domain = relationship.trust_domain;
+    fixed_.emplace(std::move(trust_domain), std::move(relationship));
+  }
+  if (started_) follow();
+}
 
 void BundlePoller::start() {
   started_ = true;

@@ -20,6 +20,8 @@ class BundlePoller final : public BundleRefresher, public StoreObserver {
   BundlePoller& operator=(const BundlePoller&) = delete;
 
   void start();
+  // The configuration has others now.
+  void set_fixed(std::vector<FederationRelationship> fixed);
   bool refresh(const TrustDomain& trust_domain, Done<void>& done) override;
   [[nodiscard]] size_t relationships() const { return polls_.size(); }
   void on_commit(uint64_t revision, const std::vector<Change>& changes) override;

@@ -20,8 +20,8 @@ std::string authority_id(const CaSlot& slot) { return hex_encode(slot.authority-
 // One signature: holds on to the authority it began with.
 class X509Ca::SignOperation {
  public:
-  SignOperation(X509Ca& ca, std::shared_ptr<const Authority> authority, Done<SignedSvid> done)
-      : ca_(ca), authority_(std::move(authority)), done_(std::move(done)) {}
+  SignOperation(X509Ca& ca, const char* metric, std::shared_ptr<const Authority> authority, Done<SignedSvid> done)
+      : ca_(ca), metric_(metric), authority_(std::move(authority)), done_(std::move(done)) {}
   std::list<std::unique_ptr<SignOperation>>::iterator place;
 
   [[nodiscard]] const Authority& authority() const { return *authority_; }
@@ -45,6 +45,7 @@ class X509Ca::SignOperation {
       result->chain.insert(result->chain.end(), authority_->upstream_chain.begin(), authority_->upstream_chain.end());
       result->expires_at = expires_at_;
       result->serial = std::move(serial_);
+      ca_.metrics_.count(metric_);
     } else {
       result = std::unexpected(std::move(signature).error().within("sign with the X.509 CA's key"));
     }
@@ -56,6 +57,7 @@ class X509Ca::SignOperation {
   }
 
   X509Ca& ca_;
+  const char* metric_;
   std::shared_ptr<const Authority> authority_;
   Done<SignedSvid> done_;
   Bytes tbs_;
@@ -65,7 +67,7 @@ class X509Ca::SignOperation {
 };
 
 X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-               BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream)
+               BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream, Metrics& metrics)
     : loop_(loop),
       clock_(clock),
       logger_(logger),
@@ -75,6 +77,7 @@ X509Ca::X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, S
       bundles_(bundles),
       options_(std::move(options)),
       upstream_(upstream),
+      metrics_(metrics),
       tick_(loop) {}
 X509Ca::~X509Ca() = default;
 
@@ -117,6 +120,7 @@ std::string X509Ca::free_slot() const { return current_ && current_->slot_id == 
 
 void X509Ca::prepare(const std::string& slot_id) {
   const PrepareCaFlow::Parts parts{loop_, clock_, keys_, upstream_, bundles_, options_, journal_, spare_key_};
+  prepare_ms_ = loop_.now_ms();
   preparing_ = std::make_unique<PrepareCaFlow>(parts, slot_id, !current_, prepared_.then<&X509Ca::on_prepared>(this));
   preparing_->start();
 }
@@ -124,6 +128,7 @@ void X509Ca::prepare(const std::string& slot_id) {
 void X509Ca::on_prepared(Result<CaSlot> slot) {
   preparing_.reset();
   Done<void> asked = std::move(asked_);
+  metrics_.call("ca_manager_x509_ca_prepare", slot ? Code::ok : slot.error().code, loop_.now_ms() - prepare_ms_);
   if (!slot) {
     report(std::unexpected(Error(slot.error()).within("prepare X.509 CA")));
     return asked(std::unexpected(std::move(slot).error()));
@@ -132,6 +137,7 @@ void X509Ca::on_prepared(Result<CaSlot> slot) {
                {{"slot", slot->slot_id},
                 {"local_authority_id", authority_id(*slot)},
                 {"expiration", TimeText(slot->not_after()).rfc3339()}});
+  if (!current_) metrics_.count("ca_manager_x509_ca_activate");
   (current_ ? next_ : current_) = std::move(*slot);
   report({});
   asked({});
@@ -175,6 +181,7 @@ void X509Ca::activate_next() {
       entry.status = AuthorityStatus::old;
     }
   }
+  metrics_.count("ca_manager_x509_ca_activate");
   // Not waited for: should it be lost, a restart finds the slot prepared and activates it again.
   journal_dirty_ = true;
   logger_.info("X509 CA activated", {{"slot", current_->slot_id},
@@ -205,6 +212,7 @@ void X509Ca::prune_bundle() {
     const std::string& upstream_id = (*slot)->upstream_authority_id;
     in_use.push_back(upstream_id.empty() ? authority_id(**slot) : upstream_id);
   }
+  prune_ms_ = loop_.now_ms();
   int64_t limit = clock_.now() - kPruneAfter;
   bundles_.edit_own(
       [in_use = std::move(in_use), limit](Bundle& bundle, ChangeSet&) {
@@ -222,6 +230,7 @@ void X509Ca::prune_bundle() {
 }
 
 void X509Ca::on_pruned(Result<Bundle> pruned) {
+  metrics_.call("ca_manager_bundle_prune", pruned ? Code::ok : pruned.error().code, loop_.now_ms() - prune_ms_);
   if (!pruned) logger_.warn("Bundle not pruned, trying again later", {{"error", pruned.error().text()}});
 }
 
@@ -245,12 +254,12 @@ void X509Ca::report(Result<void> outcome) {
 }
 
 void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {
-  if (SignOperation* operation = begin_signature(std::move(done)))
+  if (SignOperation* operation = begin_signature("server_ca_sign_x509_svid", std::move(done)))
     operation->start(svid_template(request, operation->authority().certificate, clock_.now()));
 }
 
 void X509Ca::sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done) {
-  SignOperation* operation = begin_signature(std::move(done));
+  SignOperation* operation = begin_signature("server_ca_sign_x509_ca_svid", std::move(done));
   if (operation == nullptr) return;
   const Authority& authority = operation->authority();
   const size_t parents = std::max(authority.upstream_chain.size(), size_t{1});
@@ -258,13 +267,14 @@ void X509Ca::sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done)
       downstream_ca_template(request, authority.certificate, parents, options_.trust_domain, clock_.now()));
 }
 
-X509Ca::SignOperation* X509Ca::begin_signature(Done<SignedSvid> done) {
+X509Ca::SignOperation* X509Ca::begin_signature(const char* metric, Done<SignedSvid> done) {
   if (!current_) {
     loop_.post(
         [held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
     return nullptr;
   }
-  auto& operation = signing_.emplace_back(std::make_unique<SignOperation>(*this, current_->authority, std::move(done)));
+  auto& operation =
+      signing_.emplace_back(std::make_unique<SignOperation>(*this, metric, current_->authority, std::move(done)));
   operation->place = std::prev(signing_.end());
   return operation.get();
 }

@@ -21,6 +21,7 @@
 #include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "server/bundle_cache.h"
 #include "server/ca_slot.h"
 #include "server/profiles.h"
@@ -47,7 +48,8 @@ class PrepareCaFlow;
 class X509Ca {
  public:
   X509Ca(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-         BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream = nullptr);
+         BundleCache& bundles, CaOptions options, UpstreamAuthority* upstream = nullptr,
+         Metrics& metrics = Metrics::none());
   ~X509Ca();
   X509Ca(const X509Ca&) = delete;
   X509Ca& operator=(const X509Ca&) = delete;
@@ -76,7 +78,7 @@ class X509Ca {
  private:
   class SignOperation;
   // Null, and `done` answered later, when there is no active authority.
-  SignOperation* begin_signature(Done<SignedSvid> done);
+  SignOperation* begin_signature(const char* metric, Done<SignedSvid> done);
   void on_tick();
   void on_loaded(Result<LoadedCa> loaded);
   void prepare(const std::string& slot_id);
@@ -102,6 +104,9 @@ class X509Ca {
   BundleCache& bundles_;
   CaOptions options_;
   UpstreamAuthority* upstream_;
+  Metrics& metrics_;
+  int64_t prepare_ms_ = 0;  // loop time at which the one in the making was begun
+  int64_t prune_ms_ = 0;
   std::optional<ManagedKey> spare_key_;  // made for an authority that could not be had yet
   std::optional<CaSlot> current_;
   std::optional<CaSlot> next_;

@@ -135,6 +135,7 @@ class JwtKeys::SignOperation {
     auto token = jws_seal(std::move(jwt_.token), signer_->type(), *signature);
     if (!token) return end(std::unexpected(std::move(token).error().within("sign with the JWT key")));
     jwt_.token = std::move(*token);
+    owner_.metrics_.count("server_ca_sign_jwt_svid");
     end(std::move(jwt_));
   }
   void end(Result<SignedJwt> result) {
@@ -153,7 +154,7 @@ class JwtKeys::SignOperation {
 };
 
 JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-                 BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream)
+                 BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream, Metrics& metrics)
     : loop_(loop),
       clock_(clock),
       logger_(logger),
@@ -163,6 +164,7 @@ JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health,
       bundles_(bundles),
       options_(std::move(options)),
       upstream_(upstream),
+      metrics_(metrics),
       tick_(loop) {}
 JwtKeys::~JwtKeys() = default;
 
@@ -214,6 +216,7 @@ void JwtKeys::prepare(Done<JwtSlot> done) {
     });
   }
   asked_ = std::move(done);
+  prepare_ms_ = loop_.now_ms();
   preparing_ = std::make_unique<PrepareFlow>(*this, current_ && current_->slot_id == "A" ? "B" : "A", !current_,
                                              prepared_.then<&JwtKeys::on_prepared>(this));
   preparing_->start();
@@ -222,6 +225,7 @@ void JwtKeys::prepare(Done<JwtSlot> done) {
 void JwtKeys::on_prepared(Result<JwtSlot> slot) {
   preparing_.reset();
   Done<JwtSlot> asked = std::move(asked_);
+  metrics_.call("ca_manager_jwt_key_prepare", slot ? Code::ok : slot.error().code, loop_.now_ms() - prepare_ms_);
   if (!slot) {
     report(std::unexpected(Error(slot.error()).within("prepare JWT key")));
     return asked(std::move(slot));
@@ -230,6 +234,7 @@ void JwtKeys::on_prepared(Result<JwtSlot> slot) {
                {{"slot", slot->slot_id},
                 {"local_authority_id", slot->key_id},
                 {"expiration", TimeText(slot->not_after).rfc3339()}});
+  if (!current_) metrics_.count("manager_jwt_key_activate");
   (current_ ? other_ : current_) = *slot;
   report({});
   asked(std::move(slot));
@@ -240,6 +245,7 @@ Result<void> JwtKeys::activate() {
     return fail(Code::failed_precondition, "there is no prepared JWT key");
   std::swap(current_, other_);
   current_->status = AuthorityStatus::active;
+  metrics_.count("manager_jwt_key_activate");
   set_status(current_->key_id, AuthorityStatus::active);
   if (other_) {
     other_->status = AuthorityStatus::old;

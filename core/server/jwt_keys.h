@@ -16,6 +16,7 @@
 #include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "server/bundle_cache.h"
 #include "server/jwt_claims.h"
 #include "store/journal.h"
@@ -56,7 +57,8 @@ struct JwtKeyOptions {
 class JwtKeys {
  public:
   JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health, Store& store, KeyManager& keys,
-          BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream = nullptr);
+          BundleCache& bundles, JwtKeyOptions options, UpstreamAuthority* upstream = nullptr,
+          Metrics& metrics = Metrics::none());
   ~JwtKeys();
   JwtKeys(const JwtKeys&) = delete;
   JwtKeys& operator=(const JwtKeys&) = delete;
@@ -97,6 +99,8 @@ class JwtKeys {
   BundleCache& bundles_;
   JwtKeyOptions options_;
   UpstreamAuthority* upstream_;  // null: none
+  Metrics& metrics_;
+  int64_t prepare_ms_ = 0;  // loop time at which the one in the making was begun
   std::optional<JwtSlot> current_;
   std::optional<JwtSlot> other_;
   std::vector<JournalJwtKey> journal_;

@@ -19,6 +19,7 @@ void Pruner::on_tick() {
   token_after_.clear();
   entries_over_ = over_ = false;
   entries_ = tokens_ = 0;
+  begun_ms_ = loop_.now_ms();
   on_turn();
 }
 
@@ -71,6 +72,7 @@ Result<bool> Pruner::tokens_slice(const Snapshot& snapshot, ChangeSet& changes) 
 // 3. that slice is gone from the disk
 void Pruner::on_pruned(Result<uint64_t> revision) {
   if (revision) return on_turn();
+  metrics_.call("registration_entry_manager_prune", revision.error().code, loop_.now_ms() - begun_ms_);
   // a row that changed meanwhile, or no room: the next round looks again
   logger_.warn("Expired entries and tokens not removed", {{"error", revision.error().text()}});
   tick_.start<&Pruner::on_tick>(kTickMs, this);
@@ -78,6 +80,7 @@ void Pruner::on_pruned(Result<uint64_t> revision) {
 
 void Pruner::end_round() {
   if (entries_ > 0 || tokens_ > 0) {
+    metrics_.call("registration_entry_manager_prune", Code::ok, loop_.now_ms() - begun_ms_);
     logger_.info("Pruned", {{"entries", std::to_string(entries_)}, {"join_tokens", std::to_string(tokens_)}});
   }
   tick_.start<&Pruner::on_tick>(kTickMs, this);

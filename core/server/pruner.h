@@ -9,14 +9,15 @@
 #include "base/clock.h"
 #include "loop/loop.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "store/store.h"
 
 namespace limpet::server {
 
 class Pruner {
  public:
-  Pruner(Loop& loop, const Clock& clock, Logger& logger, Store& store)
-      : clock_(clock), logger_(logger), store_(store), tick_(loop) {}
+  Pruner(Loop& loop, const Clock& clock, Logger& logger, Store& store, Metrics& metrics = Metrics::none())
+      : loop_(loop), clock_(clock), logger_(logger), store_(store), metrics_(metrics), tick_(loop) {}
   void start();
 
  private:
@@ -28,11 +29,14 @@ class Pruner {
   void on_pruned(Result<uint64_t> revision);
   void end_round();
 
+  Loop& loop_;
   const Clock& clock_;
   Logger& logger_;
   Store& store_;
+  Metrics& metrics_;
   Timer tick_;  // the next round, or the next turn of this one
   // the round
+  int64_t begun_ms_ = 0;  // loop time
   uint64_t entry_after_ = 0;
   std::string token_after_;
   bool entries_over_ = false;

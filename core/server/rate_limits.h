@@ -27,6 +27,7 @@ class RateLimiter {
   // the call's. RESOURCE_EXHAUSTED "rate (n) exceeds burst size (m)" or "rate: Wait(n=n) would exceed context
   // deadline", or too many wait. Who gives up while he waits gives his tokens back.
   void wait(const std::string& ip, size_t count, int64_t time_left_ms, Done<void> done);
+  void set_rate(int64_t per_second) { rate_ = static_cast<double>(per_second); }
   // Buckets in memory: full ones are forgotten.
   [[nodiscard]] size_t buckets() const { return buckets_.size(); }
 
@@ -56,11 +57,14 @@ class RateLimiter {
 // The buckets of the server's methods. The signing calls of X.509 share one.
 struct RateLimits {
   RateLimits(Loop& loop, bool attestation, bool signing)
-      : attest(loop, attestation ? 1 : 0),
-        sign_x509(loop, signing ? 500 : 0),
-        sign_jwt(loop, signing ? 500 : 0),
-        publish_jwt(loop, 500),
-        post_status(loop, 10) {}
+      : attest(loop, 0), sign_x509(loop, 0), sign_jwt(loop, 0), publish_jwt(loop, 500), post_status(loop, 10) {
+    set(attestation, signing);
+  }
+  void set(bool attestation, bool signing) {
+    attest.set_rate(attestation ? 1 : 0);
+    sign_x509.set_rate(signing ? 500 : 0);
+    sign_jwt.set_rate(signing ? 500 : 0);
+  }
   RateLimiter attest;
   RateLimiter sign_x509;
   RateLimiter sign_jwt;

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include "base/limits.h"
+#include "config/reload.h"
 #include "loop/uv_stream.h"
 #include "server/bundle_endpoint.h"
 #include "server/bundle_https.h"
@@ -23,10 +24,13 @@ std::string web_roots() {
   return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
 }
 
-// Refused connections are the peer's doing: said once each, never an error of ours.
-class LogRefused final : public wire::GrpcServerEvents {
+// What happens on the listeners. Refused connections are the peer's doing: said once each, never an error of ours.
+class ListenerEvents final : public wire::GrpcServerEvents {
  public:
-  explicit LogRefused(Logger& logger) : logger_(logger) {}
+  ListenerEvents(Logger& logger, Metrics& metrics) : logger_(logger), metrics_(metrics) {}
+  void on_call_over(std::string_view method, const wire::Peer&, Code status, int64_t elapsed_ms) override {
+    if (metrics_.on()) metrics_.call(rpc_metric(method), status, elapsed_ms);
+  }
   void on_connection_refused(const wire::Peer& peer, const Error& why) override {
     logger_.from_stranger(LogLevel::warn, "Connection refused",
                           {{"caller_addr", peer.address.text()}, {"error", why.text()}});
@@ -34,18 +38,19 @@ class LogRefused final : public wire::GrpcServerEvents {
 
  private:
   Logger& logger_;
+  Metrics& metrics_;
 };
 
 }  // namespace
 
 // Order matters: a listener hands connections to its server until it dies.
 struct Server::Listeners {
-  Listeners(Loop& loop, ServerCore& core, Logger& logger, int64_t max_age_ms)
-      : events(logger), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
+  Listeners(Loop& loop, ServerCore& core, const ServerParts& parts, int64_t max_age_ms)
+      : events(parts.logger, parts.metrics), tcp(loop, {&core.tls(), max_age_ms}, &events), uds(loop, {}, &events) {
     core.add_services(tcp, false);
     core.add_services(uds, true);
   }
-  LogRefused events;
+  ListenerEvents events;
   wire::GrpcServer tcp;
   wire::GrpcServer uds;
   std::unique_ptr<wire::ProxyListener> proxies;  // before `tcp`, where load balancers are trusted
@@ -88,7 +93,7 @@ void Server::on_core_started(Result<void> started) {
 }
 
 Result<void> Server::open_listeners() {
-  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_.logger, config_.max_connection_age_s * 1000);
+  listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_, config_.max_connection_age_s * 1000);
   ListenerClient* tcp = &listeners_->tcp;
   if (!config_.proxy_protocol_trusted_cidrs.empty()) {
     std::vector<IpRange> trusted;
@@ -151,6 +156,11 @@ Result<void> Server::open_oidc_discovery(const OidcDiscoveryConfig& config) {
   }
   listeners_->oidc_discovery = std::move(endpoint);
   return {};
+}
+
+void Server::reload(const ServerConfig& next) {
+  (void)limpet::reload(config_, next);
+  if (core_) core_->on_config_changed();
 }
 
 uint16_t Server::port() const {

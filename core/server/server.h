@@ -15,6 +15,7 @@
 #include "plugin/upstream_authority.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "server/bundle_fetcher.h"
 #include "store/store.h"
 
@@ -33,6 +34,7 @@ struct ServerParts {
   UpstreamAuthority* upstream = nullptr;       // null: the server signs its own CA
   BundleFetcher* fetcher = nullptr;            // of tests; null: Server's own, and a ServerCore alone fetches nothing
   IdentityBoard* identity = nullptr;           // for plugins; null: nobody reads it
+  Metrics& metrics = Metrics::none();
 };
 
 class Server {
@@ -47,6 +49,8 @@ class Server {
   void start(Done<void> done);
   // Lets calls in flight end, for at most 10 s, then closes.
   void stop(Done<void> done);
+  // Takes over what may change while it runs.
+  void reload(const ServerConfig& next);
   // The TCP port in use, for configurations with port 0.
   [[nodiscard]] uint16_t port() const;
 

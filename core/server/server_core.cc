@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server_core.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "server/ttl_warnings.h"
 #include "store/journal.h"
 
@@ -70,17 +73,18 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       bundles_(loop, parts.store, trust_domain),
       limits_(loop, config.ratelimit_attestation, config.ratelimit_signing),
       ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options),
-          parts.upstream),
+          parts.upstream, parts.metrics),
       upstream_(loop, parts.logger, parts.health, bundles_, parts.upstream),
       jwt_(config.disable_jwt_svids
                ? nullptr
                : std::make_unique<JwtKeys>(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys,
-                                           bundles_, std::move(jwt_options), parts.upstream)),
-      svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s),
+                                           bundles_, std::move(jwt_options), parts.upstream, parts.metrics)),
+      svid_(loop, parts.clock, parts.logger, parts.health, ca_, trust_domain, config.default_x509_svid_ttl_s,
+            parts.metrics),
       identity_(parts.store, bundles_, svid_, parts.identity),
       tls_policy_(parts.clock, svid_, bundles_, trust_domain, config.admin_ids),
-      pruner_(loop, parts.clock, parts.logger, parts.store),
-      agent_pruner_(loop, parts.clock, parts.logger, parts.store, config),
+      pruner_(loop, parts.clock, parts.logger, parts.store, parts.metrics),
+      agent_pruner_(loop, parts.clock, parts.logger, parts.store, config, parts.metrics),
       context_{loop,         parts.clock,     parts.logger, parts.health,  parts.store, agents_,
                entries_,     index_,          bundles_,     ca_,           limits_,     config,
                trust_domain, parts.attestors, jwt_.get(),   parts.upstream},
@@ -90,7 +94,8 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       bundle_api_(context_),
       debug_api_(context_, svid_),
       logger_api_(parts.logger),
-      poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher}, fixed_relationships(config)),
+      poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher, parts.metrics},
+              fixed_relationships(config)),
       trust_domain_api_(context_, poller_),
       local_authority_api_(context_, svid_),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
@@ -104,6 +109,33 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
   gates_.push_back({"spire.api.server.localauthority.v1.LocalAuthority", false, {context_, local_authority_api_}});
   gates_.push_back({"spire.api.server.debug.v1.Debug", true, {context_, debug_api_}});
   gates_.push_back({"spire.api.server.logger.v1.Logger", true, {context_, logger_api_}});
+  parts.metrics.before_text([this](Metrics& metrics) { count_held(metrics); });
+  parts.health.set_facts([this] { return facts(); });
+}
+
+std::vector<Health::Fact> ServerCore::facts() const {
+  std::vector<Health::Fact> facts;
+  if (const Certificate* ca = ca_.active_certificate()) {
+    facts.push_back({"ca_expires", TimeText(ca->not_after).rfc3339()});
+    const auto left = static_cast<double>(std::max<int64_t>(ca->not_after - context_.clock.now(), 0));
+    facts.push_back({"ca_hours_left", {}, std::floor(left / 360) / 10});
+  }
+  if (const Certificate* svid = svid_.certificate())
+    facts.push_back({"svid_expires", TimeText(svid->not_after).rfc3339()});
+  return facts;
+}
+
+// What the server holds, under the names of the caches that SPIRE holds it in.
+void ServerCore::count_held(Metrics& metrics) {
+  const Snapshot snapshot = context_.store.read();
+  metrics.gauge("node_agents_by_id_cache_count", static_cast<double>(snapshot.count(TableId::agents)));
+  metrics.gauge("entry_entries_by_entryid_cache_count", static_cast<double>(snapshot.count(TableId::entries)));
+  const Certificate* ca = ca_.active_certificate();
+  if (ca == nullptr) return;
+  const std::string& name = context_.trust_domain.name();
+  metrics.gauge("manager_x509_ca_rotate_expiration", static_cast<double>(ca->not_after), {{"trust_domain_id", name}});
+  metrics.gauge("manager_x509_ca_rotate_ttl", static_cast<double>(ca->not_after - context_.clock.now()),
+                {{"trust_domain_id", name}});
 }
 
 void ServerCore::start(Done<void> done) {
@@ -147,6 +179,15 @@ wire::Service* ServerCore::service(std::string_view name) {
     if (name == gate.name) return &gate.service;
   }
   return nullptr;
+}
+
+void ServerCore::on_config_changed() {
+  const ServerConfig& config = context_.config;
+  limits_.set(config.ratelimit_attestation, config.ratelimit_signing);
+  tls_policy_.set_admin_ids(config.admin_ids);
+  svid_.set_ttl(config.default_x509_svid_ttl_s);
+  poller_.set_fixed(fixed_relationships(config));
+  for (const std::string& warning : ttl_warnings(config)) context_.logger.warn(warning, {});
 }
 
 // Health has no one to tell when it changes, so the watchers of the health service are served by looking once a second.

@@ -43,6 +43,8 @@ class ServerCore {
   // The services of the TCP listener; with `local` those of the Unix socket as well.
   void add_services(wire::GrpcServer& server, bool local);
   [[nodiscard]] wire::TlsPolicy& tls() { return tls_policy_; }
+  // What `make` was given has changed: hands on what parts have copied of it.
+  void on_config_changed();
   // The gate in front of an API, for tests: "spire.api.server.agent.v1.Agent".
   [[nodiscard]] wire::Service* service(std::string_view name);
   [[nodiscard]] X509Ca& ca() { return ca_; }
@@ -58,6 +60,8 @@ class ServerCore {
   void on_jwt_started(Result<void> started);
   void on_svid_started(Result<void> started);
   void on_tick();
+  void count_held(Metrics& metrics);
+  [[nodiscard]] std::vector<Health::Fact> facts() const;
   [[nodiscard]] wire::ServingStatus serving(std::string_view service) const;
 
   Health& health_;

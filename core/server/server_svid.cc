@@ -7,8 +7,8 @@ constexpr int64_t kCheckMs = 5'000;
 }
 
 ServerSvid::ServerSvid(Loop& loop, const Clock& clock, Logger& logger, Health& health, X509Ca& ca,
-                       TrustDomain trust_domain, int64_t ttl)
-    : loop_(loop), clock_(clock), logger_(logger), health_(health), ca_(ca), ttl_(ttl), tick_(loop) {
+                       TrustDomain trust_domain, int64_t ttl, Metrics& metrics)
+    : loop_(loop), clock_(clock), logger_(logger), health_(health), ca_(ca), ttl_(ttl), metrics_(metrics), tick_(loop) {
   if (auto id = SpiffeId::make(trust_domain, kServerPath)) id_ = *id;
 }
 
@@ -36,6 +36,7 @@ void ServerSvid::renew_if_issued_by(std::string_view authority_id) {
 }
 
 void ServerSvid::renew() {
+  renew_ms_ = loop_.now_ms();
   loop_.work(
       []() -> Result<std::shared_ptr<const PrivateKey>> {
         TRY_ASSIGN(PrivateKey key, PrivateKey::generate(KeyType::ec_p256));
@@ -69,6 +70,7 @@ void ServerSvid::on_signed(Result<SignedSvid> svid) {
 
 void ServerSvid::end(Result<void> result) {
   new_key_.reset();
+  metrics_.call("svid_rotate", result ? Code::ok : result.error().code, loop_.now_ms() - renew_ms_);
   if (result) {
     health_.report("svid", HealthState::ok);
     logger_.info("Server X509-SVID issued",

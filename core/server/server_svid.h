@@ -9,6 +9,7 @@
 #include "loop/loop.h"
 #include "report/health.h"
 #include "report/log.h"
+#include "report/metrics.h"
 #include "server/ca.h"
 #include "wire/tls.h"
 
@@ -17,7 +18,7 @@ namespace limpet::server {
 class ServerSvid {
  public:
   ServerSvid(Loop& loop, const Clock& clock, Logger& logger, Health& health, X509Ca& ca, TrustDomain trust_domain,
-             int64_t ttl);
+             int64_t ttl, Metrics& metrics = Metrics::none());
   ServerSvid(const ServerSvid&) = delete;
   ServerSvid& operator=(const ServerSvid&) = delete;
 
@@ -25,6 +26,7 @@ class ServerSvid {
   void start(Done<void> done);
   // Null before start() answered.
   [[nodiscard]] std::shared_ptr<const wire::TlsIdentity> identity() const { return identity_; }
+  void set_ttl(int64_t ttl) { ttl_ = ttl; }  // seconds; from the next one on
   // Makes a new SVID at once when the present one hangs under this authority (hex of its subject key id).
   void renew_if_issued_by(std::string_view authority_id);
   [[nodiscard]] const Certificate* certificate() const { return identity_ ? &certificate_ : nullptr; }
@@ -43,6 +45,8 @@ class ServerSvid {
   X509Ca& ca_;
   SpiffeId id_;
   int64_t ttl_;
+  Metrics& metrics_;
+  int64_t renew_ms_ = 0;  // loop time
   Timer tick_;
   std::shared_ptr<const PrivateKey> new_key_;
   // The snapshot of the handshakes in flight and of this object: a renewal replaces it for the next handshake.

@@ -21,13 +21,16 @@ class ServerTlsPolicy final : public wire::TlsPolicy {
                   const std::vector<std::string>& admin_ids);
   std::shared_ptr<const wire::TlsIdentity> identity() override { return svid_.identity(); }
   std::shared_ptr<const wire::PeerVerifier> verifier() override;
+  void set_admin_ids(const std::vector<std::string>& admin_ids) {  // for handshakes to come
+    admin_ids_ = std::make_shared<const std::set<std::string>>(admin_ids.begin(), admin_ids.end());
+  }
 
  private:
   const Clock& clock_;
   const ServerSvid& svid_;
   const BundleCache& bundles_;
   TrustDomain trust_domain_;
-  // Owners: this policy and the verifiers of handshakes in flight; never changed.
+  // Owners: this policy and the verifiers of handshakes in flight; replaced, never changed.
   std::shared_ptr<const std::set<std::string>> admin_ids_;
 };
 

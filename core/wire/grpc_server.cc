@@ -82,6 +82,12 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
 
   // ServerConnectionOwner
   Result<std::unique_ptr<ServerFlow>> open_flow(ServerCall& call) override;
+  void on_call_begun(const ServerCall& call) override {
+    if (events != nullptr) events->on_call_begun(call.method(), call.peer());
+  }
+  void on_call_over(const ServerCall& call, Code status, int64_t elapsed_ms) override {
+    if (events != nullptr) events->on_call_over(call.method(), call.peer(), status, elapsed_ms);
+  }
   void on_connection_over(ServerConnection& connection) override;
   void on_abuse(const Peer& peer, const Error& why) override { refused(peer, why); }
   void on_idle_changed() override {}

@@ -26,6 +26,9 @@ class GrpcServerEvents {
  public:
   virtual ~GrpcServerEvents() = default;
   virtual void on_connection_refused(const Peer& peer, const Error& why) {}  // bounds, TLS failures, protocol abuse
+  virtual void on_call_begun(std::string_view method, const Peer& peer) {}   // a service took it
+  // The end of such a call: its status, or CANCELLED where the client or the connection went away first.
+  virtual void on_call_over(std::string_view method, const Peer& peer, Code status, int64_t elapsed_ms) {}
 };
 
 class GrpcServer final : public ListenerClient {

@@ -33,6 +33,7 @@ HeaderFields status_fields(const Error* error) {
 ServerCallImpl::ServerCallImpl(ServerConnection& connection) : connection_(connection), deadline_(connection.loop()) {}
 
 ServerCallImpl::~ServerCallImpl() {
+  tell_over(Code::cancelled);
   connection_.unlist(*this);
   connection_.queued_bytes_ -= counted_out_;
   connection_.held_in(0 - counted_in_);
@@ -89,6 +90,7 @@ void ServerCallImpl::on_peer_done() {
 
 void ServerCallImpl::on_closed(uint32_t) {
   closed_ = true;
+  tell_over(Code::cancelled);
   connection_.mark_ready(*this);
 }
 
@@ -152,7 +154,15 @@ void ServerCallImpl::open() {
   auto flow = connection_.owner_.open_flow(*this);
   if (!flow) return end(&flow.error(), "200");
   flow_ = std::move(*flow);
+  opened_ms_ = connection_.loop().now_ms();
+  connection_.owner_.on_call_begun(*this);
   flow_->start();
+}
+
+// The status of a call that a flow answers, once.
+void ServerCallImpl::tell_over(Code status) {
+  const int64_t since = std::exchange(opened_ms_, -1);
+  if (since >= 0) connection_.owner_.on_call_over(*this, status, connection_.loop().now_ms() - since);
 }
 
 void ServerCallImpl::deliver_message() {
@@ -232,6 +242,7 @@ void ServerCallImpl::finish(Result<void> status) { end(status ? nullptr : &statu
 void ServerCallImpl::end(const Error* error, const char* http_status) {
   if (finished_ || closed_) return;
   finished_ = true;
+  tell_over(error == nullptr ? Code::ok : error->code);
   deadline_.stop();
   HeaderFields fields = status_fields(error);
   if (responded_) {

@@ -45,6 +45,7 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   void on_deadline();
   void end(const Error* error, const char* http_status);
   void account();
+  void tell_over(Code status);
 
   ServerConnection& connection_;
   std::string path_;
@@ -60,6 +61,7 @@ class ServerCallImpl final : public Http2Call, public ServerCall {
   size_t unread_ = 0;       // bytes not yet given back to the peer's window
   size_t counted_out_ = 0;  // this call's share of the connection's counters
   size_t counted_in_ = 0;
+  int64_t opened_ms_ = -1;  // loop time; -1: no service took it, or its end was told
   bool timeout_malformed_ = false;
   size_t header_bytes_ = 0;
   bool headers_done_ = false;

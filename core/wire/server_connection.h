@@ -19,6 +19,9 @@ class ServerConnectionOwner {
   virtual ~ServerConnectionOwner() = default;
   // The flow for a call, or the error that answers it.
   virtual Result<std::unique_ptr<ServerFlow>> open_flow(ServerCall& call) = 0;
+  // A call that open_flow() took begins, and has its status.
+  virtual void on_call_begun(const ServerCall& call) = 0;
+  virtual void on_call_over(const ServerCall& call, Code status, int64_t elapsed_ms) = 0;
   virtual void on_connection_over(ServerConnection& connection) = 0;  // destroy it later, not from inside
   virtual void on_abuse(const Peer& peer, const Error& why) = 0;
   virtual void on_idle_changed() = 0;  // the last call ended

@@ -181,6 +181,29 @@ void message_seeds() {
   }
 }
 
+// A length, and as many bytes.
+Bytes sized(BytesView bytes) {
+  Bytes out;
+  size_t size = bytes.size();
+  for (; size > 0x7f; size >>= 7) out.push_back(static_cast<uint8_t>(size | 0x80));
+  out.push_back(static_cast<uint8_t>(size));
+  append(out, bytes);
+  return out;
+}
+
+// Every field as a number, as a text, and as messages of texts, for each method of audit_fuzz.cc.
+void audit_seeds() {
+  const Bytes texts = all_fields(2, sized(as_bytes("example.org")));
+  const Bytes nested = all_fields(2, sized(texts));
+  for (uint8_t method = 0; method < 11; ++method) {
+    const std::string name = std::to_string(method);
+    seed("audit", name + "_numbers", with_prefix({method}, all_fields(0, as_bytes("\x01"))));
+    seed("audit", name + "_texts", with_prefix({method}, texts));
+    seed("audit", name + "_nested", with_prefix({method}, nested));
+    seed("audit", name + "_deeper", with_prefix({method}, all_fields(2, sized(nested))));
+  }
+}
+
 // ---- certificates, CSRs, bundles, texts ----
 void pki_seeds(const std::string& vectors) {
   Bytes all;
@@ -396,6 +419,7 @@ int main(int argc, char** argv) {
   http2_seeds();
   frame_seeds();
   message_seeds();
+  audit_seeds();
   pki_seeds(argv[2]);
   text_seeds(argv[3]);
   http_seeds();

@@ -60,6 +60,14 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
        "\"spiffe://other.org/a\" in \"authorized_delegates\" is not a workload of the trust domain \"example.org\""},
       {plugin("pathh = \"/x\"\n"), "c.toml:7:1: unknown key \"pathh\" in [[plugin]], did you mean \"path\"?"},
       {plugin("dta = {}\n"), "c.toml:7:1: unknown key \"dta\" in [[plugin]], did you mean \"data\"?"},
+      {server("[server.telemetry.Prometheus]\nprt = 1\n"),
+       "c.toml:5:1: unknown key \"prt\" in [server.telemetry.Prometheus], did you mean \"port\"?"},
+      {server("[server.telemetry.Promethius]\nport = 1\n"),
+       "c.toml:4:19: unknown key \"Promethius\" in [server.telemetry], did you mean \"Prometheus\"?"},
+      {server("telemetry.Prometheus = {}\n"), "c.toml:4:11: \"port\" is required in [server.telemetry.Prometheus]"},
+      {server("telemetry.MetricPrefix = \"a-b\"\n"),
+       "c.toml:4:11: \"MetricPrefix\" is \"a-b\": letters, digits and underscores are expected"},
+      {server("telemetry.MetricPrefix = \"1a\"\n"), "\"MetricPrefix\" is \"1a\""},
       // wrong types
       {server("bind_port = \"8081\"\n"), "c.toml:4:13: \"bind_port\" is a string, an integer is expected"},
       {server("bind_address = 5\n"), "c.toml:4:16: \"bind_address\" is an integer, a string is expected"},
@@ -296,7 +304,8 @@ TEST(Config, AJoinTokenIsNotPrinted) {
 }
 
 TEST(Config, TheSamplesAreValidAndShowTheDefaults) {
-  for (const char* name : {"server.toml", "agent.toml", "both.toml", "oidc.toml", "x509pop-server.toml", "x509pop-agent.toml"}) {
+  for (const char* name :
+       {"server.toml", "agent.toml", "both.toml", "oidc.toml", "x509pop-server.toml", "x509pop-agent.toml"}) {
     const auto config = load_config(std::string(LIMPET_SAMPLES) + "/" + name);
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_FALSE(config->plugins.empty());

@@ -50,6 +50,15 @@ constexpr const char* kAgentJson = R"({
              "WorkloadAttestor": [{"unix": {"enabled": "true", "plugin_data": {"discover_workload_path": true}}}]}
 })";
 
+// "a.b" and "c" -> "a { b { c } }"
+std::string in_tables(std::string_view tables, const std::string& inner) {
+  if (tables.empty()) return inner;
+  const size_t dot = tables.rfind('.');
+  const std::string last(tables.substr(dot == std::string_view::npos ? 0 : dot + 1));
+  const std::string_view rest = dot == std::string_view::npos ? std::string_view() : tables.substr(0, dot);
+  return in_tables(rest, last + " { " + inner + " }");
+}
+
 std::string notes_of(const ImportedConfig& imported) {
   std::string out;
   for (const ImportNote& note : imported.notes) {
@@ -131,19 +140,25 @@ TEST(SpireImport, AValueCannotBecomeMoreThanAValue) {
   EXPECT_EQ(imported->toml.find("\n[agent]"), std::string::npos);
 }
 
-// `x = "1"` within the blocks of a table such as "experimental.ratelimit".
-std::string in_blocks(std::string_view table, const std::string& name) {
-  if (table.empty()) return name + " = \"1\"";
-  const size_t dot = table.find('.');
-  const std::string_view below = dot == std::string_view::npos ? std::string_view() : table.substr(dot + 1);
-  return std::string(table.substr(0, dot)) + " { " + in_blocks(below, name) + " }";
+TEST(SpireImport, TelemetryBecomesTablesOfTheRole) {
+  const auto imported = import_spire(
+      "server { trust_domain = \"a\" data_dir = \"/d\" }\n"
+      "telemetry { MetricPrefix = \"p\" Prometheus { host = \"::\" port = 9988 tls {} } Statsd = [{ address = \"x\" }] "
+      "}");
+  ASSERT_TRUE(imported.has_value());
+  const auto config = parse_config(imported->toml, "imported");
+  ASSERT_TRUE(config) << config.error().message << imported->toml;
+  EXPECT_EQ(config->server->telemetry.prometheus_host, "::");
+  EXPECT_EQ(config->server->telemetry.prometheus_port, 9988);
+  EXPECT_EQ(config->server->telemetry.metric_prefix, "p");
+  EXPECT_EQ(notes_of(*imported), "2 server.telemetry.Prometheus.tls\n2 server.telemetry.Statsd\n");
 }
 
 TEST(SpireImport, EachKeyOfTheTableIsImportedUnderItsName) {
   for (const char* role : {"server", "agent"}) {
     for (const Key& key : role == std::string("server") ? server_keys() : agent_keys()) {
       const std::string name(key.name);
-      const std::string inner = in_blocks(key.table, name);
+      const std::string inner = in_tables(key.table, name + " = \"1\"");
       const auto imported = import_spire(role + (" { " + inner + " }"));
       ASSERT_TRUE(imported.has_value());
       EXPECT_NE(imported->toml.find(name + " = "), std::string::npos) << inner;
@@ -157,8 +172,7 @@ TEST(SpireImport, EachKeyOfSpireWithoutACounterpartHasAReason) {
     EXPECT_FALSE(key.reason.empty()) << key.name;
     if (key.name == "*" || key.role == "agent") continue;
     const std::string name(key.name);
-    const std::string inner =
-        key.table.empty() ? name + " = \"1\"" : std::string(key.table) + " { " + name + " = \"1\" }";
+    const std::string inner = in_tables(key.table, name + " = \"1\"");
     const auto imported = import_spire("server { " + inner + " }");
     ASSERT_TRUE(imported.has_value());
     EXPECT_TRUE(imported->unknown.empty()) << inner;

@@ -35,5 +35,15 @@ TEST(Health, RecoveryForgetsTheReason) {
   EXPECT_EQ(health.parts().at("link").reason, "");
 }
 
+TEST(Health, FactsAreLookedUpWhenSomebodyAsks) {
+  Health health;
+  EXPECT_TRUE(health.facts().empty());
+  double hours = 2;
+  health.set_facts([&hours] { return std::vector<Health::Fact>{{"survivable_hours", {}, hours}}; });
+  hours = 1;
+  ASSERT_EQ(health.facts().size(), 1u);
+  EXPECT_EQ(health.facts()[0].number, 1);
+}
+
 }  // namespace
 }  // namespace limpet

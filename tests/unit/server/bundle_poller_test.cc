@@ -242,6 +242,23 @@ TEST(BundlePoller, TheConfigurationsRelationshipTakesPrecedence) {
   EXPECT_EQ(r.fetcher.asked[1].relationship.url, "https://fixed/");
 }
 
+TEST(BundlePoller, TheConfigurationsRelationshipsChangeWhileItRuns) {
+  PollRig r(false);
+  ASSERT_TRUE(r.rig.start());
+  EXPECT_EQ(r.until_next(1000), -1);
+  auto& fixed = r.rig.config.federation.federates_with;
+  fixed.push_back({"other.org", "https://fixed/", "https_spiffe", "spiffe://other.org/x"});
+  r.rig.core->on_config_changed();
+  EXPECT_LE(r.until_next(), 3);
+  fixed[0].bundle_endpoint_url = "https://elsewhere/";
+  r.rig.core->on_config_changed();
+  EXPECT_LE(r.until_next(), 3);
+  EXPECT_EQ(r.fetcher.asked.back().relationship.url, "https://elsewhere/");
+  fixed.clear();
+  r.rig.core->on_config_changed();
+  EXPECT_EQ(r.until_next(1000), -1);
+}
+
 TEST(BundlePoller, RefreshAsksNowAndTellsHowItWent) {
   PollRig r;
   r.rig.pass(3);

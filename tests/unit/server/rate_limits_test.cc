@@ -37,6 +37,21 @@ TEST(RateLimiter, DelaysWhoComesTooOftenAndNobodyElse) {
   EXPECT_TRUE(third.result && *third.result);
 }
 
+TEST(RateLimiter, ARateMayChangeWhileItRuns) {
+  FakeLoop loop;
+  RateLimits limits(loop, true, true);
+  Caller first, second, third;
+  first.wait(limits.attest, "192.0.2.1", 1);
+  limits.set(false, true);
+  second.wait(limits.attest, "192.0.2.1", 1);
+  loop.advance(0);
+  EXPECT_TRUE(second.result && *second.result);
+  limits.set(true, true);
+  third.wait(limits.attest, "192.0.2.1", 1);
+  loop.advance(0);
+  EXPECT_FALSE(third.result);  // the bucket is as empty as it was
+}
+
 TEST(RateLimiter, RefusesWhatCanNeverBeServedAndWhatWouldComeTooLate) {
   FakeLoop loop;
   RateLimiter limiter(loop, 5);
