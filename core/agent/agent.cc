@@ -330,6 +330,7 @@ void Agent::Impl::on_synced(SyncOutcome outcome) {
   std::set<std::string> changed = take_entries(outcome.entries);
   if (!changed.empty()) writer->save_entries(std::move(changed));
   if (take_bundles(outcome)) writer->save_bundles();
+  keeper->on_taint([this](const Bytes& root) { return cache.tainted(root); });
   known = true;
   synced_at = contact_at = clock->now();
   if (!std::exchange(synced_stored, true)) writer->save_synced();

@@ -65,6 +65,14 @@ void AgentKeeper::on_denied(const Error& why) {
   attest();
 }
 
+// Once: when the server still signs with that authority, another SVID would be no better.
+void AgentKeeper::on_taint(const std::function<bool(const Bytes&)>& tainted) {
+  if (!facts_ || taint_seen_ || !tainted(facts_->root_key_id)) return;
+  taint_seen_ = renew_now_ = true;
+  parts_.log.info("The authority that signed the agent's SVID was tainted, renewing it");
+  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) on_timer();
+}
+
 void AgentKeeper::on_accepted() {
   if (std::exchange(banned_, false)) tell_health({});
 }
@@ -114,6 +122,8 @@ void AgentKeeper::on_saved(Result<void> saved) {
                      {{"error", saved.error().text()}});
   auto facts = facts_of(pending_.svid.chain);
   if (!facts) return retry(facts.error());
+  taint_seen_ = taint_seen_ && facts_ && facts->root_key_id == facts_->root_key_id;
+  renew_now_ = false;
   svid_ = std::move(pending_.svid);
   facts_ = std::move(*facts);
   id_ = facts_->id.text();
@@ -142,6 +152,7 @@ void AgentKeeper::plan_renewal() {
 
 // Milliseconds; not positive: it is due.
 int64_t AgentKeeper::until_renewal() const {
+  if (renew_now_) return 0;
   const int64_t due = renewal_time_ms(id_, facts_->not_before, facts_->not_after) - parts_.clock.now_ms();
   return std::max(due, rests_until_ - parts_.loop.now_ms());
 }

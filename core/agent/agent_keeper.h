@@ -7,6 +7,7 @@
 // A banned agent does not exit as SPIRE's does: it says so in its health, asks again rarely, and serves what is still
 // valid.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -58,6 +59,8 @@ class AgentKeeper {
   void start(std::optional<AgentSvid> stored);
   // The server refused a call of ours with this error; anything but a refusal of this agent is ignored.
   void on_denied(const Error& why);
+  // Authorities were tainted; `tainted` says whether one of these key identifiers is among them.
+  void on_taint(const std::function<bool(const Bytes&)>& tainted);
   // The server took a call of ours: a ban is over.
   void on_accepted();
   [[nodiscard]] const std::optional<AgentSvid>& svid() const { return svid_; }
@@ -83,7 +86,9 @@ class AgentKeeper {
   std::optional<AgentSvid> svid_;
   std::optional<SvidFacts> facts_;
   std::string id_;
-  NewIdentity pending_;       // obtained, being made durable
+  NewIdentity pending_;      // obtained, being made durable
+  bool taint_seen_ = false;  // the SVID's authority was tainted, and another SVID has been asked for
+  bool renew_now_ = false;
   int64_t rests_until_ = 0;   // loop milliseconds: the SVID is not renewed before
   bool must_attest_ = false;  // RenewAgent would be refused
   bool banned_ = false;

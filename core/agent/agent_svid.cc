@@ -9,7 +9,8 @@ Result<SvidFacts> facts_of(const std::vector<Bytes>& chain) {
   if (chain.empty()) return fail(Code::invalid_argument, "SVID without a certificate");
   TRY_ASSIGN(const Certificate leaf, Certificate::parse(chain.front()));
   TRY_ASSIGN(SpiffeId id, spiffe_id_of(leaf));
-  return SvidFacts{std::move(id), leaf.key, leaf.not_before, leaf.not_after};
+  TRY_ASSIGN(const Certificate top, Certificate::parse(chain.back()));
+  return SvidFacts{std::move(id), leaf.key, leaf.not_before, leaf.not_after, top.authority_key_id};
 }
 
 int64_t judged_at(const Clock& clock, const std::vector<Certificate>& chain) {

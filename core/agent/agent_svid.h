@@ -21,6 +21,7 @@ struct SvidFacts {
   PublicKey key;
   int64_t not_before = 0;
   int64_t not_after = 0;
+  Bytes root_key_id;  // of the authority that the chain ends in
 };
 // Parses the leaf; no signature is checked. INVALID_ARGUMENT.
 Result<SvidFacts> facts_of(const std::vector<Bytes>& chain);

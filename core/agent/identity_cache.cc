@@ -81,8 +81,19 @@ bool IdentityCache::put_bundle(Bundle bundle) {
   cached.bundle = std::move(bundle);
   cached.roots.clear();
   for (const X509Authority& authority : cached.bundle.x509_authorities) append(cached.roots, authority.der);
+  find_tainted();
   cached.version = bundles_generation_ = ++generation_;
   return true;
+}
+
+void IdentityCache::find_tainted() {
+  tainted_.clear();
+  for (const auto& [name, cached] : bundles_) {
+    for (const X509Authority& authority : cached.bundle.x509_authorities) {
+      if (!authority.tainted) continue;
+      if (const auto root = Certificate::parse(authority.der)) tainted_.insert(root->subject_key_id);
+    }
+  }
 }
 
 bool IdentityCache::remove_bundle(const std::string& trust_domain) {

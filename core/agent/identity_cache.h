@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,7 +28,9 @@ struct CachedSvid {
   int64_t not_after = 0;
   int64_t revision_number = 0;  // of the entry it was issued for
   int64_t created_at = 0;
-  int64_t rests_until = 0;  // loop milliseconds: not renewed before; 0: it came with the store
+  Bytes root_key_id;          // of the authority that its chain ends in
+  bool tainted_then = false;  // that authority was tainted already when this came: another would not be better
+  int64_t rests_until = 0;    // loop milliseconds: not renewed before; 0: it came with the store
 };
 
 struct Identity {
@@ -68,6 +71,11 @@ class IdentityCache {
   [[nodiscard]] const Identities& identities() const { return identities_; }
   [[nodiscard]] const Bundles& bundles() const { return bundles_; }
   [[nodiscard]] const CachedBundle* bundle(std::string_view trust_domain) const;
+  // Whether its SVID hangs under an authority that has been tainted since.
+  [[nodiscard]] bool tainted(const CachedSvid& svid) const {
+    return !svid.tainted_then && tainted_.contains(svid.root_key_id);
+  }
+  [[nodiscard]] bool tainted(const Bytes& root_key_id) const { return tainted_.contains(root_key_id); }
   [[nodiscard]] size_t svids() const { return svids_; }
   [[nodiscard]] uint64_t generation() const { return generation_; }
   [[nodiscard]] uint64_t bundles_generation() const { return bundles_generation_; }  // of the bundles' last change
@@ -79,9 +87,11 @@ class IdentityCache {
  private:
   void index(Identity& identity);
   void unindex(const Identity& identity);
+  void find_tainted();
 
   Identities identities_;
   Bundles bundles_;
+  std::set<Bytes> tainted_;  // key identifiers of tainted X.509 authorities, of any trust domain
   std::unordered_map<std::string, std::vector<Identity*>> by_first_selector_;
   size_t svids_ = 0;
   uint64_t generation_ = 1;

@@ -112,6 +112,7 @@ Result<std::unique_ptr<CachedSvid>> SignBatch::read_one(const SignItem& item, Ma
   cached->key = std::move(made.key);
   cached->not_before = leaf.not_before;
   cached->not_after = leaf.not_after;
+  cached->root_key_id = chain.back().authority_key_id;
   cached->revision_number = item.revision_number;
   cached->created_at = item.created_at;
   return cached;

@@ -64,7 +64,8 @@ Result<SecretBytes> make_seal_key(const std::string& path) {
   return key;
 }
 
-// An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after: so
+// An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after,
+// 7 root_key_id: so
 // that nothing needs to be parsed at start.
 Result<std::unique_ptr<CachedSvid>> decode_svid(const SecretBytes& seal_key, BytesView id, BytesView row) {
   auto svid = std::make_unique<CachedSvid>();
@@ -77,6 +78,7 @@ Result<std::unique_ptr<CachedSvid>> decode_svid(const SecretBytes& seal_key, Byt
     if (in.field() == 4) svid->created_at = in.number();
     if (in.field() == 5) svid->not_before = in.number();
     if (in.field() == 6) svid->not_after = in.number();
+    if (in.field() == 7) svid->root_key_id = to_bytes(in.bytes());
   }
   if (!in.ok()) return malformed_row("workload SVID");
   TRY_ASSIGN(svid->key, unseal(seal_key, id, sealed));
@@ -254,6 +256,7 @@ void StateWriter::put_svid(ChangeSet& changes, const std::string& id, const Iden
   row.number(4, svid.created_at);
   row.number(5, svid.not_before);
   row.number(6, svid.not_after);
+  row.bytes(7, svid.root_key_id);
   changes.put(TableId::agent_svids, as_bytes(id), row.view());
 }
 

@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kMostPerCall = 500;         // as SPIRE's agent asks at most
 constexpr int64_t kWindowMs = 30'000;        // what falls due within this, or 2 % of its life, comes along
 constexpr int64_t kLongestTimerMs = 60'000;  // the wall clock may jump
+constexpr size_t kTaintedAtOnce = 100;       // under a tainted authority: so many in each pause, as SPIRE's agent
+constexpr int64_t kTaintedPauseMs = 5'000;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 }  // namespace
 
@@ -51,6 +53,7 @@ int64_t SvidRenewer::due_at(const Identity& identity, size_t& room) const {
   }
   if (!identity.current()) return 0;
   const CachedSvid& svid = *identity.svid;
+  if (cache_.tainted(svid)) return tainted_at_;
   const int64_t rests_until = svid.rests_until + clock_.now_ms() - loop_.now_ms();
   return std::max(rests_until, renewal_time_ms(identity.entry.id, svid.not_before, svid.not_after));
 }
@@ -82,6 +85,11 @@ void SvidRenewer::look() {
     const int64_t window = svid == nullptr ? 0 : std::min(kWindowMs, (svid->not_after - svid->not_before) * 20);
     return due.at > now + window;
   });
+  size_t tainted = 0;
+  std::erase_if(list, [&](const Due& due) {
+    return due.identity->svid != nullptr && cache_.tainted(*due.identity->svid) && ++tainted > kTaintedAtOnce;
+  });
+  if (tainted > 0) tainted_at_ = now + kTaintedPauseMs;
   std::sort(list.begin(), list.end(), [](const Due& a, const Due& b) {
     if (a.urgency != b.urgency) return a.urgency < b.urgency;
     const int64_t expiry_a = a.identity->svid == nullptr ? 0 : a.identity->svid->not_after;
@@ -121,6 +129,7 @@ void SvidRenewer::on_signed(Result<std::vector<SignedItem>> signed_items) {
       refuse(*identity, one.svid.error());
       continue;
     }
+    (*one.svid)->tainted_then = cache_.tainted((*one.svid)->root_key_id);
     (*one.svid)->rests_until = loop_.now_ms() + rest_ms((*one.svid)->not_before, (*one.svid)->not_after);
     cache_.put_svid(*identity, std::move(*one.svid));
     changed.push_back(one.item.entry_id);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Renews workload SVIDs by a schedule of its own, apart from sync: each at half its life with the phase of its entry
-// id, what somebody waits for first, then by expiry, with what falls due soon taken along in the same call. While the
+// id, what somebody waits for first, then by expiry, with what falls due soon taken along in the same call. SVIDs
+// under an authority that was tainted are replaced at once, a hundred every five seconds. While the
 // server is away it tries again for ever; the old SVIDs stay. Owned by the Agent; loop thread only.
 
 #include <memory>
@@ -60,6 +61,7 @@ class SvidRenewer {
   int64_t asked_ms_ = 0;  // loop time
   size_t batch_limit_;
   size_t batch_size_ = 0;
+  int64_t tainted_at_ = 0;  // Unix milliseconds: when the next ones under a tainted authority may be replaced
   bool pausing_ = false;
   bool failing_ = false;  // said so in the log
   Backoff backoff_{1'000, 60'000};

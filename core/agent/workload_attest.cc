@@ -1,27 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/workload_attest.h"
 
-#include <poll.h>
-
 #include <utility>
 
 #include "wire/peer_info.h"
 
 namespace limpet::agent {
-
-namespace {
-
-// Whether the process that connected still lives: then its pid meant the same process the whole time.
-bool still_there(const wire::Peer& peer) {
-  if (peer.pidfd >= 0) {
-    pollfd ended = {peer.pidfd, POLLIN, 0};
-    return ::poll(&ended, 1, 0) == 0;
-  }
-  if (!peer.credentials) return false;
-  return peer.process_start != 0 && wire::process_start_time(peer.credentials->pid) == peer.process_start;
-}
-
-}  // namespace
 
 class WorkloadAttest::Asked {
  public:
@@ -87,7 +71,7 @@ void WorkloadAttest::on_deadline() {
 
 void WorkloadAttest::end() {
   Done<SelectorSet> done = std::move(done_);  // its call may destroy this
-  const bool known = still_there(*peer_) && (answered_ || asked_.empty());
+  const bool known = wire::is_still_the_same(*peer_) && (answered_ || asked_.empty());
   metrics_.call("workload_api_workload_attestation", known ? Code::ok : Code::unavailable, loop_.now_ms() - asked_ms_);
   if (!known) return done(fail(Code::unavailable, "workload attestation failed"));
   metrics_.sample("workload_api_discovered_selectors", static_cast<double>(selectors_.size()));

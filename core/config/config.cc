@@ -236,9 +236,6 @@ class Reader {
     }
   }
 
-  static std::string sub_table(std::string_view sub, std::string_view name) {
-    return sub.empty() ? std::string(name) : std::string(sub) + "." + std::string(name);
-  }
   static const Key* find(std::span<const Key> keys, std::string_view sub, std::string_view name) {
     for (const Key& key : keys) {
       if (key.table == sub && key.name == name) return &key;

@@ -25,8 +25,10 @@ struct Peer {
   std::optional<PeerCredentials> credentials;  // Unix sockets
   int pidfd = -1;              // Unix sockets where the kernel has SO_PEERPIDFD or pidfd_open; owned by the connection
   uint64_t process_start = 0;  // /proc/<pid>/stat start time at connect, 0: unknown
-  std::vector<Bytes> chain;    // TLS: the verified client chain, leaf first; empty: none given
-  uint64_t connection = 0;     // a number per connection, for per-connection state
+  uint64_t executable_device = 0;  // of the file that ran at connect; 0 and 0: not readable
+  uint64_t executable_inode = 0;
+  std::vector<Bytes> chain;  // TLS: the verified client chain, leaf first; empty: none given
+  uint64_t connection = 0;   // a number per connection, for per-connection state
 };
 
 // One call as the server side sees it. Owned by the connection; outlives the flow that answers it.

@@ -2,7 +2,9 @@
 #include "wire/peer_info.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -55,6 +57,40 @@ std::optional<uint32_t> effective_id(std::string_view status, std::string_view l
 
 }  // namespace
 
+std::optional<PeerCredentials> process_credentials(int32_t pid) {
+  char buffer[4096];  // the lines wanted stand among the first ten
+  const std::string_view status = read_proc(pid, "status", buffer);
+  const auto uid = effective_id(status, "\nUid:");
+  const auto gid = effective_id(status, "\nGid:");
+  if (!uid || !gid) return {};
+  return PeerCredentials{pid, *uid, *gid};
+}
+
+void read_executable(int32_t pid, Peer& peer) {
+  struct stat file = {};
+  const std::string path = "/proc/" + std::to_string(pid) + "/exe";
+  if (::stat(path.c_str(), &file) != 0) file = {};
+  peer.executable_device = file.st_dev;
+  peer.executable_inode = file.st_ino;
+}
+
+bool is_still_the_same(const Peer& peer) {
+  if (!peer.credentials) return false;
+  const int32_t pid = peer.credentials->pid;
+  if (peer.pidfd >= 0) {
+    pollfd ended = {peer.pidfd, POLLIN, 0};
+    if (::poll(&ended, 1, 0) != 0) return false;
+  } else if (peer.process_start == 0 || process_start_time(pid) != peer.process_start) {
+    return false;
+  }
+  const auto now = process_credentials(pid);
+  if (!now || now->uid != peer.credentials->uid || now->gid != peer.credentials->gid) return false;
+  if (peer.executable_inode == 0) return true;
+  Peer again;
+  read_executable(pid, again);
+  return again.executable_device == peer.executable_device && again.executable_inode == peer.executable_inode;
+}
+
 uint64_t process_start_time(int32_t pid) {
   if (pid <= 0) return 0;
   char buffer[1024];
@@ -79,6 +115,7 @@ Peer describe_peer(const Stream& stream) {
   if (!peer.credentials) return peer;
   if (stream.descriptor() >= 0) peer.pidfd = open_pidfd(stream.descriptor(), peer.credentials->pid);
   peer.process_start = process_start_time(peer.credentials->pid);
+  read_executable(peer.credentials->pid, peer);
   return peer;
 }
 
@@ -87,11 +124,8 @@ Peer describe_process(int32_t pid) {
   if (pid <= 0) return peer;
   peer.pidfd = pidfd_of(pid);
   peer.process_start = process_start_time(pid);
-  char buffer[4096];  // the lines wanted stand among the first ten
-  const std::string_view status = read_proc(pid, "status", buffer);
-  const auto uid = effective_id(status, "\nUid:");
-  const auto gid = effective_id(status, "\nGid:");
-  if (uid && gid && peer.process_start != 0) peer.credentials = PeerCredentials{pid, *uid, *gid};
+  read_executable(pid, peer);
+  if (peer.process_start != 0) peer.credentials = process_credentials(pid);
   return peer;
 }
 

@@ -47,6 +47,9 @@ Result<void> UnixAttestor::configure(const limpet_config& config) {
 Result<void> UnixAttestor::prepare(const limpet_workload& w, Job& job) {
   job.with_hash = settings_.discover_workload_path && settings_.workload_size_limit >= 0;
   TRY_ASSIGN(job.process, read_process(w.pid, w.pidfd, settings_.discover_workload_path, job.with_hash));
+  // a process that connected and then ran a set-user-ID file is not the one that asked
+  if (job.process.uid != w.uid || job.process.gid != w.gid)
+    return fail(Code::permission_denied, "process " + std::to_string(w.pid) + " has changed its user or group");
   if (!job.with_hash) return {};
   struct stat file = {};
   if (::fstat(job.process.executable.get(), &file) != 0)

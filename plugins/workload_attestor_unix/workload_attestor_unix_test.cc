@@ -67,8 +67,8 @@ class UnixWorkload : public ShippedPlugin {
     attestor = make_workload_attestor(instance);
   }
   void use(const std::string& json) { ASSERT_EQ(outcome(configure(*instance, json)), "ok"); }
-  Result<Selectors> attest(pid_t pid, int pidfd) {
-    return wait<Selectors>([&](Done<Selectors> done) { attestor->attest({pid, pidfd, 0, 0}, std::move(done)); });
+  Result<Selectors> attest(pid_t pid, int pidfd, uid_t uid = ::geteuid(), gid_t gid = ::getegid()) {
+    return wait<Selectors>([&](Done<Selectors> done) { attestor->attest({pid, pidfd, uid, gid}, std::move(done)); });
   }
   std::string sleeper() {
     const std::string to = directory + "/sleeper";
@@ -116,10 +116,19 @@ TEST_P(UnixWorkload, TakesTheEffectiveIdsAndTheSupplementaryGroupsAndLeavesUnkno
     const gid_t groups[] = {0, 54'321};
     if (::setgroups(2, groups) != 0 || ::setresgid(0, 54'320, 0) != 0 || ::setresuid(0, 54'319, 0) != 0) ::_exit(1);
   });
-  const auto got = attest(child.pid(), child.pidfd());
+  const auto got = attest(child.pid(), child.pidfd(), 54'319, 54'320);
   ASSERT_EQ(outcome(got), "ok");
   EXPECT_EQ(*got, (Selectors{"uid:54319", "gid:54320", "supplementary_gid:0", "supplementary_group:root",
                              "supplementary_gid:54321"}));
+}
+
+TEST_P(UnixWorkload, AProcessThatIsAnotherUsersByNowIsNotTheOneThatAsked) {
+  use("{}");
+  const Child child;
+  const std::string refused = "PermissionDenied: workloadattestor(unix): process " + std::to_string(child.pid()) +
+                              " has changed its user or group";
+  EXPECT_EQ(outcome(attest(child.pid(), child.pidfd(), ::geteuid() + 1)), refused);
+  EXPECT_EQ(outcome(attest(child.pid(), child.pidfd(), ::geteuid(), ::getegid() + 1)), refused);
 }
 
 TEST_P(UnixWorkload, TheSecondTimeNamesAreRememberedAndTheAnswerIsTheSame) {
@@ -127,7 +136,7 @@ TEST_P(UnixWorkload, TheSecondTimeNamesAreRememberedAndTheAnswerIsTheSame) {
   const Child child;
   const auto first = attest(child.pid(), child.pidfd());
   Waiter<Selectors> waiter;
-  attestor->attest({child.pid(), child.pidfd(), 0, 0}, waiter.arm());
+  attestor->attest({child.pid(), child.pidfd(), ::geteuid(), ::getegid()}, waiter.arm());
   EXPECT_EQ(loop.run_ready(), 1u) << "answered within the call: only its delivery was left";
   ASSERT_TRUE(first && waiter.result && *waiter.result);
   EXPECT_EQ(*first, **waiter.result);

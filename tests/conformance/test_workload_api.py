@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The SPIFFE Workload API: the header, every status, what a message holds, order, hints, updates, who is who."""
 import os
+import shutil
 import stat
 
 import grpc
@@ -435,3 +436,27 @@ def test_the_grpcio_health_watch(agent):
     watch.cancel()
     with pytest.raises(grpc.RpcError):
         next(watch)
+
+
+@needs_root
+@pytest.mark.parametrize('how', ['a set-user-ID file of root', 'another file of its own'])
+def test_a_process_that_becomes_another_program_is_not_given_what_that_one_would_get(server, agent, mine, folder, how):
+    """A process connects, leaves the socket to another and runs a file that makes it root: the agent must not take the one
+    that asks for root."""
+    program = folder / ('sleep-%d' % len(how))
+    shutil.copy('/bin/sleep', program)
+    os.chmod(program, 0o4755 if 'root' in how else 0o755)
+    with users.As(users.UIDS['nobody']) as stranger:
+        link = stranger.connect(agent.socket)
+        call = link.start(API + 'FetchX509SVID', HEADER)
+        call.send(W.X509SVIDRequest(), end=True)
+        with pytest.raises(RpcError) as error:
+            call.receive(W.X509SVIDResponse)
+        assert error.value.message == 'no identity issued'
+        stranger.become(program)
+        call = link.start(API + 'FetchX509SVID', HEADER)
+        call.send(W.X509SVIDRequest(), end=True)
+        with pytest.raises(RpcError) as error:
+            call.receive(W.X509SVIDResponse)
+        assert (error.value.code, error.value.message) == (h2grpc.UNAVAILABLE, 'workload attestation failed')
+        link.close()

@@ -264,6 +264,38 @@ TEST(SvidRenewer, AClockThatIsAheadOrASecondsLongLifeMakesNoHotLoop) {
   }
 }
 
+TEST(SvidRenewer, ReplacesWhatHangsUnderATaintedAuthorityAHundredEveryFiveSeconds) {
+  FakeLoop loop;
+  RenewerWorld w(loop, 250);
+  w.renewer.poke();
+  w.pass(2);
+  ASSERT_EQ(w.server.batches, std::vector<size_t>{250});
+  Bundle bundle = w.server.bundle;
+  bundle.x509_authorities[0].tainted = true;
+  w.server.root = make_root("next", KeyType::ec_p256, 9);
+  bundle.x509_authorities.push_back({w.server.root.certificate.der, false});
+  w.cache.put_bundle(bundle);
+  w.renewer.poke();
+  w.pass(1);
+  EXPECT_EQ(w.server.batches, (std::vector<size_t>{250, 100}));
+  w.pass(14);
+  EXPECT_EQ(w.server.batches, (std::vector<size_t>{250, 100, 100, 50}));
+  for (const auto& [id, identity] : w.cache.identities()) EXPECT_FALSE(w.cache.tainted(*identity.svid)) << id;
+}
+
+TEST(SvidRenewer, ReplacesNothingTwiceWhenTheServerStillSignsWithATaintedAuthority) {
+  FakeLoop loop;
+  RenewerWorld w(loop, 1);
+  w.renewer.poke();
+  w.pass(2);
+  Bundle bundle = w.server.bundle;
+  bundle.x509_authorities[0].tainted = true;
+  w.cache.put_bundle(bundle);
+  w.renewer.poke();
+  w.pass(60);
+  EXPECT_EQ(w.server.batches.size(), 2u);
+}
+
 TEST(SvidRenewer, SignsAnewWhenTheEntryChanged) {
   FakeLoop loop;
   RenewerWorld w(loop, 1);

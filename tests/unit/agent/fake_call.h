@@ -20,7 +20,7 @@ class FakeCall final : public wire::ServerCall {
  public:
   FakeCall(FakeLoop& loop, const std::string& method, const std::string& service = "SpiffeWorkloadAPI")
       : loop_(loop), method_("/" + service + "/" + method) {
-    peer_.credentials = PeerCredentials{::getpid(), 1, 1};
+    peer_.credentials = PeerCredentials{::getpid(), ::geteuid(), ::getegid()};
     peer_.process_start = wire::process_start_time(::getpid());
     headers = {{"workload.spiffe.io", "true"}};
   }

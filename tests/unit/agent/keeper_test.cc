@@ -174,6 +174,28 @@ TEST(AgentKeeper, TriesAgainAfterAFailedAttestationForEver) {
   EXPECT_EQ(s.identities, 1);
 }
 
+TEST(AgentKeeper, RenewsOnceWhenItsAuthorityIsTainted) {
+  for (const bool other : {true, false}) {
+    FakeLoop loop;
+    KeeperScenario s(loop);
+    s.flow->start({});
+    loop.run_ready();
+    const Bytes root = s.server.root.certificate.subject_key_id;
+    const auto tainted = [&root](const Bytes& id) { return id == root; };
+    if (other) {
+      s.server.root = make_root("next", KeyType::ec_p256, 9);
+      s.server.bundle.x509_authorities.push_back({s.server.root.certificate.der, false});
+      s.trust.set_bundle(s.server.bundle);
+    }
+    for (int sync = 0; sync < 3; sync++) {
+      s.flow->on_taint(tainted);
+      s.pass(5);
+    }
+    EXPECT_EQ(s.server.count("RenewAgent"), 1u) << other;
+    EXPECT_EQ(s.identities, 2) << other;
+  }
+}
+
 TEST(AgentKeeper, AClockThatIsAheadDoesNotMakeItRenewAgainAndAgain) {
   for (const int64_t ahead : {1800, 36'000}) {
     FakeLoop loop;
