@@ -271,3 +271,25 @@ def test_h2load_ends_all_its_requests(server):
     text = done.stdout.decode()
     assert '200 total, 200 started, 200 done' in text and '0 errored, 0 timeout' in text, text
     alive(server)
+
+
+def test_unfinished_messages_of_all_connections_together_are_bounded(server):
+    """Six connections leave four messages of nearly 4 MiB unfinished each: more than the server keeps. The large ones end,
+    a small call still gets through, and afterwards everything is as before."""
+    links = [server.tls() for _ in range(6)]
+    ended = 0
+    try:
+        for link in links:
+            for _ in range(4):
+                call = link.start('spire.api.server.bundle.v1.Bundle/GetBundle')
+                call.send_raw(struct.pack('>BI', 0, 4 << 20) + bytes((4 << 20) - 100_000))
+                if call.ended or call.trailers or call.reset is not None:
+                    ended += 1
+        with server.tls() as small:
+            small.unary('spire.api.server.bundle.v1.Bundle/GetBundle', stubs.bundle.GetBundleRequest(), stubs.types.Bundle)
+        with open('/proc/%d/status' % server.process.pid) as status:
+            assert 'VmRSS' in status.read()
+    finally:
+        for link in links:
+            link.close()
+    assert ended, 'none of 24 messages of 4 MiB was refused'

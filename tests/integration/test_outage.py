@@ -3,6 +3,7 @@
 acknowledged is lost, nobody exits because of the network."""
 import os
 import random
+import socket
 import threading
 
 import grpc
@@ -256,3 +257,31 @@ def test_a_signal_at_any_moment_of_a_start_ends_an_agent_cleanly(make):
         assert agent.running(), agent.logs()
     assert agent.stop() == 0, agent.logs()
     agent.start()
+
+
+def test_a_crowd_of_idle_connections_leaves_files_for_everybody_else(server, make):
+    """With 256 open files at most, as a container may have it, one user's connections must not keep the agent from its
+    server, from /proc and from other connections."""
+    agent = process.Agent(server.port, join_token=server.token('/few-files'), roots=server.roots())
+    agent.prefix = ['prlimit', '--nofile=256:256']
+    crowd = []
+    try:
+        agent.start()
+        server.add('/few', '/few-files', [ME])
+
+        def fetched():
+            with agent.workload() as workload:
+                return [s.spiffe_id for s in workload.fetch().svids]
+        eventually(fetched, what='the first SVID')
+        for _ in range(150):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(agent.socket)
+            crowd.append(sock)
+        assert fetched() == ['spiffe://example.org/few']
+        server.add('/later', '/few-files', [ME])
+        eventually(lambda: len(fetched()) == 2, what='a new entry among the crowd')
+        assert len(os.listdir('/proc/%d/fd' % agent.process.pid)) < 220
+    finally:
+        for sock in crowd:
+            sock.close()
+        agent.close()

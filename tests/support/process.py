@@ -91,6 +91,7 @@ class Folder:
 
 class Role:
     role = ''
+    prefix = []   # what runs the binary: ['prlimit', '--nofile=256:256']
 
     def __init__(self, folder):
         self.folder = folder if isinstance(folder, Folder) else Folder()
@@ -107,7 +108,7 @@ class Role:
     def spawn(self):
         write(self.config_path, self.config())
         self.log = open(self.log_path, 'ab')
-        self.process = subprocess.Popen([BINARY, 'run', '-role=' + self.role, '-config', self.config_path],
+        self.process = subprocess.Popen(self.prefix + [BINARY, 'run', '-role=' + self.role, '-config', self.config_path],
                                         stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         self.log.close()
         return self

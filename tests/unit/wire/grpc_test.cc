@@ -155,6 +155,42 @@ TEST_F(GrpcTest, TheServerKeepsTheDeadlineToo) {
   EXPECT_EQ(echo.stats.live, 0);
 }
 
+TEST_F(GrpcTest, ACallWhoseRequestDoesNotComeEndsAndOneThatHasItsRequestStays) {
+  channel = connect();
+  auto silent = call("Unary");
+  silent.listen();
+  auto streaming = call("Stream");
+  streaming.send("1000 10000");
+  streaming.greedy = false;
+  settle();
+  loop.advance(limits::kRequestMs - 1);
+  settle();
+  EXPECT_FALSE(silent.ended());
+  loop.advance(2);
+  settle();
+  ASSERT_TRUE(silent.error);
+  EXPECT_EQ(silent.error->text(), "DeadlineExceeded: no request came within 120 s");
+  EXPECT_EQ(echo.stats.live, 1) << "the one with a request";
+}
+
+TEST_F(GrpcTest, ACallThatOnlyHoldsItsPlaceMakesRoom) {
+  serve({.max_connections = 1});
+  auto first = connect();
+  EchoClient held(first->open("/test.Echo/Unary", {}));
+  held.listen();
+  settle();
+  loop.advance(10'000);
+  settle();
+  channel = connect();
+  auto c = call("Unary");
+  c.send("hello");
+  c.close_send();
+  c.listen();
+  settle();
+  EXPECT_TRUE(c.ok);
+  EXPECT_TRUE(held.ended());
+}
+
 TEST_F(GrpcTest, CancellingDestroysTheFlow) {
   channel = connect();
   {
