@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load client of tools/bench:
-//   load rate  --socket S --method fetch|mint|create|list|bundle [--clients N] [--seconds S] [--warmup S] [--count
-//   CALLS]
-//              [--fresh] [--pid P] [--csr FILE] [--batch N] [--first N] [--parent PATH] [--prefix P]
+//   load rate  --socket S --method fetch|fetch-jwt|validate-jwt|mint|mint-jwt|create|list|bundle|refresh [--clients N]
+//              [--seconds S] [--warmup S] [--count CALLS] [--fresh] [--pid P] [--csr FILE] [--token JWT] [--domain TD]
+//              [--batch N] [--first N] [--parent PATH | --parents N] [--prefix P]
 //   load hold  --socket S [--clients N]          N connections with a stream each; "held", then until standard input
 //   ends load watch --socket SERVER --agent AGENT --uid U --parent PATH [--count N]   new entry to watching workload
 //   load first --socket S --method fetch|bundle -- COMMAND...   milliseconds from exec to the first answer
@@ -63,6 +63,10 @@ Arguments parse(int argc, char** argv) {
 
 Method method_of(const std::string& name) {
   if (name == "fetch") return {"/SpiffeWorkloadAPI/FetchX509SVID", true, true};
+  if (name == "fetch-jwt") return {"/SpiffeWorkloadAPI/FetchJWTSVID", true};
+  if (name == "validate-jwt") return {"/SpiffeWorkloadAPI/ValidateJWTSVID", true};
+  if (name == "mint-jwt") return {"/spire.api.server.svid.v1.SVID/MintJWTSVID"};
+  if (name == "refresh") return {"/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle"};
   if (name == "mint") return {"/spire.api.server.svid.v1.SVID/MintX509SVID"};
   if (name == "create") return {"/spire.api.server.entry.v1.Entry/BatchCreateEntry"};
   if (name == "list") return {"/spire.api.server.entry.v1.Entry/ListEntries"};
@@ -96,6 +100,7 @@ class Rate {
   explicit Rate(const Arguments& arguments) : arguments_(arguments), method_(method_of(arguments.text("method"))) {
     kind_.parent_path = arguments.text("parent", "/elsewhere");
     kind_.prefix = arguments.text("prefix", "bench");
+    kind_.parents = arguments.count("parents", 1);
     number_ = arguments.count("first", 0);
     if (arguments.text("method") == "mint") {
       std::ifstream in(arguments.text("csr"), std::ios::binary);
@@ -138,6 +143,10 @@ class Rate {
   }
   std::string request() {
     if (method_.path.ends_with("MintX509SVID")) return mint_x509(csr_);
+    if (method_.path.ends_with("MintJWTSVID")) return mint_jwt("example.org", "/minted", "aud");
+    if (method_.path.ends_with("FetchJWTSVID")) return fetch_jwt("aud");
+    if (method_.path.ends_with("ValidateJWTSVID")) return validate_jwt("aud", arguments_.text("token"));
+    if (method_.path.ends_with("RefreshBundle")) return refresh_bundle(arguments_.text("domain"));
     if (method_.path.ends_with("ListEntries")) return list_entries(page_token_);
     if (!method_.path.ends_with("BatchCreateEntry")) return {};
     number_ += batch_;
@@ -147,7 +156,8 @@ class Rate {
     latencies_.push_back(static_cast<int32_t>((now_ns() - client.started_ns()) / 1000));
     const bool listing = method_.path.ends_with("ListEntries");
     if (listing) page_token_ = next_page_token(message);
-    const bool empty = !listing && message.size() < 100;  // the page after the last one
+    const bool may_be_empty = listing || method_.path.ends_with("RefreshBundle");
+    const bool empty = !may_be_empty && message.size() < 100;
     const bool short_batch = method_.path.ends_with("BatchCreateEntry") && created_entries(message) != batch_;
     if (status != 0 || empty || short_batch) {
       ++failures_;

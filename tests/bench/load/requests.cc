@@ -43,7 +43,9 @@ std::string batch_create(const EntryKind& kind, int64_t first_number, int count)
   for (int64_t number = first_number; number < first_number + count; ++number) {
     std::string entry;
     add_field(entry, 2, pair(kind.trust_domain, "/" + kind.prefix + "/" + std::to_string(number)));
-    add_field(entry, 3, pair(kind.trust_domain, kind.parent_path));
+    const std::string parent =
+        kind.parents > 1 ? "/spire/agent/bench/" + std::to_string(number % kind.parents) : kind.parent_path;
+    add_field(entry, 3, pair(kind.trust_domain, parent));
     const int64_t uid = kind.uid >= 0 ? kind.uid : 100'000 + number;
     add_field(entry, 4, pair("unix", "uid:" + std::to_string(uid)));
     add_field(out, 1, entry);
@@ -54,6 +56,24 @@ std::string batch_create(const EntryKind& kind, int64_t first_number, int count)
 std::string mint_x509(const std::string& csr_der) {
   std::string out;
   add_field(out, 1, csr_der);
+  return out;
+}
+
+std::string mint_jwt(const std::string& trust_domain, const std::string& path, const std::string& audience) {
+  return pair(pair(trust_domain, path), audience);
+}
+
+std::string fetch_jwt(const std::string& audience) {
+  std::string out;
+  add_field(out, 1, audience);
+  return out;
+}
+
+std::string validate_jwt(const std::string& audience, const std::string& token) { return pair(audience, token); }
+
+std::string refresh_bundle(const std::string& trust_domain) {
+  std::string out;
+  add_field(out, 1, trust_domain);
   return out;
 }
 
