@@ -10,6 +10,7 @@
 #include "server/ca_flows.h"
 #include "server/server_svid.h"
 #include "server_rig.h"
+#include "wire/api_types.h"
 
 namespace limpet::server::test {
 namespace {

@@ -21,13 +21,39 @@ using UpdateResponse = spire_api_server_entry_v1_BatchUpdateEntryResponse;
 constexpr const char* kAgent = "/spire/agent/join_token/t";
 
 void put_many(ServerRig& rig, size_t count) {
+  constexpr size_t kAtOnce = 2'000;
   EntryTable table(rig.store->read());
-  ChangeSet changes;
-  for (size_t i = 0; i < count; ++i) {
-    const std::string name = "e" + std::to_string(i);
-    table.create(changes, ServerRig::entry(name, kAgent, "/" + name));
+  for (size_t start = 0; start < count; start += kAtOnce) {
+    ChangeSet changes;
+    for (size_t i = start; i < std::min(count, start + kAtOnce); ++i) {
+      const std::string name = "e" + std::to_string(i);
+      table.create(changes, ServerRig::entry(name, kAgent, "/" + name));
+    }
+    ASSERT_TRUE(rig.commit(std::move(changes)));
   }
-  ASSERT_TRUE(rig.commit(std::move(changes)));
+}
+
+// A ListEntriesResponse by its outermost fields. nanopb grows a list item by item, which takes minutes here under
+// AddressSanitizer.
+struct Page {
+  size_t entries = 0;
+  std::string token;
+};
+Page read_page(const Bytes& bytes) {
+  Page page;
+  size_t at = 0;
+  while (at < bytes.size()) {
+    const uint8_t tag = bytes[at++];
+    size_t length = 0;
+    for (int shift = 0;; shift += 7) {
+      length |= static_cast<size_t>(bytes[at] & 0x7f) << shift;
+      if ((bytes[at++] & 0x80) == 0) break;
+    }
+    if (tag == 0x0a) ++page.entries;
+    if (tag == 0x12) page.token.assign(reinterpret_cast<const char*>(bytes.data()) + at, length);
+    at += length;
+  }
+  return page;
 }
 
 TEST(PageLimit, IsWhatAMessageHoldsAtMost) {
@@ -51,11 +77,15 @@ TEST(LongAnswers, AreRefusedOrPagedAndNeverCutShort) {
   list->has_output_mask = true;
   size_t seen = 0;
   for (int page = 0; page < 2; ++page) {
-    const auto answer = rig.unary<ListResponse>("entry.v1.Entry", "ListEntries", rig.local(), list);
-    ASSERT_TRUE(answer) << answer.error().text();
-    EXPECT_EQ((*answer)->entries_count, page == 0 ? 65'000 : 1'000);
-    seen += (*answer)->entries_count;
-    wire::set_string(list->page_token, wire::view((*answer)->next_page_token));
+    const auto open = rig.open("spire.api.server.entry.v1.Entry", "ListEntries", rig.local());
+    open.call->say(*list.encode());
+    open.call->close();
+    rig.run();
+    ASSERT_EQ(open.call->code(), Code::ok) << open.call->message();
+    const Page read = read_page(open.call->sent.at(0));
+    EXPECT_EQ(read.entries, page == 0 ? 65'000u : 1'000u);
+    seen += read.entries;
+    wire::set_string(list->page_token, read.token);
   }
   EXPECT_EQ(seen, kCount);
   list->page_size = 0;
@@ -127,7 +157,6 @@ TEST(Pruner, GoesThroughLongTablesInSlices) {
   Pruner pruner(rig.loop, rig.clock, Logger::none(), *rig.store);
   pruner.start();
   rig.clock.advance_ms(301'000);
-  rig.loop.advance(301'000);
   size_t turns = 0;
   while (find_entry(rig.store->read(), "old") && ++turns < 100) {
     if (!rig.step()) rig.loop.run_next_timer();
@@ -159,7 +188,6 @@ TEST(Pruner, MayDieAtEachOfItsSteps) {
     auto pruner = std::make_unique<Pruner>(rig.loop, rig.clock, Logger::none(), *rig.store);
     pruner->start();
     rig.clock.advance_ms(301'000);
-    rig.loop.advance(301'000);
     for (size_t i = 0; i < die_at; ++i) {
       if (!rig.step()) rig.loop.run_next_timer();
     }
