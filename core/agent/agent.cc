@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 #include <utility>
 
 #include "agent/agent_keeper.h"
 #include "agent/audience.h"
+#include "agent/bootstrap.h"
+#include "agent/bundle_source.h"
 #include "agent/call_limits.h"
 #include "agent/debug_api.h"
 #include "agent/delegated_api.h"
@@ -25,6 +28,7 @@
 #include "wire/grpc_client.h"
 #include "wire/grpc_server.h"
 #include "wire/health_service.h"
+#include "wire/web_tls.h"
 
 namespace limpet::agent {
 
@@ -62,25 +66,40 @@ std::vector<std::string> foreign_claims(const AgentConfig& config) {
   return claims;
 }
 
+Rebootstrap rebootstrap_mode(std::string_view name) {
+  if (name == "auto") return Rebootstrap::reattestable;
+  return name == "always" ? Rebootstrap::always : Rebootstrap::never;
+}
+
+// Where Go looks for the certificate authorities of the Web, too.
+std::string web_roots() {
+  const char* file = std::getenv("SSL_CERT_FILE");
+  return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
+}
+
 }  // namespace
 
 struct Agent::Impl final : LinkClient,
                            AgentKeeperClient,
                            SvidRenewerClient,
                            SyncerClient,
+                           BootstrapClient,
                            WorkloadApiClient,
                            DebugSource,
                            wire::GrpcServerEvents {
   Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
 
   Result<void> start();
-  Result<Bundle> bootstrap_bundle(const TrustDomain& trust_domain) const;
   Result<void> take_kept(const KeptState& kept, const TrustDomain& trust_domain);
   void build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key);
   Result<void> listen();
   Result<void> listen_for_admins();
 
   void on_link_up() override;
+  void on_dial_failed(const Error& why) override { bootstrap->on_failure(why, reattestable()); }
+  void on_identity_failed(const Error& why) override { bootstrap->on_failure(why, reattestable()); }
+  void on_bootstrap_bundle(const Bundle& bundle, bool again) override;
+  [[nodiscard]] bool reattestable() const { return keeper->svid() && keeper->svid()->reattestable; }
   void on_identity() override;
   void on_bundle(const Bundle& bundle) override;
   void on_svids(const std::vector<std::string>& entry_ids) override;
@@ -115,6 +134,9 @@ struct Agent::Impl final : LinkClient,
   int64_t synced_at = 0;
   int64_t contact_at = 0;  // the last success of a sync; after a restart, as far as the store knows
   IdentityCache cache;
+  std::optional<AgentSvid> kept_svid;  // until the keeper starts
+  std::unique_ptr<ConfiguredBundle> source;
+  std::unique_ptr<Bootstrap> bootstrap;
   std::unique_ptr<ServerTrust> trust;
   std::unique_ptr<ServerDialer> dialer;
   std::unique_ptr<StateWriter> writer;
@@ -170,7 +192,11 @@ Result<void> Agent::Impl::start() {
   TRY(listen_for_admins());
   parts.health.set_facts([this] { return facts(); });
   parts.metrics.before_text([this](Metrics& metrics) { count_cached(metrics); });
-  keeper->start(std::move(kept.svid));
+  kept_svid = std::move(kept.svid);
+  if (trust->has_bundle() || config.insecure_bootstrap)
+    keeper->start(std::move(kept_svid));
+  else
+    bootstrap->start();
   renewer->poke();
   return {};
 }
@@ -179,6 +205,10 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   clock = std::make_shared<TrustedClock>(parts.clock);
   trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
   dialer = std::make_unique<ServerDialer>(parts.loop, config);
+  source = std::make_unique<ConfiguredBundle>(parts.loop, parts.clock, config, trust_domain, web_roots());
+  bootstrap =
+      std::make_unique<Bootstrap>(parts.loop, parts.log, parts.health, *source,
+                                  rebootstrap_mode(config.rebootstrap_mode), config.rebootstrap_delay_s * 1000, *this);
   writer =
       std::make_unique<StateWriter>(parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
   audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
@@ -241,10 +271,6 @@ std::vector<Health::Fact> Agent::Impl::facts() const {
   return facts;
 }
 
-Result<Bundle> Agent::Impl::bootstrap_bundle(const TrustDomain& trust_domain) const {
-  return read_bundle_file(config.trust_bundle_path, config.trust_bundle_format, trust_domain);
-}
-
 // A bundle in the store always wins over the one to start with.
 Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& trust_domain) {
   for (const std::string& lost : kept.lost)
@@ -263,11 +289,13 @@ Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& tr
   if (kept.bundle) {
     trust->set_bundle(*kept.bundle);
   } else if (!config.trust_bundle_path.empty()) {
-    TRY_ASSIGN(const Bundle bundle, bootstrap_bundle(trust_domain));
+    TRY_ASSIGN(const Bundle bundle,
+               read_bundle_file(config.trust_bundle_path, config.trust_bundle_format, trust_domain));
     trust->set_bundle(bundle);
-  } else if (!config.insecure_bootstrap) {
-    return fail(Code::failed_precondition,
-                "no trust bundle yet: set trust_bundle_path, or insecure_bootstrap for a first try");
+  } else if (!config.insecure_bootstrap && config.trust_bundle_url.empty()) {
+    return fail(
+        Code::failed_precondition,
+        "no trust bundle yet: set trust_bundle_path or trust_bundle_url, or insecure_bootstrap for a first try");
   }
   return {};
 }
@@ -308,7 +336,21 @@ void Agent::Impl::on_identity() {
   health_service->changed();
 }
 
+// At the first start the keeper waited for it. Later the server's own bundle follows with the first sync; until then
+// the store keeps the old one.
+void Agent::Impl::on_bootstrap_bundle(const Bundle& bundle, bool again) {
+  trust->set_bundle(bundle);
+  if (!again) return keeper->start(std::move(kept_svid));
+  const auto facts = keeper->svid() ? facts_of(keeper->svid()->chain) : fail(Code::not_found, "no SVID");
+  for (const X509Authority& authority : bundle.x509_authorities) {
+    const auto root = Certificate::parse(authority.der);
+    if (facts && root && root->subject_key_id == facts->root_key_id) return link->refresh();
+  }
+  keeper->attest_anew();
+}
+
 void Agent::Impl::on_link_up() {
+  bootstrap->on_trusted();
   syncer->now();
   renewer->kick();
 }

@@ -65,6 +65,11 @@ void AgentKeeper::on_denied(const Error& why) {
   attest();
 }
 
+void AgentKeeper::attest_anew() {
+  must_attest_ = true;
+  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) attest();
+}
+
 // Once: when the server still signs with that authority, another SVID would be no better.
 void AgentKeeper::on_taint(const std::function<bool(const Bytes&)>& tainted) {
   if (!facts_ || taint_seen_ || !tainted(facts_->root_key_id)) return;
@@ -169,6 +174,7 @@ void AgentKeeper::retry(const Error& why) {
   tell_health(denial == Denial::banned ? "banned by the server: an operator must delete the ban (`agent evict`)"
                                        : why.text());
   timer_.start<&AgentKeeper::on_timer>(pause, this);
+  parts_.client.on_identity_failed(why);
 }
 
 void AgentKeeper::tell_health(const std::string& trouble) {

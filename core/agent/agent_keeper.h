@@ -33,8 +33,9 @@ class IdentitySaver {
 class AgentKeeperClient {
  public:
   virtual ~AgentKeeperClient() = default;
-  virtual void on_identity() = 0;                    // a new SVID is in use (ServerTrust has it)
-  virtual void on_bundle(const Bundle& bundle) = 0;  // an attestation brought the server's bundle
+  virtual void on_identity() = 0;                       // a new SVID is in use (ServerTrust has it)
+  virtual void on_bundle(const Bundle& bundle) = 0;     // an attestation brought the server's bundle
+  virtual void on_identity_failed(const Error& why) {}  // none could be had, this time
 };
 
 struct AgentKeeperParts {
@@ -61,6 +62,8 @@ class AgentKeeper {
   void on_denied(const Error& why);
   // Authorities were tainted; `tainted` says whether one of these key identifiers is among them.
   void on_taint(const std::function<bool(const Bytes&)>& tainted);
+  // The server is another one by now: this agent must attest to it.
+  void attest_anew();
   // The server took a call of ours: a ban is over.
   void on_accepted();
   [[nodiscard]] const std::optional<AgentSvid>& svid() const { return svid_; }

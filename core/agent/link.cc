@@ -57,7 +57,8 @@ void Link::on_dialled(Result<std::unique_ptr<wire::Channel>> channel) {
     if (std::exchange(seen_, Seen::down) != Seen::down)
       log_.warn("Cannot reach the server, dialling again until it answers", {{"error", last_error_.text()}});
     pause_.start<&Link::on_pause_over>(backoff_.pause(), this);
-    return answer_waiters();
+    answer_waiters();
+    return client_.on_dial_failed(last_error_);
   }
   backoff_.reset();
   channel_ = std::move(*channel);

@@ -34,6 +34,7 @@ class LinkClient {
  public:
   virtual ~LinkClient() = default;
   virtual void on_link_up() = 0;  // a connection stands, after there was none
+  virtual void on_dial_failed(const Error& why) {}
 };
 
 class Link {

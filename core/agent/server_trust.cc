@@ -122,11 +122,15 @@ BundleSet bundle_set(const Bundle& bundle) {
 
 Result<Bundle> read_bundle_file(const std::string& path, const std::string& format, const TrustDomain& trust_domain) {
   TRY_ASSIGN_WITHIN("trust bundle", const std::string text, read_text_file(path));
-  auto bundle = format == "spiffe" ? bundle_from_json(text, trust_domain) : bundle_from_pem(text, trust_domain);
+  auto bundle = parse_bundle(text, format, trust_domain);
   if (!bundle) return fail(std::move(bundle).error().within("trust bundle " + path));
-  if (bundle->x509_authorities.empty())
-    return fail(Code::invalid_argument,
-                "trust bundle " + path + ": no certificate in it; is trust_bundle_format right?");
+  return bundle;
+}
+
+Result<Bundle> parse_bundle(std::string_view text, const std::string& format, const TrustDomain& trust_domain) {
+  auto bundle = format == "spiffe" ? bundle_from_json(text, trust_domain) : bundle_from_pem(text, trust_domain);
+  if (bundle && bundle->x509_authorities.empty())
+    return fail(Code::invalid_argument, "no certificate in it; is trust_bundle_format right?");
   return bundle;
 }
 

@@ -68,6 +68,8 @@ class ServerTrust {
 // The roots of a bundle as verify_chain() wants them; certificates that do not parse are left out.
 BundleSet bundle_set(const Bundle& bundle);
 
+// The text of a bundle, "pem" or "spiffe". INVALID_ARGUMENT, also without a certificate in it.
+Result<Bundle> parse_bundle(std::string_view text, const std::string& format, const TrustDomain& trust_domain);
 // The bundle of a file, "pem" or "spiffe". NOT_FOUND, INVALID_ARGUMENT; the text names the file.
 Result<Bundle> read_bundle_file(const std::string& path, const std::string& format, const TrustDomain& trust_domain);
 

@@ -57,6 +57,20 @@ Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
   if (flags.given("joinTokenFile")) agent.join_token.clear();
   if (flags.given("trustBundle")) agent.insecure_bootstrap = false;
   if (flags.given("insecureBootstrap")) agent.insecure_bootstrap = flags.on("insecureBootstrap");
+  take(flags, "trustBundleUrl", agent.trust_bundle_url);
+  if (flags.given("trustBundleUrl")) agent.trust_bundle_path.clear();
+  if (flags.given("trustBundle")) agent.trust_bundle_url.clear();
+  if (flags.given("trustBundleUrl")) agent.insecure_bootstrap = false;
+  take(flags, "rebootstrapMode", agent.rebootstrap_mode);
+  const std::string& mode = agent.rebootstrap_mode;
+  if (mode != "never" && mode != "auto" && mode != "always")
+    return fail(Code::invalid_argument,
+                "-rebootstrapMode takes never, auto or always; \"" + mode + "\" is none of them");
+  if (flags.given("rebootstrapDelay")) {
+    TRY_ASSIGN_WITHIN("-rebootstrapDelay", agent.rebootstrap_delay_s, parse_duration_s(flags.text("rebootstrapDelay")));
+  }
+  if (flags.given("disableWorkloadAPI")) agent.disable_workload_api = flags.on("disableWorkloadAPI");
+  if (flags.given("disableSDSAPI")) agent.disable_sds_api = flags.on("disableSDSAPI");
   if (flags.given("allowUnauthenticatedVerifiers")) {
     agent.allow_unauthenticated_verifiers = flags.on("allowUnauthenticatedVerifiers");
   }
@@ -169,6 +183,12 @@ void add_agent_flags(std::vector<Flag>& flags) {
   add(flags, {{"serverAddress", FlagType::text, "", "The server's address"},
               {"trustBundle", FlagType::text, "", "The file with the trust bundle to begin with"},
               {"trustBundleFormat", FlagType::text, "", "pem or spiffe"},
+              {"trustBundleUrl", FlagType::text, "", "Where the trust bundle to begin with is fetched from"},
+              {"rebootstrapMode", FlagType::text, "",
+               "never, auto or always: whether to begin anew with a server of another authority"},
+              {"rebootstrapDelay", FlagType::text, "", "How long such a server is refused before"},
+              {"disableWorkloadAPI", FlagType::boolean, "false", "Do not serve the Workload API"},
+              {"disableSDSAPI", FlagType::boolean, "false", "Do not serve Envoy's SDS"},
               {"insecureBootstrap", FlagType::boolean, "false", "Begin without a trust bundle: for trying out only"},
               {"joinToken", FlagType::text, "", "The join token"},
               {"joinTokenFile", FlagType::text, "", "The file with the join token"},

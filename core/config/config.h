@@ -119,6 +119,10 @@ struct AgentConfig {
   std::string admin_socket_path;
   std::string trust_bundle_path;
   std::string trust_bundle_format = "pem";  // or "spiffe"
+  std::string trust_bundle_url;             // https, or http over trust_bundle_unix_socket
+  std::string trust_bundle_unix_socket;
+  std::string rebootstrap_mode = "never";  // "auto": where the agent can attest again; "always"
+  int64_t rebootstrap_delay_s = 600;
   bool insecure_bootstrap = false;
   std::string join_token;
   std::string join_token_file;

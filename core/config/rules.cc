@@ -139,11 +139,29 @@ class Rules {
 
   void bootstrap(const AgentConfig& c) {
     const bool path = !c.trust_bundle_path.empty();
+    const bool url = !c.trust_bundle_url.empty();
     if (path && c.insecure_bootstrap) {
       at("agent.insecure_bootstrap", "\"trust_bundle_path\" and \"insecure_bootstrap\" exclude each other: keep one");
     }
-    if (!path && !c.insecure_bootstrap) {
-      at("agent.trust_bundle_path", "one of \"trust_bundle_path\" and \"insecure_bootstrap\" is required in [agent]");
+    if (url && (path || c.insecure_bootstrap)) {
+      at("agent.trust_bundle_url", "\"trust_bundle_url\" and \"" +
+                                       std::string(path ? "trust_bundle_path" : "insecure_bootstrap") +
+                                       "\" exclude each other: keep one");
+    }
+    if (!path && !url && !c.insecure_bootstrap) {
+      at("agent.trust_bundle_path",
+         "one of \"trust_bundle_path\", \"trust_bundle_url\" and \"insecure_bootstrap\" is required in [agent]");
+    }
+    const std::string scheme = c.trust_bundle_unix_socket.empty() ? "https://" : "http://";
+    if (url && !c.trust_bundle_url.starts_with(scheme)) {
+      at("agent.trust_bundle_url", "\"trust_bundle_url\" is \"" + c.trust_bundle_url + "\": it must start with \"" +
+                                       scheme + "\", and only over \"trust_bundle_unix_socket\" may it be http");
+    }
+    if (!url && !c.trust_bundle_unix_socket.empty()) {
+      at("agent.trust_bundle_unix_socket", "\"trust_bundle_unix_socket\" needs \"trust_bundle_url\"");
+    }
+    if (c.rebootstrap_mode != "never" && !path && !url) {
+      at("agent.rebootstrap_mode", "\"rebootstrap_mode\" needs \"trust_bundle_path\" or \"trust_bundle_url\"");
     }
   }
 

@@ -7,6 +7,7 @@
 namespace limpet::server {
 namespace {
 constexpr int64_t kSweepMs = 60'000;
+constexpr int64_t kLookMs = 500;        // between looks for those who left: each goes through all waiters
 constexpr size_t kWaiters = 8192;       // per limiter
 constexpr size_t kWaitersPerIp = 1024;  // a large site behind one address; nobody fills the limiter alone
 }  // namespace
@@ -34,7 +35,7 @@ void RateLimiter::wait(const std::string& ip, size_t count, int64_t time_left_ms
       return refuse(std::move(done), "rate (" + std::to_string(count) + ") exceeds burst size (" +
                                          std::to_string(static_cast<int64_t>(rate_)) + ")");
     }
-    if (crowded(ip)) forget_gone();
+    if (loop_.now_ms() >= next_look_ms_ || crowded(ip)) forget_gone();
     if (crowded(ip)) return refuse(std::move(done), "too many calls wait for their rate limit");
     delay = take(ip, count, time_left_ms);
     if (delay < 0) {
@@ -75,6 +76,7 @@ bool RateLimiter::crowded(const std::string& ip) const {
 
 // Waiters whose call is gone leave, and their tokens are there again for those who come.
 void RateLimiter::forget_gone() {
+  next_look_ms_ = loop_.now_ms() + kLookMs;
   for (auto place = waiters_.begin(); place != waiters_.end();) {
     const Waiter& waiter = **place;
     if (waiter.done.wanted()) {

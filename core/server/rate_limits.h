@@ -51,6 +51,7 @@ class RateLimiter {
   double rate_;
   std::map<std::string, Bucket> buckets_;
   int64_t next_sweep_ms_ = 0;
+  int64_t next_look_ms_ = 0;
   std::list<std::unique_ptr<Waiter>> waiters_;
 };
 

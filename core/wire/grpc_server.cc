@@ -50,9 +50,13 @@ struct GrpcServer::Impl final : ServerConnectionOwner {
 
   Impl(Loop& l, GrpcServerOptions o, GrpcServerEvents* e)
       : loop(l), options(o), events(e), reaper(l), stop_timer(l), random(random_seed()) {
-    if (options.max_connections == 0) options.max_connections = std::min(limits::kConnections, room());
-    if (options.max_connections_per_peer == 0)
-      options.max_connections_per_peer = std::min(limits::kConnectionsPerPeer, options.max_connections * 3 / 4);
+    if (options.max_connections == 0) {
+      options.max_connections = std::min(limits::kConnections, room());
+      // nobody takes all that few open files leave
+      const size_t share = std::min(limits::kConnectionsPerPeer, options.max_connections * 3 / 4);
+      if (options.max_connections_per_peer == 0) options.max_connections_per_peer = share;
+    }
+    if (options.max_connections_per_peer == 0) options.max_connections_per_peer = limits::kConnectionsPerPeer;
   }
 
   // What the process's limit of open files leaves: a connection may have two, its own and its process's.

@@ -185,6 +185,7 @@ def test_failed_syncs_are_counted_by_their_status(make):
     first = make(process.Server)
     agent = make(process.Agent, first.port, join_token=first.token('/host'), roots=first.roots(),
                  telemetry=telemetry(port))
+    process.eventually(lambda: Metrics(port).value('spire_agent_manager_sync_fetch_entries_updates', status='OK'), what='a sync')
     assert first.stop() == 0
     process.eventually(lambda: Metrics(port).value('spire_agent_manager_sync_fetch_entries_updates',
                                                    status='Unavailable'), what='a failed sync')

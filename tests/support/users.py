@@ -30,6 +30,7 @@ class As:
     def __init__(self, uid, gid=None, groups=()):
         self.uid, self.gid, self.groups = uid, uid if gid is None else gid, list(groups)
         self.children = []
+        self.others = []  # those that run another program by now
 
     def __enter__(self):
         return self
@@ -37,11 +38,14 @@ class As:
     def __exit__(self, *_):
         for child, here in self.children:
             here.close()
+            if child in self.others:
+                child.kill()
             child.wait(30)
 
     def become(self, program):
         """The process that connected last runs this file from now on, with the argument 60."""
         child, here = self.children[-1]
+        self.others.append(child)
         here.sendall(program.encode())
         process.eventually(lambda: os.path.realpath('/proc/%d/exe' % child.pid) == os.path.realpath(program), what='the other program')
 
