@@ -155,6 +155,7 @@ std::string bundle_to_jwks(const Bundle& bundle, const JwksMembers& members) {
   yyjson_mut_doc_set_root(doc.get(), root);
   yyjson_mut_val* keys = yyjson_mut_obj_add_arr(doc.get(), root, "keys");
   std::vector<const JwtAuthority*> sorted;
+  sorted.reserve(bundle.jwt_authorities.size());
   for (const JwtAuthority& authority : bundle.jwt_authorities) sorted.push_back(&authority);
   std::ranges::sort(sorted, {}, &JwtAuthority::key_id);
   for (const JwtAuthority* authority : sorted) {
