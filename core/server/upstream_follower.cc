@@ -33,7 +33,7 @@ bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream) {
 
 UpstreamFollower::UpstreamFollower(Loop& loop, Logger& logger, Health& health, BundleCache& bundles,
                                    UpstreamAuthority* upstream)
-    : loop_(loop), logger_(logger), health_(health), bundles_(bundles), upstream_(upstream), again_(loop) {}
+    : logger_(logger), health_(health), bundles_(bundles), upstream_(upstream), again_(loop) {}
 
 void UpstreamFollower::start() {
   if (upstream_ != nullptr) watch();

@@ -27,7 +27,6 @@ class UpstreamFollower final : public UpstreamWatcher {
   void take_waiting();
   void on_merged(Result<Bundle> merged);
 
-  Loop& loop_;
   Logger& logger_;
   Health& health_;
   BundleCache& bundles_;
