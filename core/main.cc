@@ -40,6 +40,12 @@
 #include "agent/agent.h"
 #endif
 
+// libstdc++'s own prints what was thrown, by name: nothing is thrown here, and its demangler is 50 kB of the binary.
+namespace __gnu_cxx {
+void __verbose_terminate_handler();
+void __verbose_terminate_handler() { std::abort(); }
+}  // namespace __gnu_cxx
+
 namespace limpet {
 namespace {
 

@@ -177,20 +177,25 @@ int watch(Context& context) {
 }
 
 // ---- JWT-SVIDs ----
-// One call of the Workload API with the security header, for its first answer.
+// One unary call of the Workload API with the security header.
 template <class Request, class Response>
 Result<Message<Response>> ask(Rpc& rpc, const char* method, const Message<Request>& request, int64_t timeout_ms) {
+  return rpc.call<Request, Response>(std::string("/SpiffeWorkloadAPI/") + method, request,
+                                     {.timeout_ms = timeout_ms, .metadata = {{"workload.spiffe.io", "true"}}});
+}
+
+// The first message of the stream.
+Result<Message<JWTBundlesResponse>> first_bundles(Rpc& rpc, int64_t timeout_ms) {
   Rpc::Waiter<std::optional<Bytes>> received(rpc.loop());
   Rpc::Waiter<void> sent(rpc.loop());
-  TRY_ASSIGN(Bytes bytes, request.encode());
-  const auto call = rpc.channel().open(std::string("/SpiffeWorkloadAPI/") + method,
+  const auto call = rpc.channel().open("/SpiffeWorkloadAPI/FetchJWTBundles",
                                        {.timeout_ms = timeout_ms, .metadata = {{"workload.spiffe.io", "true"}}});
-  call->send(std::move(bytes), sent.done());
+  call->send({}, sent.done());
   call->close_send();
   call->receive(received.done());
   TRY_ASSIGN(const auto answer, received.wait());
   if (!answer) return fail(Code::unavailable, "EOF");
-  return Message<Response>::decode(*answer);
+  return Message<JWTBundlesResponse>::decode(*answer);
 }
 
 void split_commas(std::string_view list, std::vector<std::string>& out) {
@@ -219,8 +224,7 @@ int fetch_jwt(Context& context) {
     if (audience.empty()) return api_refused("audience must be specified");
     if (const auto connected = rpc.connect(); !connected) return api_failed(connected.error());
     const int64_t timeout = context.flags->number("timeout");
-    Message<JWTBundlesRequest> nothing;
-    const auto bundles = ask<JWTBundlesRequest, JWTBundlesResponse>(rpc, "FetchJWTBundles", nothing, timeout);
+    const auto bundles = first_bundles(rpc, timeout);
     if (!bundles) return api_failed(bundles.error());
     Message<JWTSVIDRequest> request;
     wire::write_strings(request->audience, request->audience_count, audience);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/rpc.h"
 
+#include "cli/session.h"
+
 namespace limpet::cli {
 
 std::string rpc_text(const Error& error) {
@@ -22,6 +24,31 @@ Result<void> Rpc::connect() {
   }
   channel_ = std::move(*channel);
   return {};
+}
+
+Result<Bytes> Rpc::call_bytes(std::string_view method, Bytes request, wire::CallOptions options) {
+  TRY(connect());
+  Waiter<std::optional<Bytes>> received(loop_);
+  Waiter<void> sent(loop_);
+  const auto call = channel_->open(method, std::move(options));
+  call->send(std::move(request), sent.done());  // a failure shows in receive()
+  call->close_send();
+  call->receive(received.done());
+  TRY_ASSIGN(std::optional<Bytes> answer, received.wait());
+  if (!answer) return fail(Code::internal, "server ended a unary call without a response");
+  call->receive(received.done());
+  TRY_ASSIGN(const std::optional<Bytes> end, received.wait());
+  if (end) return fail(Code::internal, "server sent two responses to a unary call");
+  return std::move(*answer);
+}
+
+int with_rpc(Context& context, unsigned role, const std::function<int(Rpc& rpc, bool json)>& body) {
+  const auto json = wants_json(*context.flags);
+  if (!json) return failed(json.error());
+  const auto socket = socket_path(context, role);
+  if (!socket) return failed(socket.error());
+  Rpc rpc(*socket, role);
+  return body(rpc, *json);
 }
 
 }  // namespace limpet::cli

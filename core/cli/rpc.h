@@ -27,11 +27,9 @@ class Rpc {
   template <class Request, class Response>
   Result<wire::Message<Response>> call(std::string_view method, const wire::Message<Request>& request,
                                        wire::CallOptions options = {.timeout_ms = 30'000, .metadata = {}}) {
-    TRY(connect());
-    Waiter<wire::Message<Response>> waiter(loop_);
-    wire::UnaryCall<Request, Response> unary;
-    unary.start(*channel_, method, request, std::move(options), waiter.done());
-    return waiter.wait();
+    TRY_ASSIGN(Bytes bytes, request.encode());
+    TRY_ASSIGN(const Bytes answer, call_bytes(method, std::move(bytes), std::move(options)));
+    return wire::Message<Response>::decode(answer);
   }
 
   // Connects now; UNAVAILABLE in grpc-go's words when nobody listens.
@@ -64,6 +62,9 @@ class Rpc {
   };
 
  private:
+  // Apart from the template: there are forty methods.
+  Result<Bytes> call_bytes(std::string_view method, Bytes request, wire::CallOptions options);
+
   std::string socket_path_;
   unsigned role_;
   UvLoop loop_;

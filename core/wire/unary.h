@@ -10,19 +10,18 @@
 
 namespace limpet::wire {
 
-template <class Request, class Response>
-class UnaryFlow : public ServerFlow {
+// What does not depend on the types, so that it is there once and not for each of sixty methods.
+class UnaryFlowBase : public ServerFlow {
  public:
-  explicit UnaryFlow(ServerCall& call) : call_(call) {}
-  void start() override { call_.receive(received_.template then<&UnaryFlow::on_request>(this)); }
+  explicit UnaryFlowBase(ServerCall& call) : call_(call) {}
+  void start() override { call_.receive(received_.then<&UnaryFlowBase::on_request>(this)); }
 
  protected:
-  // The request lives as long as the flow. Ends by reply() or refuse(), now or later, exactly once.
-  virtual void handle(const Request& request) = 0;
-  void reply(const Message<Response>& response, bool secret = false) {
-    auto bytes = response.encode();
-    if (!bytes) return refuse(std::move(bytes).error());
-    call_.send(std::move(*bytes), sent_.template then<&UnaryFlow::on_sent>(this), secret);
+  // Decodes the request and begins to answer it.
+  virtual Result<void> take(BytesView request) = 0;
+  void reply_bytes(Result<Bytes> response, bool secret) {
+    if (!response) return refuse(std::move(response).error());
+    call_.send(std::move(*response), sent_.then<&UnaryFlowBase::on_sent>(this), secret);
   }
   void refuse(Error error) { call_.finish(std::unexpected(std::move(error))); }
   ServerCall& call() { return call_; }
@@ -31,17 +30,34 @@ class UnaryFlow : public ServerFlow {
   void on_request(Result<std::optional<Bytes>> bytes) {
     if (!bytes) return refuse(std::move(bytes).error());
     if (!*bytes) return refuse(Error{Code::internal, "unary call without a request"});
-    auto request = Message<Request>::decode(**bytes);
-    if (!request) return refuse(std::move(request).error());
-    request_ = std::move(*request);
-    handle(*request_);
+    if (auto taken = take(**bytes); !taken) refuse(std::move(taken).error());
   }
   void on_sent(Result<void> sent) { call_.finish(std::move(sent)); }
 
   ServerCall& call_;
-  Message<Request> request_;
   Pending<std::optional<Bytes>> received_;
   Pending<void> sent_;
+};
+
+template <class Request, class Response>
+class UnaryFlow : public UnaryFlowBase {
+ public:
+  using UnaryFlowBase::UnaryFlowBase;
+
+ protected:
+  // The request lives as long as the flow. Ends by reply() or refuse(), now or later, exactly once.
+  virtual void handle(const Request& request) = 0;
+  void reply(const Message<Response>& response, bool secret = false) { reply_bytes(response.encode(), secret); }
+
+ private:
+  Result<void> take(BytesView bytes) final {
+    auto request = Message<Request>::decode(bytes);
+    if (!request) return std::unexpected(std::move(request).error());
+    request_ = std::move(*request);
+    handle(*request_);
+    return {};
+  }
+  Message<Request> request_;
 };
 
 // One unary call on a channel; a member of the flow that asks, or on the heap of a command. Destroying it cancels.

@@ -97,6 +97,7 @@ def empty_the_signing_bucket(link):
         call = link.start(PREFIX + SIGN)
         call.send(batch(BURST), end=True)
         calls.append(call)
+    link.pump(calls[0]._whole, 60)  # connections are read in no order: what comes on another one comes after this
     return calls
 
 
