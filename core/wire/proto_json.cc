@@ -68,6 +68,12 @@ void append_real(std::string& out, double value) {
     return;
   }
   char text[32];
+  constexpr double kWhole = 1e15;  // below this every whole number has its own double; Go prints it without an exponent
+  if (value == std::trunc(value) && std::fabs(value) < kWhole) {
+    std::snprintf(text, sizeof text, "%.0f", value);
+    out += text;
+    return;
+  }
   for (int digits = 1; digits <= 17; ++digits) {  // the shortest text that reads back as the same number
     std::snprintf(text, sizeof text, "%.*g", digits, value);
     if (std::strtod(text, nullptr) == value) break;

@@ -124,9 +124,9 @@ TEST(ProtoJson, ClaimsAreTheJsonTheyStandFor) {
   list.values[0].which_kind = google_protobuf_Value_bool_value_tag;
   list.values[0].kind.bool_value = true;
   field[2].value.which_kind = google_protobuf_Value_number_value_tag;
-  field[2].value.kind.number_value = 1795313434;
+  field[2].value.kind.number_value = 1795671350;  // its shortest %g is 1.79567135e+09
   EXPECT_EQ(to_json(response),
-            R"({"claims":{"aud":[true],"exp":1795313434,"no":null,"sub":"spiffe://a/b"},"spiffe_id":""})");
+            R"({"claims":{"aud":[true],"exp":1795671350,"no":null,"sub":"spiffe://a/b"},"spiffe_id":""})");
 }
 
 }  // namespace
