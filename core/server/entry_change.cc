@@ -50,13 +50,13 @@ class Planned {
 using CreateRequest = spire_api_server_entry_v1_BatchCreateEntryRequest;
 using CreateResponse = spire_api_server_entry_v1_BatchCreateEntryResponse;
 
-class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> {
+class CreateEntriesFlow final : public EntryBatchFlow<CreateRequest, CreateResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using EntryBatchFlow::EntryBatchFlow;
 
  private:
   const char* verb() const override { return "create"; }
-  std::vector<Outcome> judge(const CreateRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
+  std::vector<Outcome> judge_all(const CreateRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
     Planned planned;
     std::vector<Outcome> outcomes;
     outcomes.reserve(request.entries_count);
@@ -103,13 +103,13 @@ class CreateEntriesFlow final : public BatchFlow<CreateRequest, CreateResponse> 
 using DeleteRequest = spire_api_server_entry_v1_BatchDeleteEntryRequest;
 using DeleteResponse = spire_api_server_entry_v1_BatchDeleteEntryResponse;
 
-class DeleteEntriesFlow final : public BatchFlow<DeleteRequest, DeleteResponse> {
+class DeleteEntriesFlow final : public EntryBatchFlow<DeleteRequest, DeleteResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using EntryBatchFlow::EntryBatchFlow;
 
  private:
   const char* verb() const override { return "delete"; }
-  std::vector<Outcome> judge(const DeleteRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
+  std::vector<Outcome> judge_all(const DeleteRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
     Planned planned;
     std::vector<Outcome> outcomes;
     for (const char* item : wire::items(request.ids, request.ids_count)) {
@@ -133,7 +133,7 @@ class DeleteEntriesFlow final : public BatchFlow<DeleteRequest, DeleteResponse> 
   void write(const DeleteRequest&, const std::vector<Outcome>& outcomes, DeleteResponse& response) override {
     auto* out = wire::set_array(response.results, response.results_count, outcomes.size());
     for (size_t i = 0; i < outcomes.size(); ++i) {
-      write_status(outcomes[i], out[i]);
+      write_outcome(outcomes[i].error, out[i]);
       wire::set_string(out[i].id, outcomes[i].id);
     }
   }

@@ -79,13 +79,13 @@ class PlannedUpdates {
   std::unordered_map<std::string, std::string> owners_;  // entry_key() -> entry id
 };
 
-class UpdateEntriesFlow final : public BatchFlow<UpdateRequest, UpdateResponse> {
+class UpdateEntriesFlow final : public EntryBatchFlow<UpdateRequest, UpdateResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using EntryBatchFlow::EntryBatchFlow;
 
  private:
   const char* verb() const override { return "update"; }
-  std::vector<Outcome> judge(const UpdateRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
+  std::vector<Outcome> judge_all(const UpdateRequest& request, const Snapshot& snapshot, ChangeSet& changes) override {
     const auto* mask = wire::mask_of(request.has_input_mask, request.input_mask);
     PlannedUpdates planned;
     std::vector<Outcome> outcomes;

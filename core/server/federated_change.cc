@@ -5,15 +5,12 @@
 #include <map>
 
 #include "proto/spire_bundle.pb.h"
+#include "server/batch_flow.h"
 #include "server/bundle_drafts.h"
 #include "server/federated_bundles.h"
-#include "wire/api_types.h"
-#include "wire/unary.h"
 
 namespace limpet::server {
 namespace {
-
-constexpr int kAttempts = 8;  // how often a batch is judged anew
 
 enum class Verb { create, update, set };
 constexpr const char* kDoing[] = {"creating", "updating", "setting"};
@@ -38,32 +35,22 @@ Bundle merged(const Bundle& old, Bundle change, const spire_api_types_BundleMask
 }
 
 template <class Request, class Response, Verb kVerb>
-class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
+class ChangeFlow final : public BatchFlow<Request, Response> {
  public:
-  ChangeFlow(Context& context, wire::ServerCall& call) : wire::UnaryFlow<Request, Response>(call), context_(context) {}
+  using BatchFlow<Request, Response>::BatchFlow;
 
  private:
-  void handle(const Request& request) override {
-    request_ = &request;
-    attempt();
-  }
-  // 1. judge every item, write what they add up to
-  void attempt() {
-    ++attempts_;
+  using BatchFlow<Request, Response>::context_;
+
+  void judge(const Request& request, const Snapshot& snapshot, ChangeSet& changes) override {
     outcomes_.clear();
-    ChangeSet changes;
-    {
-      const Snapshot snapshot = context_.store.read();
-      BundleDrafts drafts(snapshot);
-      for (const auto& item : wire::items(request_->bundle, request_->bundle_count)) {
-        outcomes_.push_back(judge(item, drafts));
-      }
-      drafts.write(changes);
+    BundleDrafts drafts(snapshot);
+    for (const auto& item : wire::items(request.bundle, request.bundle_count)) {
+      outcomes_.push_back(judge_one(item, input_mask(request), drafts));
     }
-    if (changes.empty()) return answer();
-    context_.store.commit(std::move(changes), committed_.template then<&ChangeFlow::on_committed>(this));
+    drafts.write(changes);
   }
-  Outcome judge(const spire_api_types_Bundle& item, BundleDrafts& drafts) {
+  Outcome judge_one(const spire_api_types_Bundle& item, const spire_api_types_BundleMask* mask, BundleDrafts& drafts) {
     const auto trust_domain = TrustDomain::parse(wire::view(item.trust_domain));
     if (!trust_domain) {
       return failed_item(Code::invalid_argument, "trust domain argument is not valid: " + trust_domain.error().message);
@@ -83,49 +70,36 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
     if (kVerb == Verb::create && *known != nullptr) return failed_item(Code::already_exists, "bundle already exists");
     if (kVerb == Verb::update) {
       if (*known == nullptr) return failed_item(Code::not_found, "bundle not found");
-      bundle = merged(**known, std::move(*bundle), input_mask());
+      bundle = merged(**known, std::move(*bundle), mask);
     }
     drafts.put(*bundle);
     return {std::nullopt, std::move(*bundle)};
   }
-  const spire_api_types_BundleMask* input_mask() const {
-    if constexpr (kVerb == Verb::update) return wire::mask_of(request_->has_input_mask, request_->input_mask);
+  static const spire_api_types_BundleMask* input_mask(const Request& request) {
+    if constexpr (kVerb == Verb::update) return wire::mask_of(request.has_input_mask, request.input_mask);
     return nullptr;
   }
   static std::string failed() { return kFailed[static_cast<size_t>(kVerb)]; }
 
-  // 2. written, or somebody else was faster
-  void on_committed(Result<uint64_t> revision) {
-    if (!revision && revision.error().code == Code::aborted && attempts_ < kAttempts) return attempt();
-    if (!revision) {
-      for (Outcome& outcome : outcomes_) {
-        if (!outcome.error) outcome.error = Error{Code::internal, failed() + ": " + revision.error().message};
-      }
+  void settle(const Result<uint64_t>& revision) override {
+    if (revision) return;
+    for (Outcome& outcome : outcomes_) {
+      if (!outcome.error) outcome.error = Error{Code::internal, failed() + ": " + revision.error().message};
     }
-    answer();
   }
-  void answer() {
-    wire::Message<Response> response;
-    const auto* mask = wire::mask_of(request_->has_output_mask, request_->output_mask);
-    auto* out = wire::set_array(response->results, response->results_count, outcomes_.size());
+  void write(const Request& request, Response& response) override {
+    const auto* mask = wire::mask_of(request.has_output_mask, request.output_mask);
+    auto* out = wire::set_array(response.results, response.results_count, outcomes_.size());
     for (size_t i = 0; i < outcomes_.size(); ++i) {
-      if (outcomes_[i].error) {
-        wire::write_error(out[i].has_status, out[i].status, *outcomes_[i].error);
-        continue;
-      }
-      wire::write_ok(out[i].has_status, out[i].status);
+      write_outcome(outcomes_[i].error, out[i]);
+      if (outcomes_[i].error) continue;
       out[i].has_bundle = true;
       wire::write_bundle(out[i].bundle, outcomes_[i].bundle, mask);
       context_.logger.info("Federated bundle stored", {{"trust_domain", outcomes_[i].bundle.trust_domain.name()}});
     }
-    this->reply(response);
   }
 
-  Context& context_;
-  const Request* request_ = nullptr;
   std::vector<Outcome> outcomes_;
-  Pending<uint64_t> committed_;
-  int attempts_ = 0;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "proto/spire_bundle.pb.h"
+#include "server/batch_flow.h"
 #include "server/bundle_drafts.h"
 #include "server/federated_bundles.h"
 #include "server/wire_values.h"
@@ -16,7 +17,6 @@
 namespace limpet::server {
 namespace {
 
-constexpr int kAttempts = 8;
 constexpr size_t kRowsPerTurn = 2'000;  // some 5 ms
 
 using Request = spire_api_server_bundle_v1_BatchDeleteFederatedBundleRequest;
@@ -122,7 +122,7 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
   }
   // 4. written, or somebody else was faster
   void on_committed(Result<uint64_t> revision) {
-    if (!revision && revision.error().code == Code::aborted && attempts_ < kAttempts) return attempt();
+    if (!revision && revision.error().code == Code::aborted && attempts_ < kBatchAttempts) return attempt();
     for (Outcome& outcome : outcomes_) {
       if (outcome.error) continue;
       if (revision) {
@@ -138,11 +138,7 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
     auto* out = wire::set_array(response->results, response->results_count, outcomes_.size());
     for (size_t i = 0; i < outcomes_.size(); ++i) {
       wire::set_string(out[i].trust_domain, outcomes_[i].trust_domain);
-      if (outcomes_[i].error) {
-        wire::write_error(out[i].has_status, out[i].status, *outcomes_[i].error);
-      } else {
-        wire::write_ok(out[i].has_status, out[i].status);
-      }
+      write_outcome(outcomes_[i].error, out[i]);
     }
     reply(response);
   }

@@ -5,16 +5,13 @@
 #include <map>
 
 #include "proto/spire_trustdomain.pb.h"
+#include "server/batch_flow.h"
 #include "server/bundle_drafts.h"
 #include "server/relationship_wire.h"
 #include "server/trust_domain_api.h"
-#include "wire/api_types.h"
-#include "wire/unary.h"
 
 namespace limpet::server {
 namespace {
-
-constexpr int kAttempts = 8;  // how often a batch is judged anew
 
 struct Outcome {
   std::optional<Error> error;
@@ -60,75 +57,45 @@ struct Draft {
 
 // The shape all three share.
 template <class Request, class Response>
-class BatchFlow : public wire::UnaryFlow<Request, Response> {
+class RelationshipBatchFlow : public BatchFlow<Request, Response> {
  public:
-  BatchFlow(Context& context, wire::ServerCall& call) : wire::UnaryFlow<Request, Response>(call), context_(context) {}
+  using BatchFlow<Request, Response>::BatchFlow;
 
  protected:
-  virtual void judge(const Request& request, Draft& draft, std::vector<Outcome>& outcomes) = 0;
+  virtual void judge_all(const Request& request, Draft& draft, std::vector<Outcome>& outcomes) = 0;
   virtual void write(const Request& request, const std::vector<Outcome>& outcomes, Response& response) = 0;
   virtual const char* verb() const = 0;
   [[nodiscard]] std::string failed() const { return std::string("failed to ") + verb() + " federation relationship"; }
-  Context& context_;
 
  private:
-  void handle(const Request& request) final {
-    request_ = &request;
-    attempt();
-  }
-  void attempt() {
-    ++attempts_;
+  void judge(const Request& request, const Snapshot& snapshot, ChangeSet& changes) final {
     outcomes_.clear();
-    ChangeSet changes;
-    {
-      const Snapshot snapshot = context_.store.read();
-      Draft draft(snapshot);
-      judge(*request_, draft, outcomes_);
-      draft.write(changes);
-    }
-    if (changes.empty()) return answer();
-    context_.store.commit(std::move(changes), committed_.template then<&BatchFlow::on_committed>(this));
+    Draft draft(snapshot);
+    judge_all(request, draft, outcomes_);
+    draft.write(changes);
   }
-  void on_committed(Result<uint64_t> revision) {
-    if (!revision && revision.error().code == Code::aborted && attempts_ < kAttempts) return attempt();
+  void settle(const Result<uint64_t>& revision) final {
     for (Outcome& outcome : outcomes_) {
       if (outcome.error) continue;
       if (!revision) {
         outcome.error = Error{Code::internal, failed() + ": " + revision.error().message};
       } else {
-        context_.logger.info(std::string("Federation relationship ") + verb() + "d",
-                             {{"trust_domain", outcome.trust_domain.name()}});
+        this->context_.logger.info(std::string("Federation relationship ") + verb() + "d",
+                                   {{"trust_domain", outcome.trust_domain.name()}});
       }
     }
-    answer();
   }
-  void answer() {
-    wire::Message<Response> response;
-    write(*request_, outcomes_, *response);
-    this->reply(response);
-  }
+  void write(const Request& request, Response& response) final { write(request, outcomes_, response); }
 
-  const Request* request_ = nullptr;
   std::vector<Outcome> outcomes_;
-  Pending<uint64_t> committed_;
-  int attempts_ = 0;
 };
-
-template <class Item>
-void write_status(const Outcome& outcome, Item& out) {
-  if (outcome.error) {
-    wire::write_error(out.has_status, out.status, *outcome.error);
-  } else {
-    wire::write_ok(out.has_status, out.status);
-  }
-}
 
 template <class Request, class Response>
 void write_relationships(const Request& request, const std::vector<Outcome>& outcomes, Response& response) {
   const auto* mask = wire::mask_of(request.has_output_mask, request.output_mask);
   auto* out = wire::set_array(response.results, response.results_count, outcomes.size());
   for (size_t i = 0; i < outcomes.size(); ++i) {
-    write_status(outcomes[i], out[i]);
+    write_outcome(outcomes[i].error, out[i]);
     if (outcomes[i].error) continue;
     out[i].has_federation_relationship = true;
     write_relationship(out[i].federation_relationship, outcomes[i].relationship,
@@ -153,13 +120,13 @@ std::optional<Error> settle_bundle(Draft& draft, Outcome& outcome, const std::op
 using CreateRequest = spire_api_server_trustdomain_v1_BatchCreateFederationRelationshipRequest;
 using CreateResponse = spire_api_server_trustdomain_v1_BatchCreateFederationRelationshipResponse;
 
-class CreateFlow final : public BatchFlow<CreateRequest, CreateResponse> {
+class CreateFlow final : public RelationshipBatchFlow<CreateRequest, CreateResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using RelationshipBatchFlow::RelationshipBatchFlow;
 
  private:
   const char* verb() const override { return "create"; }
-  void judge(const CreateRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
+  void judge_all(const CreateRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
     for (const auto& item : wire::items(request.federation_relationships, request.federation_relationships_count)) {
       outcomes.push_back(judge_one(item, draft));
     }
@@ -193,13 +160,13 @@ class CreateFlow final : public BatchFlow<CreateRequest, CreateResponse> {
 using UpdateRequest = spire_api_server_trustdomain_v1_BatchUpdateFederationRelationshipRequest;
 using UpdateResponse = spire_api_server_trustdomain_v1_BatchUpdateFederationRelationshipResponse;
 
-class UpdateFlow final : public BatchFlow<UpdateRequest, UpdateResponse> {
+class UpdateFlow final : public RelationshipBatchFlow<UpdateRequest, UpdateResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using RelationshipBatchFlow::RelationshipBatchFlow;
 
  private:
   const char* verb() const override { return "update"; }
-  void judge(const UpdateRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
+  void judge_all(const UpdateRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
     const auto* mask = wire::mask_of(request.has_input_mask, request.input_mask);
     for (const auto& item : wire::items(request.federation_relationships, request.federation_relationships_count)) {
       outcomes.push_back(judge_one(item, mask, draft));
@@ -238,13 +205,13 @@ class UpdateFlow final : public BatchFlow<UpdateRequest, UpdateResponse> {
 using DeleteRequest = spire_api_server_trustdomain_v1_BatchDeleteFederationRelationshipRequest;
 using DeleteResponse = spire_api_server_trustdomain_v1_BatchDeleteFederationRelationshipResponse;
 
-class DeleteFlow final : public BatchFlow<DeleteRequest, DeleteResponse> {
+class DeleteFlow final : public RelationshipBatchFlow<DeleteRequest, DeleteResponse> {
  public:
-  using BatchFlow::BatchFlow;
+  using RelationshipBatchFlow::RelationshipBatchFlow;
 
  private:
   const char* verb() const override { return "delete"; }
-  void judge(const DeleteRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
+  void judge_all(const DeleteRequest& request, Draft& draft, std::vector<Outcome>& outcomes) override {
     for (const char* name : wire::items(request.trust_domains, request.trust_domains_count)) {
       outcomes.push_back(judge_one(wire::view(name), draft));
     }
@@ -269,7 +236,7 @@ class DeleteFlow final : public BatchFlow<DeleteRequest, DeleteResponse> {
   void write(const DeleteRequest& request, const std::vector<Outcome>& outcomes, DeleteResponse& response) override {
     auto* out = wire::set_array(response.results, response.results_count, outcomes.size());
     for (size_t i = 0; i < outcomes.size(); ++i) {
-      write_status(outcomes[i], out[i]);
+      write_outcome(outcomes[i].error, out[i]);
       const TrustDomain& known = outcomes[i].trust_domain;
       wire::set_string(out[i].trust_domain,
                        known.empty() ? wire::view(request.trust_domains[i]) : std::string_view(known.name()));
