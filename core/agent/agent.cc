@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <set>
 #include <utility>
 
@@ -69,12 +68,6 @@ std::vector<std::string> foreign_claims(const AgentConfig& config) {
 Rebootstrap rebootstrap_mode(std::string_view name) {
   if (name == "auto") return Rebootstrap::reattestable;
   return name == "always" ? Rebootstrap::always : Rebootstrap::never;
-}
-
-// Where Go looks for the certificate authorities of the Web, too.
-std::string web_roots() {
-  const char* file = std::getenv("SSL_CERT_FILE");
-  return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
 }
 
 }  // namespace
@@ -205,7 +198,7 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   clock = std::make_shared<TrustedClock>(parts.clock);
   trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
   dialer = std::make_unique<ServerDialer>(parts.loop, config);
-  source = std::make_unique<ConfiguredBundle>(parts.loop, parts.clock, config, trust_domain, web_roots());
+  source = std::make_unique<ConfiguredBundle>(parts.loop, parts.clock, config, trust_domain, wire::web_roots_file());
   bootstrap =
       std::make_unique<Bootstrap>(parts.loop, parts.log, parts.health, *source,
                                   rebootstrap_mode(config.rebootstrap_mode), config.rebootstrap_delay_s * 1000, *this);
@@ -235,10 +228,12 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
 
 // A call is what SPIRE calls a connection here.
 void Agent::Impl::count_call(std::string_view method, int by) {
-  if (method.starts_with(std::string("/") + WorkloadApi::kName + "/")) {
+  if (!parts.metrics.on()) return;
+  const std::string_view service = method.substr(1, method.rfind('/') - 1);
+  if (service == WorkloadApi::kName) {
     if (by > 0) parts.metrics.count("workload_api_connection");
     parts.metrics.gauge("workload_api_connections", workload_calls += by);
-  } else if (method.starts_with(std::string("/") + SdsApi::kName + "/")) {
+  } else if (service == SdsApi::kName) {
     parts.metrics.gauge("sds_api_connections", sds_calls += by);
   }
 }

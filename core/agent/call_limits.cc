@@ -41,27 +41,25 @@ Result<void> CallLimits::admit(const wire::ServerCall& call, const SelectorSet& 
   const auto method = std::ranges::find(methods_, call.method(), &Method::path);
   if (method == methods_.end()) return {};
   if (call.peer().credentials && call.peer().credentials->pid == ::getpid()) return {};
-  Bucket& bucket = bucket_of(*method, caller);
+  TokenBucket& bucket = bucket_of(*method, caller);
   if (bucket.tokens < 1) return fail(Code::unavailable, "rate limit exceeded for " + method->path);
   bucket.tokens -= 1;
   return {};
 }
 
 // A bucket that has filled up again says nothing and is forgotten.
-CallLimits::Bucket& CallLimits::bucket_of(Method& method, const SelectorSet& caller) {
+TokenBucket& CallLimits::bucket_of(Method& method, const SelectorSet& caller) {
   const int64_t now = loop_.now_ms();
-  const auto filled = [&method, now](const Bucket& bucket) {
-    return std::min(method.rate, bucket.tokens + static_cast<double>(now - bucket.updated_ms) * method.rate / 1000.0);
-  };
   if (now >= method.sweep_ms) {
     method.sweep_ms = now + kSweepMs;
-    std::erase_if(method.buckets, [&](const auto& item) { return filled(item.second) >= method.rate; });
+    std::erase_if(method.buckets,
+                  [&](const auto& item) { return item.second.filled(method.rate, now) >= method.rate; });
   }
   Bytes key = digest_of(caller);
   if (method.buckets.size() >= kMostCallers && !method.buckets.contains(key)) key.clear();
   const auto [place, fresh] = method.buckets.try_emplace(std::move(key));
-  Bucket& bucket = place->second;
-  bucket = {fresh ? method.rate : filled(bucket), now};
+  TokenBucket& bucket = place->second;
+  bucket = {fresh ? method.rate : bucket.filled(method.rate, now), now};
   return bucket;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/token_bucket.h"
 #include "config/config.h"
 #include "loop/loop.h"
 #include "spiffe/entry.h"
@@ -25,17 +26,13 @@ class CallLimits {
   Result<void> admit(const wire::ServerCall& call, const SelectorSet& caller);
 
  private:
-  struct Bucket {
-    double tokens = 0;
-    int64_t updated_ms = 0;
-  };
   struct Method {
     std::string path;
     double rate = 0;  // a second; the burst, too
     int64_t sweep_ms = 0;
-    std::map<Bytes, Bucket> buckets = {};  // by the digest of the selectors
+    std::map<Bytes, TokenBucket> buckets = {};  // by the digest of the selectors
   };
-  Bucket& bucket_of(Method& method, const SelectorSet& caller);
+  TokenBucket& bucket_of(Method& method, const SelectorSet& caller);
 
   Loop& loop_;
   std::vector<Method> methods_;  // those with a limit

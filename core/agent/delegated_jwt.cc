@@ -5,7 +5,6 @@
 
 #include "agent/delegated_messages.h"
 #include "agent/jwt_issuer.h"
-#include "base/limits.h"
 #include "spiffe/jwt_svid.h"
 #include "wire/api_types.h"
 
@@ -44,12 +43,7 @@ void DelegatedJwt::on_request(Result<std::optional<Bytes>> bytes) {
 
 Result<void> DelegatedJwt::take(BytesView bytes) {
   TRY_ASSIGN(request_, wire::Message<Request>::decode(bytes));
-  audience_ = wire::read_strings(request_->audience, request_->audience_count);
-  if (audience_.empty()) return fail(Code::invalid_argument, "audience must be specified");
-  size_t size = 0;
-  for (const std::string& one : audience_) size += one.size();
-  if (audience_.size() > limits::kJwtAudiences || size > limits::kJwtAudienceBytes)
-    return fail(Code::invalid_argument, "audience has more than 64 values or 8 KiB");
+  TRY_ASSIGN(audience_, read_audience(request_->audience, request_->audience_count));
   return {};
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/delegated_messages.h"
 
-#include <set>
-
+#include "agent/workload_messages.h"
 #include "crypto/der.h"
 #include "proto/agent_delegated.pb.h"
 #include "wire/api_types.h"
@@ -14,7 +13,6 @@ namespace {
 using Svid = spire_api_agent_delegatedidentity_v1_X509SVIDWithKey;
 using Svids = spire_api_agent_delegatedidentity_v1_SubscribeToX509SVIDsResponse;
 using Bundles = spire_api_agent_delegatedidentity_v1_SubscribeToX509BundlesResponse;
-
 using JwtBundles = spire_api_agent_delegatedidentity_v1_SubscribeToJWTBundlesResponse;
 
 // Concatenated DER, one certificate each.
@@ -40,17 +38,10 @@ Result<void> fill(Svid& out, const Identity& identity) {
   return {};
 }
 
-// IDs of the foreign trust domains whose bundles these identities see.
-std::vector<std::string> federated_ids(const std::vector<Identity*>& identities, const IdentityCache& cache,
-                                       std::string_view own) {
-  std::set<std::string> ids;
-  for (const Identity* identity : identities) {
-    for (const std::string& name : identity->entry.federates_with) {
-      const CachedBundle* bundle = name == own ? nullptr : cache.bundle(name);
-      if (bundle != nullptr) ids.insert(bundle->bundle.trust_domain.id());
-    }
-  }
-  return {ids.begin(), ids.end()};
+std::vector<const CachedBundle*> all_bundles(const IdentityCache& cache) {
+  std::vector<const CachedBundle*> all;
+  for (const auto& [name, bundle] : cache.bundles()) all.push_back(&bundle);
+  return all;
 }
 
 }  // namespace
@@ -66,34 +57,22 @@ Result<Bytes> encode_delegated_svids(const std::vector<Identity*>& identities, c
   Svid* svids = wire::set_array(message->x509_svids, message->x509_svids_count, ready.size());
   for (size_t i = 0; i < message->x509_svids_count; i++)
     TRY_WITHIN("could not serialize response", fill(svids[i], *ready[i]));
-  wire::write_strings(message->federates_with, message->federates_with_count,
-                      federated_ids(identities, cache, trust_domain));
+  std::vector<std::string> foreign;
+  for (const CachedBundle* bundle : federated(identities, cache, trust_domain))
+    foreign.push_back(bundle->bundle.trust_domain.id());
+  wire::write_strings(message->federates_with, message->federates_with_count, foreign);
   return message.encode();
 }
 
 Result<Bytes> encode_delegated_bundles(const IdentityCache& cache) {
   wire::Message<Bundles> message;
-  auto* out = wire::set_array(message->ca_certificates, message->ca_certificates_count, cache.bundles().size());
-  size_t i = 0;
-  for (const auto& [name, cached] : cache.bundles()) {
-    if (i == message->ca_certificates_count) break;
-    wire::set_string(out[i].key, cached.bundle.trust_domain.id());
-    wire::set_bytes(out[i].value, cached.roots);
-    i++;
-  }
+  write_roots(message->ca_certificates, message->ca_certificates_count, all_bundles(cache));
   return message.encode();
 }
 
 Result<Bytes> encode_delegated_jwt_bundles(const IdentityCache& cache) {
   wire::Message<JwtBundles> message;
-  auto* out = wire::set_array(message->bundles, message->bundles_count, cache.bundles().size());
-  size_t i = 0;
-  for (const auto& [name, cached] : cache.bundles()) {
-    if (i == message->bundles_count) break;
-    wire::set_string(out[i].key, cached.bundle.trust_domain.id());
-    wire::set_bytes(out[i].value, as_bytes(bundle_to_jwks(cached.bundle)));
-    i++;
-  }
+  write_jwks(message->bundles, message->bundles_count, all_bundles(cache));
   return message.encode();
 }
 

@@ -7,7 +7,6 @@
 #include "agent/claims_struct.h"
 #include "agent/jwt_issuer.h"
 #include "agent/verified_tokens.h"
-#include "base/limits.h"
 #include "wire/api_types.h"
 
 namespace limpet::agent {
@@ -45,12 +44,7 @@ FetchJwtCall::~FetchJwtCall() {
 
 Result<void> FetchJwtCall::take(BytesView bytes) {
   TRY_ASSIGN(const auto request, wire::Message<JWTSVIDRequest>::decode(bytes));
-  wanted_ = wire::read_strings(request->audience, request->audience_count);
-  if (wanted_.empty()) return fail(Code::invalid_argument, "audience must be specified");
-  size_t size = 0;
-  for (const std::string& one : wanted_) size += one.size();
-  if (wanted_.size() > limits::kJwtAudiences || size > limits::kJwtAudienceBytes)
-    return fail(Code::invalid_argument, "audience has more than 64 values or 8 KiB");
+  TRY_ASSIGN(wanted_, read_audience(request->audience, request->audience_count));
   if (wire::view(request->spiffe_id).empty()) return {};
   auto id = SpiffeId::parse(wire::view(request->spiffe_id));
   if (!id) return fail(Code::invalid_argument, "invalid requested SPIFFE ID: " + id.error().message);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/limits.h"
 #include "proto/spire_svid.pb.h"
 #include "spiffe/jwt_svid.h"
 #include "wire/api_types.h"
@@ -22,6 +23,16 @@ std::string cache_key(const SpiffeId& id, std::vector<std::string> audience) {
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> read_audience(char* const* audience, pb_size_t count) {
+  std::vector<std::string> wanted = wire::read_strings(audience, count);
+  if (wanted.empty()) return fail(Code::invalid_argument, "audience must be specified");
+  size_t size = 0;
+  for (const std::string& one : wanted) size += one.size();
+  if (wanted.size() > limits::kJwtAudiences || size > limits::kJwtAudienceBytes)
+    return fail(Code::invalid_argument, "audience has more than 64 values or 8 KiB");
+  return wanted;
+}
 
 // One NewJWTSVID: connection, call, and what the server signed.
 class JwtIssuer::Ask {

@@ -4,6 +4,8 @@
 // of its life is over; then it asks again, and gives the kept one, as long as it is valid, when the server refuses, is
 // slow or is gone. Tokens are asked for when somebody wants one, never ahead. Owned by the Agent; loop thread only.
 
+#include <pb.h>
+
 #include <list>
 #include <map>
 #include <memory>
@@ -15,6 +17,9 @@
 #include "spiffe/entry.h"
 
 namespace limpet::agent {
+
+// The audiences of a request for a token. INVALID_ARGUMENT: none, or beyond limits::kJwtAudiences, kJwtAudienceBytes.
+Result<std::vector<std::string>> read_audience(char* const* audience, pb_size_t count);
 
 struct JwtIssuerOptions {
   size_t cache_limit = 1000;        // kept tokens; the one used longest ago goes first

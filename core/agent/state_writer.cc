@@ -65,8 +65,7 @@ Result<SecretBytes> make_seal_key(const std::string& path) {
 }
 
 // An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after,
-// 7 root_key_id: so
-// that nothing needs to be parsed at start.
+// 7 root_key_id: so that nothing needs to be parsed at start.
 Result<std::unique_ptr<CachedSvid>> decode_svid(const SecretBytes& seal_key, BytesView id, BytesView row) {
   auto svid = std::make_unique<CachedSvid>();
   Bytes sealed;

@@ -4,13 +4,9 @@
 #include <set>
 
 #include "proto/workload.pb.h"
-#include "wire/message.h"
 
 namespace limpet::agent {
 
-namespace {
-
-// The foreign bundles these identities may see, by name.
 std::vector<const CachedBundle*> federated(const std::vector<Identity*>& identities, const IdentityCache& cache,
                                            std::string_view own) {
   std::set<std::string_view> names;
@@ -22,6 +18,8 @@ std::vector<const CachedBundle*> federated(const std::vector<Identity*>& identit
     if (const CachedBundle* bundle = cache.bundle(name)) found.push_back(bundle);
   return found;
 }
+
+namespace {
 
 // These and the own one.
 std::vector<const CachedBundle*> visible(const std::vector<Identity*>& identities, const IdentityCache& cache,
@@ -52,36 +50,21 @@ Result<Bytes> encode_svids(const std::vector<Identity*>& identities, const Ident
   X509SVID* svids = wire::set_array(message->svids, message->svids_count, ready.size());
   for (size_t i = 0; i < message->svids_count; i++)
     fill(svids[i], *ready[i], own == nullptr ? BytesView() : own->roots);
-  const auto foreign = federated(ready, cache, trust_domain);
-  auto* bundles = wire::set_array(message->federated_bundles, message->federated_bundles_count, foreign.size());
-  for (size_t i = 0; i < message->federated_bundles_count; i++) {
-    wire::set_string(bundles[i].key, foreign[i]->bundle.trust_domain.id());
-    wire::set_bytes(bundles[i].value, foreign[i]->roots);
-  }
+  write_roots(message->federated_bundles, message->federated_bundles_count, federated(ready, cache, trust_domain));
   return message.encode();
 }
 
 Result<Bytes> encode_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
                              std::string_view trust_domain) {
-  const auto bundles = visible(identities, cache, trust_domain);
   wire::Message<X509BundlesResponse> message;
-  auto* out = wire::set_array(message->bundles, message->bundles_count, bundles.size());
-  for (size_t i = 0; i < message->bundles_count; i++) {
-    wire::set_string(out[i].key, bundles[i]->bundle.trust_domain.id());
-    wire::set_bytes(out[i].value, bundles[i]->roots);
-  }
+  write_roots(message->bundles, message->bundles_count, visible(identities, cache, trust_domain));
   return message.encode();
 }
 
 Result<Bytes> encode_jwt_bundles(const std::vector<Identity*>& identities, const IdentityCache& cache,
                                  std::string_view trust_domain) {
-  const auto bundles = visible(identities, cache, trust_domain);
   wire::Message<JWTBundlesResponse> message;
-  auto* out = wire::set_array(message->bundles, message->bundles_count, bundles.size());
-  for (size_t i = 0; i < message->bundles_count; i++) {
-    wire::set_string(out[i].key, bundles[i]->bundle.trust_domain.id());
-    wire::set_bytes(out[i].value, as_bytes(bundle_to_jwks(bundles[i]->bundle)));
-  }
+  write_jwks(message->bundles, message->bundles_count, visible(identities, cache, trust_domain));
   return message.encode();
 }
 

@@ -28,18 +28,10 @@ Result<void> Rpc::connect() {
 
 Result<Bytes> Rpc::call_bytes(std::string_view method, Bytes request, wire::CallOptions options) {
   TRY(connect());
-  Waiter<std::optional<Bytes>> received(loop_);
-  Waiter<void> sent(loop_);
-  const auto call = channel_->open(method, std::move(options));
-  call->send(std::move(request), sent.done());  // a failure shows in receive()
-  call->close_send();
-  call->receive(received.done());
-  TRY_ASSIGN(std::optional<Bytes> answer, received.wait());
-  if (!answer) return fail(Code::internal, "server ended a unary call without a response");
-  call->receive(received.done());
-  TRY_ASSIGN(const std::optional<Bytes> end, received.wait());
-  if (end) return fail(Code::internal, "server sent two responses to a unary call");
-  return std::move(*answer);
+  Waiter<Bytes> waiter(loop_);
+  wire::UnaryBytesCall unary;
+  unary.start(*channel_, method, std::move(request), std::move(options), waiter.done());
+  return waiter.wait();
 }
 
 int with_rpc(Context& context, unsigned role, const std::function<int(Rpc& rpc, bool json)>& body) {

@@ -58,9 +58,7 @@ int64_t RateLimiter::take(const std::string& ip, size_t count, int64_t time_left
   int64_t now = loop_.now_ms();
   auto [it, fresh] = buckets_.try_emplace(ip);
   Bucket& bucket = it->second;
-  if (fresh) bucket = {rate_, now, 0};
-  double gained = static_cast<double>(now - bucket.updated_ms) * rate_ / 1000.0;
-  bucket.tokens = std::min(rate_, bucket.tokens + gained);
+  bucket.tokens = fresh ? rate_ : bucket.filled(rate_, now);
   bucket.updated_ms = now;
   double left = bucket.tokens - static_cast<double>(count);
   int64_t delay = left >= 0 ? 0 : static_cast<int64_t>(std::ceil(-left * 1000.0 / rate_));
@@ -102,11 +100,8 @@ void RateLimiter::forget_stale() {
   if (now < next_sweep_ms_) return;
   next_sweep_ms_ = now + kSweepMs;
   forget_gone();
-  std::erase_if(buckets_, [&](const auto& item) {
-    if (item.second.waiting > 0) return false;
-    double gained = static_cast<double>(now - item.second.updated_ms) * rate_ / 1000.0;
-    return item.second.tokens + gained >= rate_;
-  });
+  std::erase_if(buckets_,
+                [&](const auto& item) { return item.second.waiting == 0 && item.second.filled(rate_, now) >= rate_; });
 }
 
 void RateLimiter::on_waited(Waiter* waiter) {

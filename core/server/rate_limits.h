@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/token_bucket.h"
 #include "loop/loop.h"
 
 namespace limpet::server {
@@ -32,9 +33,7 @@ class RateLimiter {
   [[nodiscard]] size_t buckets() const { return buckets_.size(); }
 
  private:
-  struct Bucket {
-    double tokens = 0;
-    int64_t updated_ms = 0;
+  struct Bucket : TokenBucket {
     size_t waiting = 0;  // its waiters
   };
   struct Waiter;

@@ -18,12 +18,6 @@ namespace {
 constexpr uint32_t kSocketMode = 0770;
 constexpr int64_t kGraceMs = 10'000;
 
-// Where Go looks for the certificate authorities of the Web, too.
-std::string web_roots() {
-  const char* file = std::getenv("SSL_CERT_FILE");
-  return file != nullptr && *file != '\0' ? file : wire::kSystemRoots;
-}
-
 // What happens on the listeners. Refused connections are the peer's doing: said once each, never an error of ours.
 class ListenerEvents final : public wire::GrpcServerEvents {
  public:
@@ -69,7 +63,7 @@ void Server::start(Done<void> done) {
   started_ = std::move(done);
   parts_.health.report("server", HealthState::starting);
   if (parts_.fetcher == nullptr) {
-    fetcher_ = std::make_unique<HttpsBundleFetcher>(loop_, parts_.clock, web_roots());
+    fetcher_ = std::make_unique<HttpsBundleFetcher>(loop_, parts_.clock, wire::web_roots_file());
     parts_.fetcher = fetcher_.get();
   }
   auto core = ServerCore::make(loop_, parts_, config_);

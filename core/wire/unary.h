@@ -60,19 +60,15 @@ class UnaryFlow : public UnaryFlowBase {
   Message<Request> request_;
 };
 
-// One unary call on a channel; a member of the flow that asks, or on the heap of a command. Destroying it cancels.
-template <class Request, class Response>
-class UnaryCall {
+// One unary call on a channel, in bytes. A member of the one who asks; destroying it cancels.
+class UnaryBytesCall {
  public:
-  void start(Channel& channel, std::string_view method, const Message<Request>& request, CallOptions options,
-             Done<Message<Response>> done) {
+  void start(Channel& channel, std::string_view method, Bytes request, CallOptions options, Done<Bytes> done) {
     done_ = std::move(done);
-    auto bytes = request.encode();
-    if (!bytes) return end(std::unexpected(std::move(bytes).error()));
     call_ = channel.open(method, std::move(options));
-    call_->send(std::move(*bytes), sent_.template then<&UnaryCall::on_sent>(this));
+    call_->send(std::move(request), sent_.then<&UnaryBytesCall::on_sent>(this));
     call_->close_send();
-    call_->receive(received_.template then<&UnaryCall::on_response>(this));
+    call_->receive(received_.then<&UnaryBytesCall::on_response>(this));
   }
   [[nodiscard]] bool running() const { return call_ != nullptr; }
 
@@ -81,25 +77,54 @@ class UnaryCall {
   void on_response(Result<std::optional<Bytes>> bytes) {
     if (!bytes) return end(std::unexpected(std::move(bytes).error()));
     if (!*bytes) return end(fail(Code::internal, "server ended a unary call without a response"));
-    response_ = Message<Response>::decode(**bytes);
-    call_->receive(received_.template then<&UnaryCall::on_status>(this));
+    response_ = std::move(**bytes);
+    call_->receive(received_.then<&UnaryBytesCall::on_status>(this));
   }
   void on_status(Result<std::optional<Bytes>> status) {
     if (!status) return end(std::unexpected(std::move(status).error()));
     if (*status) return end(fail(Code::internal, "server sent two responses to a unary call"));
     end(std::move(response_));
   }
-  void end(Result<Message<Response>> result) {
+  void end(Result<Bytes> result) {
     call_.reset();
-    Done<Message<Response>> done = std::move(done_);
+    Done<Bytes> done = std::move(done_);
     done(std::move(result));  // may destroy this
   }
 
   std::unique_ptr<ClientCall> call_;
-  Result<Message<Response>> response_ = std::unexpected(Error{});
-  Done<Message<Response>> done_;
+  Bytes response_;
+  Done<Bytes> done_;
   Pending<void> sent_;
   Pending<std::optional<Bytes>> received_;
+};
+
+// The same in messages; a member of the flow that asks.
+template <class Request, class Response>
+class UnaryCall {
+ public:
+  void start(Channel& channel, std::string_view method, const Message<Request>& request, CallOptions options,
+             Done<Message<Response>> done) {
+    done_ = std::move(done);
+    auto bytes = request.encode();
+    if (!bytes) return end(std::unexpected(std::move(bytes).error()));
+    call_.start(channel, method, std::move(*bytes), std::move(options),
+                answered_.template then<&UnaryCall::on_bytes>(this));
+  }
+  [[nodiscard]] bool running() const { return call_.running(); }
+
+ private:
+  void on_bytes(Result<Bytes> bytes) {
+    if (!bytes) return end(std::unexpected(std::move(bytes).error()));
+    end(Message<Response>::decode(*bytes));
+  }
+  void end(Result<Message<Response>> result) {
+    Done<Message<Response>> done = std::move(done_);
+    done(std::move(result));  // may destroy this
+  }
+
+  UnaryBytesCall call_;
+  Done<Message<Response>> done_;
+  Pending<Bytes> answered_;
 };
 
 }  // namespace limpet::wire

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 
 #include "base/errno_text.h"
 #include "base/limits.h"
@@ -10,6 +11,11 @@
 #include "crypto/x509.h"
 
 namespace limpet::wire {
+
+std::string web_roots_file() {
+  const char* file = std::getenv("SSL_CERT_FILE");
+  return file != nullptr && *file != '\0' ? file : kSystemRoots;
+}
 
 Result<std::string> read_pem_file(const std::string& path) {
   std::FILE* file = std::fopen(path.c_str(), "re");

@@ -15,6 +15,9 @@ namespace limpet::wire {
 
 inline constexpr const char* kSystemRoots = "/etc/ssl/certs/ca-certificates.crt";
 
+// The file of the Web's certificate authorities: SSL_CERT_FILE of the environment, as Go has it, or the system's.
+std::string web_roots_file();
+
 // A file of PEM text within limits::kPemFileBytes. NOT_FOUND or INVALID_ARGUMENT with the path. Blocks.
 Result<std::string> read_pem_file(const std::string& path);
 

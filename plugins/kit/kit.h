@@ -33,6 +33,12 @@ inline void end(limpet_op* op, limpet_done done, const Result<void>& result) {
   done(op, &status);
 }
 
+inline void end(limpet_op* op, limpet_bytes_done done, const Result<std::string>& text) {
+  if (text) return done(op, nullptr, lend(as_bytes(*text)));
+  const limpet_status status = status_of(text.error());
+  done(op, &status, {});
+}
+
 void log(const limpet_host* host, int32_t level, std::string_view message);
 
 // One JSON object with known keys. Reading a key checks its type; finish() refuses the keys that were never asked for.

@@ -73,12 +73,6 @@ limpet_session* open_session(limpet_instance* self) {
 }
 void close_session(limpet_session* session) { delete self_of(session); }
 
-void end(limpet_op* op, limpet_bytes_done done, const Result<std::string>& text) {
-  if (text) return done(op, nullptr, kit::lend(as_bytes(*text)));
-  const limpet_status status = kit::status_of(text.error());
-  done(op, &status, {});
-}
-
 Result<std::string> make_payload(AgentSession& session) {
   if (session.settings.place.hostname.empty()) return fail(Code::failed_precondition, "not configured");
   session.server = std::make_unique<NonceServer>();
@@ -101,10 +95,10 @@ Result<std::string> make_answer(AgentSession& session, BytesView challenge) {
 }
 
 void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
-  end(op, done, make_payload(*self_of(session)));
+  kit::end(op, done, make_payload(*self_of(session)));
 }
 void answer(limpet_session* session, limpet_op* op, limpet_bytes challenge, limpet_bytes_done done) {
-  end(op, done, make_answer(*self_of(session), kit::view(challenge)));
+  kit::end(op, done, make_answer(*self_of(session), kit::view(challenge)));
 }
 
 constexpr limpet_node_attestor_agent kTable = {

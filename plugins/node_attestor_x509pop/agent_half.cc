@@ -72,12 +72,6 @@ limpet_session* open_session(limpet_instance* self) {
 }
 void close_session(limpet_session* session) { delete self_of(session); }
 
-void end(limpet_op* op, limpet_bytes_done done, const Result<std::string>& text) {
-  if (text) return done(op, nullptr, kit::lend(as_bytes(*text)));
-  const limpet_status status = kit::status_of(text.error());
-  done(op, &status, {});
-}
-
 Result<std::string> make_payload(AgentSession& session) {
   TRY_ASSIGN(Loaded loaded, load(session.paths));
   session.key = std::move(loaded.key);
@@ -85,13 +79,13 @@ Result<std::string> make_payload(AgentSession& session) {
 }
 
 void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
-  end(op, done, make_payload(*self_of(session)));
+  kit::end(op, done, make_payload(*self_of(session)));
 }
 
 void answer(limpet_session* session, limpet_op* op, limpet_bytes challenge, limpet_bytes_done done) {
   AgentSession& self = *self_of(session);
-  if (!self.key) return end(op, done, fail(Code::failed_precondition, "a challenge without a payload before it"));
-  end(op, done, answer_challenge(*self.key, kit::view(challenge)));
+  if (!self.key) return kit::end(op, done, fail(Code::failed_precondition, "a challenge without a payload before it"));
+  kit::end(op, done, answer_challenge(*self.key, kit::view(challenge)));
 }
 
 constexpr limpet_node_attestor_agent kTable = {
