@@ -216,11 +216,15 @@ void Logger::set_level(LogLevel level) { impl_->level = static_cast<int>(level);
 void Logger::log(LogLevel level, std::string_view message, std::span<const LogField> fields, const char* file,
                  int line) {
   if (!enabled(level)) return;
-  std::vector<LogField> all(fields.begin(), fields.end());
-  if (impl_->options.source_location) all.push_back({"file", place(file, line)});
+  std::vector<LogField> located;
+  if (impl_->options.source_location) {
+    located.assign(fields.begin(), fields.end());
+    located.push_back({"file", place(file, line)});
+    fields = located;
+  }
   const TimeText time(impl_->clock->now());
-  impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, all)
-                                   : text_line(time.rfc3339(), level, message, all));
+  impl_->write(impl_->options.json ? json_line(time.rfc3339(), level, message, fields)
+                                   : text_line(time.rfc3339(), level, message, fields));
 }
 
 void Logger::from_stranger(LogLevel level, std::string_view message, std::initializer_list<LogField> fields,
