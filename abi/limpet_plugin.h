@@ -154,6 +154,35 @@ typedef struct limpet_agent_store_service { /* [loop]; start and stop as those o
   void (*stop)(const limpet_host *host, uint32_t call_id);
 } limpet_agent_store_service;
 
+/* Devices that an operator enrolled for this node attestor, by an identifier of the attestor's choice
+ * (a hash of the endorsement key, a serial number): at most 128 bytes. */
+#define LIMPET_SERVICE_ENROLLMENT "limpet.enrollment/1"
+typedef struct limpet_enrollment {
+  uint32_t size;
+  uint32_t enrolled;   /* 0: nobody enrolled this identifier; the rest is then empty */
+  limpet_str note;     /* the operator's own words */
+  int64_t enrolled_at; /* Unix seconds */
+} limpet_enrollment;
+typedef void (*limpet_enrollment_done)(void *arg, const limpet_status *err, const limpet_enrollment *found); /* [loop] */
+typedef struct limpet_enrollment_service { /* [loop]; start and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*start)(const limpet_host *host, limpet_str identifier, limpet_enrollment_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id);
+} limpet_enrollment_service;
+
+/* Small private state of a component, kept with the role's own state on disk: keys of 1 to 255 bytes, values
+ * of at most 64 KiB, 1,000 keys. put and remove answer when the change is on disk. */
+#define LIMPET_SERVICE_KV "limpet.kv/1"
+/* value: what get found, else empty. A key that is not there: LIMPET_NOT_FOUND for get, success for remove. */
+typedef void (*limpet_kv_done)(void *arg, const limpet_status *err, limpet_bytes value); /* [loop] */
+typedef struct limpet_kv_service { /* [loop]; numbers and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*get)(const limpet_host *host, limpet_str key, limpet_kv_done done, void *arg);
+  uint32_t (*put)(const limpet_host *host, limpet_str key, limpet_bytes value, limpet_kv_done done, void *arg);
+  uint32_t (*remove)(const limpet_host *host, limpet_str key, limpet_kv_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id); /* a put that was begun may still happen */
+} limpet_kv_service;
+
 /* Server only: who the server is, and whom it believes. Its private key stays with the host. */
 #define LIMPET_SERVICE_IDENTITY "limpet.identity/1"
 typedef struct limpet_bundle limpet_bundle; /* below, with the upstream authorities */
@@ -296,6 +325,16 @@ typedef struct limpet_key_manager { /* private keys never cross this table */
                limpet_signature_done done);
   void (*remove)(limpet_instance *self, limpet_op *op, limpet_str id, limpet_done done); /* may be NULL */
 } limpet_key_manager;
+
+#define LIMPET_SEALER "limpet.sealer/1"
+/* Binds a small secret to this machine or token. plain: 1 to 4096 bytes; context: up to 64 bytes, bound
+ * to the blob. A blob that cannot be opened any more (another TPM, changed PCRs, a removed token key) is
+ * LIMPET_FAILED_PRECONDITION with the reason; a device that does not answer is LIMPET_UNAVAILABLE. */
+typedef struct limpet_sealer {
+  uint32_t size, reserved;
+  void (*seal)(limpet_instance *self, limpet_op *op, limpet_bytes plain, limpet_bytes context, limpet_bytes_done done);
+  void (*unseal)(limpet_instance *self, limpet_op *op, limpet_bytes blob, limpet_bytes context, limpet_bytes_done done);
+} limpet_sealer;
 
 #define LIMPET_UPSTREAM_AUTHORITY "limpet.upstream-authority/1"
 typedef struct limpet_jwt_key {
