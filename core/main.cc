@@ -244,9 +244,17 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
   }
   const std::optional<ServerConfig>& role_of(const Config& config) const override { return config.server; }
   std::unique_ptr<server::Server> build() override {
-    server::ServerParts parts{
-        clock_,  *logger_,   health_, *store_, *catalog_->key_manager(), {}, catalog_->upstream_authority(),
-        nullptr, &identity_, metrics_};
+    server::ServerParts parts{clock_,
+                              *logger_,
+                              health_,
+                              *store_,
+                              *catalog_->key_manager(),
+                              {},
+                              catalog_->upstream_authority(),
+                              nullptr,
+                              &identity_,
+                              metrics_,
+                              catalog_->bundle_publishers()};
     for (const PluginConfig& plugin : plugins_) {
       if (plugin.type != "NodeAttestor" || plugin.role == "agent") continue;
       if (auto* attestor = catalog_->node_attestor_server(plugin.name)) parts.attestors.push_back(attestor);

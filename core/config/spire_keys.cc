@@ -54,7 +54,8 @@ constexpr SpireKey kKeys[] = {
 constexpr SpirePlugin kPlugins[] = {
     {"DataStore", "",
      "state is kept in an LMDB file in data_dir; entries are moved with `entry show` and `entry create`"},
-    {"BundlePublisher", "", "bundles are not published by plugins: use the federation endpoint"},
+    {"BundlePublisher", "",
+     "none of SPIRE's bundle publishers is part of Limpet: use the bundle endpoint, or a plugin of your own"},
     {"Notifier", "", "there are no notifiers"},
     {"CredentialComposer", "", "there are no credential composers"},
     {"SVIDStore", "", "there are no SVID stores"},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "plugin/bundle_publisher_facade.h"
 #include "plugin/key_manager_facade.h"
 #include "plugin/node_attestor.h"
 #include "plugin/upstream_authority_facade.h"
@@ -26,6 +27,7 @@ constexpr Kind kKinds[] = {
     {"NodeAttestor", PluginRole::server, LIMPET_NODE_ATTESTOR_SERVER, LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix},
     {"NodeAttestor", PluginRole::agent, LIMPET_NODE_ATTESTOR_AGENT, LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix},
     {"UpstreamAuthority", PluginRole::server, LIMPET_UPSTREAM_AUTHORITY, "", kUpstreamAuthorityPrefix},
+    {"BundlePublisher", PluginRole::server, LIMPET_BUNDLE_PUBLISHER, "", kBundlePublisherPrefix},
     {"WorkloadAttestor", PluginRole::agent, LIMPET_WORKLOAD_ATTESTOR, "", kWorkloadAttestorPrefix},
 };
 
@@ -40,6 +42,14 @@ std::string where(const PluginConfig& c) {
   std::string text = c.type + " \"" + c.name + "\"";
   if (c.line > 0) text += " (line " + std::to_string(c.line) + ")";
   return text;
+}
+
+template <class T>
+std::vector<T*> addresses(const std::vector<std::unique_ptr<T>>& owned) {
+  std::vector<T*> out;
+  out.reserve(owned.size());
+  for (const auto& one : owned) out.push_back(one.get());
+  return out;
 }
 
 }  // namespace
@@ -166,6 +176,8 @@ void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> inst
     servers_.push_back(make_node_attestor_server(std::move(instance)));
   else if (interface_id == LIMPET_UPSTREAM_AUTHORITY)
     upstream_ = make_upstream_authority(std::move(instance));
+  else if (interface_id == LIMPET_BUNDLE_PUBLISHER)
+    publishers_.push_back(make_bundle_publisher(std::move(instance)));
   else
     workload_.push_back(make_workload_attestor(std::move(instance)));
 }
@@ -179,11 +191,7 @@ NodeAttestorServer* Catalog::node_attestor_server(std::string_view name) const {
   return place == servers_.end() ? nullptr : place->get();
 }
 
-std::vector<WorkloadAttestor*> Catalog::workload_attestors() const {
-  std::vector<WorkloadAttestor*> out;
-  out.reserve(workload_.size());
-  for (const auto& attestor : workload_) out.push_back(attestor.get());
-  return out;
-}
+std::vector<WorkloadAttestor*> Catalog::workload_attestors() const { return addresses(workload_); }
+std::vector<BundlePublisher*> Catalog::bundle_publishers() const { return addresses(publishers_); }
 
 }  // namespace limpet

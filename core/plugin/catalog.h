@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "plugin/attestor.h"
+#include "plugin/bundle_publisher.h"
 #include "plugin/instance.h"
 #include "plugin/key_manager.h"
 #include "plugin/loader.h"
@@ -35,8 +36,8 @@ class Catalog {
   Catalog& operator=(const Catalog&) = delete;
 
   // Loads and configures every enabled plugin of the role, one after the other; the first failure ends it. A server
-  // needs one KeyManager and may have one UpstreamAuthority; an agent needs one KeyManager and one NodeAttestor. Errors
-  // name the plugin's table and its line.
+  // needs one KeyManager, may have one UpstreamAuthority and any number of BundlePublishers; an agent needs one
+  // KeyManager and one NodeAttestor. Errors name the plugin's table and its line.
   void start(const std::vector<PluginConfig>& plugins, Done<void> done);
   // The same as a dry run: plugins only check their configuration. Nothing can be used afterwards.
   void validate(const std::vector<PluginConfig>& plugins, Done<void> done);
@@ -47,6 +48,7 @@ class Catalog {
   [[nodiscard]] NodeAttestorServer* node_attestor_server(std::string_view name) const;
   [[nodiscard]] std::vector<WorkloadAttestor*> workload_attestors() const;
   [[nodiscard]] UpstreamAuthority* upstream_authority() const { return upstream_.get(); }
+  [[nodiscard]] std::vector<BundlePublisher*> bundle_publishers() const;
 
  private:
   struct Wanted {
@@ -79,6 +81,7 @@ class Catalog {
   std::vector<std::unique_ptr<NodeAttestorServer>> servers_;
   std::vector<std::unique_ptr<WorkloadAttestor>> workload_;
   std::unique_ptr<UpstreamAuthority> upstream_;
+  std::vector<std::unique_ptr<BundlePublisher>> publishers_;
 };
 
 }  // namespace limpet

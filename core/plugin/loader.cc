@@ -64,6 +64,10 @@ const char* check_table(const limpet_upstream_authority& t) {
   if (!t.mint_ca || !t.publish_jwt_key || !t.watch_bundle) return "its upstream authority table lacks a function";
   return nullptr;
 }
+const char* check_table(const limpet_bundle_publisher& t) {
+  if (!LIMPET_HAS(&t, limpet_bundle_publisher, publish)) return "its bundle publisher table is too short";
+  return t.publish ? nullptr : "its bundle publisher table lacks publish";
+}
 
 const char* check_vtable(const limpet_component& c) {
   const std::string_view id = c.interface_id;
@@ -72,6 +76,7 @@ const char* check_vtable(const limpet_component& c) {
   if (id == LIMPET_WORKLOAD_ATTESTOR) return check_table(*static_cast<const limpet_workload_attestor*>(c.vtable));
   if (id == LIMPET_KEY_MANAGER) return check_table(*static_cast<const limpet_key_manager*>(c.vtable));
   if (id == LIMPET_UPSTREAM_AUTHORITY) return check_table(*static_cast<const limpet_upstream_authority*>(c.vtable));
+  if (id == LIMPET_BUNDLE_PUBLISHER) return check_table(*static_cast<const limpet_bundle_publisher*>(c.vtable));
   return nullptr;  // an interface of a later host: not ours to judge, and never called
 }
 

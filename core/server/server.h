@@ -10,6 +10,7 @@
 #include "config/config.h"
 #include "loop/uv_loop.h"
 #include "plugin/attestor.h"
+#include "plugin/bundle_publisher.h"
 #include "plugin/key_manager.h"
 #include "plugin/server_facts.h"
 #include "plugin/upstream_authority.h"
@@ -35,6 +36,7 @@ struct ServerParts {
   BundleFetcher* fetcher = nullptr;            // of tests; null: Server's own, and a ServerCore alone fetches nothing
   IdentityBoard* identity = nullptr;           // for plugins; null: nobody reads it
   Metrics& metrics = Metrics::none();
+  std::vector<BundlePublisher*> publishers = {};
 };
 
 class Server {

@@ -75,6 +75,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options),
           parts.upstream, parts.metrics),
       upstream_(loop, parts.logger, parts.health, bundles_, parts.upstream),
+      publishers_(loop, parts.logger, parts.health, parts.store, bundles_, parts.publishers),
       jwt_(config.disable_jwt_svids
                ? nullptr
                : std::make_unique<JwtKeys>(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys,
@@ -141,6 +142,7 @@ void ServerCore::count_held(Metrics& metrics) {
 void ServerCore::start(Done<void> done) {
   started_ = std::move(done);
   upstream_.start();
+  publishers_.start();
   ca_.start(ca_started_.then<&ServerCore::on_ca_started>(this));
 }
 

@@ -11,6 +11,7 @@
 #include "server/authorization.h"
 #include "server/bundle_api.h"
 #include "server/bundle_poller.h"
+#include "server/bundle_publishers.h"
 #include "server/context.h"
 #include "server/debug_api.h"
 #include "server/entry_api.h"
@@ -72,6 +73,7 @@ class ServerCore {
   RateLimits limits_;
   X509Ca ca_;
   UpstreamFollower upstream_;
+  BundlePublishers publishers_;
   std::unique_ptr<JwtKeys> jwt_;  // null: disable_jwt_svids
   ServerSvid svid_;
   IdentityPublisher identity_;

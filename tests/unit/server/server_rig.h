@@ -184,7 +184,8 @@ class ServerRig {
   // A (re)started server; the store and the key manager's keys stay.
   Result<void> start() {
     core.reset();
-    const ServerParts parts{clock, Logger::none(), health, *store, keys, attestors_, upstream, fetcher, &board};
+    const ServerParts parts{clock,    Logger::none(), health, *store,          keys,      attestors_,
+                            upstream, fetcher,        &board, Metrics::none(), publishers};
     auto made = ServerCore::make(loop, parts, config);
     if (!made) return std::unexpected(made.error());
     core = std::move(*made);
@@ -327,6 +328,7 @@ class ServerRig {
   Health health;
   FakeKeyManager keys{loop};
   UpstreamAuthority* upstream = nullptr;
+  std::vector<BundlePublisher*> publishers;
   ServerConfig config;
   BundleFetcher* fetcher = nullptr;
   IdentityBoard board;
