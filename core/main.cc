@@ -289,7 +289,8 @@ class AgentRole final : public RoleOf<AgentConfig, agent::Agent> {
                             *catalog_->key_manager(),
                             *catalog_->node_attestor_agent(),
                             catalog_->workload_attestors(),
-                            metrics_};
+                            metrics_,
+                            catalog_->sealer()};
     return std::make_unique<agent::Agent>(std::move(parts), config_);
   }
   void begin(Done<void> done) override {

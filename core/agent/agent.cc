@@ -10,6 +10,7 @@
 #include "agent/audience.h"
 #include "agent/bootstrap.h"
 #include "agent/bundle_source.h"
+#include "agent/cache_key.h"
 #include "agent/call_limits.h"
 #include "agent/debug_api.h"
 #include "agent/delegated_api.h"
@@ -77,14 +78,16 @@ struct Agent::Impl final : LinkClient,
                            SvidRenewerClient,
                            SyncerClient,
                            BootstrapClient,
+                           CacheKeyClient,
                            WorkloadApiClient,
                            DebugSource,
                            wire::GrpcServerEvents {
   Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
 
   Result<void> start();
+  void tell_lost(const std::vector<std::string>& lost);
   Result<void> take_kept(const KeptState& kept, const TrustDomain& trust_domain);
-  void build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key);
+  void build(const TrustDomain& trust_domain, KeyType key_type);
   Result<void> listen();
   Result<void> listen_for_admins();
 
@@ -93,6 +96,8 @@ struct Agent::Impl final : LinkClient,
   void on_identity_failed(const Error& why) override { bootstrap->on_failure(why, reattestable()); }
   void on_bootstrap_bundle(const Bundle& bundle, bool again) override;
   [[nodiscard]] bool reattestable() const { return keeper->svid() && keeper->svid()->reattestable; }
+  void on_cache_key(SecretBytes key) override;
+  void on_cache_key_away() override { renewer->release(); }
   void on_identity() override;
   void on_bundle(const Bundle& bundle) override;
   void on_svids(const std::vector<std::string>& entry_ids) override;
@@ -133,6 +138,7 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<ServerTrust> trust;
   std::unique_ptr<ServerDialer> dialer;
   std::unique_ptr<StateWriter> writer;
+  std::unique_ptr<CacheKey> cache_key;
   std::unique_ptr<Audiences> audiences;
   std::unique_ptr<Link> link;
   std::unique_ptr<AgentKeeper> keeper;
@@ -177,10 +183,11 @@ Result<void> Agent::Impl::start() {
   TRY_ASSIGN_WITHIN("trust_domain", const TrustDomain trust_domain, TrustDomain::parse(config.trust_domain));
   TRY_ASSIGN_WITHIN("workload_x509_svid_key_type", const KeyType key_type,
                     parse_key_type(config.workload_x509_svid_key_type));
-  TRY_ASSIGN_WITHIN("data_dir", SecretBytes seal_key, load_seal_key(config.data_dir + "/seal.key"));
-  build(trust_domain, key_type, std::move(seal_key));
+  build(trust_domain, key_type);
   KeptState kept = writer->load();
   TRY(take_kept(kept, trust_domain));
+  renewer->hold();
+  TRY_WITHIN("data_dir", cache_key->start());
   TRY(listen());
   TRY(listen_for_admins());
   parts.health.set_facts([this] { return facts(); });
@@ -194,7 +201,7 @@ Result<void> Agent::Impl::start() {
   return {};
 }
 
-void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, SecretBytes seal_key) {
+void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type) {
   clock = std::make_shared<TrustedClock>(parts.clock);
   trust = std::make_unique<ServerTrust>(clock, trust_domain, config.insecure_bootstrap);
   dialer = std::make_unique<ServerDialer>(parts.loop, config);
@@ -202,8 +209,9 @@ void Agent::Impl::build(const TrustDomain& trust_domain, KeyType key_type, Secre
   bootstrap =
       std::make_unique<Bootstrap>(parts.loop, parts.log, parts.health, *source,
                                   rebootstrap_mode(config.rebootstrap_mode), config.rebootstrap_delay_s * 1000, *this);
-  writer =
-      std::make_unique<StateWriter>(parts.store, parts.log, parts.health, cache, trust_domain, std::move(seal_key));
+  writer = std::make_unique<StateWriter>(parts.store, parts.log, parts.health, cache, trust_domain);
+  cache_key = std::make_unique<CacheKey>(CacheKeyParts{parts.loop, parts.store, parts.log, parts.health, parts.sealer,
+                                                       config.data_dir + "/seal.key", *this});
   audiences = std::make_unique<Audiences>(parts.loop, *clock, cache, trust_domain.name());
   link = std::make_unique<Link>(parts.loop, *dialer, *trust, parts.health, parts.log, *this);
   keeper =
@@ -266,10 +274,14 @@ std::vector<Health::Fact> Agent::Impl::facts() const {
   return facts;
 }
 
+void Agent::Impl::tell_lost(const std::vector<std::string>& lost) {
+  for (const std::string& what : lost)
+    parts.log.error("Part of the agent's stored state cannot be read", {{"what", what}});
+}
+
 // A bundle in the store always wins over the one to start with.
 Result<void> Agent::Impl::take_kept(const KeptState& kept, const TrustDomain& trust_domain) {
-  for (const std::string& lost : kept.lost)
-    parts.log.error("Part of the agent's stored state cannot be read", {{"what", lost}});
+  tell_lost(kept.lost);
   if (kept.bundle && kept.bundle->trust_domain != trust_domain)
     return fail(Code::failed_precondition, "data_dir " + config.data_dir + " holds the state of trust domain \"" +
                                                kept.bundle->trust_domain.name() + "\", the configuration says \"" +
@@ -325,6 +337,12 @@ Result<void> Agent::Impl::listen_for_admins() {
 }
 
 // ---- what the parts have to say to each other ----
+void Agent::Impl::on_cache_key(SecretBytes key) {
+  tell_lost(writer->unlock(std::move(key)));
+  audiences->refresh();
+  renewer->release();
+}
+
 void Agent::Impl::on_identity() {
   if (const auto facts = facts_of(keeper->svid()->chain)) learn_time(facts->not_before);
   link->refresh();
@@ -359,6 +377,7 @@ void Agent::Impl::on_svids(const std::vector<std::string>& entry_ids) {
     if (const Identity* identity = cache.find(id); identity != nullptr && identity->svid != nullptr)
       learn_time(identity->svid->not_before);
   writer->save_svids(entry_ids);
+  cache_key->on_rebuilt();
   audiences->refresh();
 }
 

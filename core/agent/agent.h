@@ -16,6 +16,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/attestor.h"
 #include "plugin/key_manager.h"
+#include "plugin/sealer.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "report/metrics.h"
@@ -34,6 +35,7 @@ struct AgentParts {
   NodeAttestorAgent& attestor;
   std::vector<WorkloadAttestor*> workload_attestors;
   Metrics& metrics = Metrics::none();
+  Sealer* sealer = nullptr;  // nullptr: the cache's key is in a file
 };
 
 class Agent {

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/state_writer.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
-#include "crypto/seal.h"
+#include "agent/svid_row.h"
 #include "store/agent_state.h"
 #include "store/bundles.h"
 #include "store/codec.h"
@@ -24,7 +19,6 @@ namespace {
 
 constexpr std::string_view kFederated = "federated";  // one blob: every foreign bundle
 constexpr std::string_view kSynced = "synced";
-constexpr size_t kSealKeyBytes = 32;
 constexpr size_t kManyRows = 64;
 
 // After hundreds of SVIDs were made, sent, received and written, what the allocator keeps for another such burst is
@@ -35,74 +29,10 @@ void give_memory_back() {
 #endif
 }
 
-Error file_error(const std::string& path, const char* verb) {
-  return {Code::unavailable, std::string(verb) + " " + path + ": " + std::strerror(errno)};
-}
-
-Result<SecretBytes> read_seal_key(int file, const std::string& path) {
-  SecretBytes key(kSealKeyBytes);
-  const ssize_t got = ::read(file, key.data(), kSealKeyBytes);
-  if (got < 0) return fail(file_error(path, "read"));
-  if (static_cast<size_t>(got) != kSealKeyBytes)
-    return fail(Code::data_loss, path + ": not 32 bytes; delete it and the stored workload keys are made anew");
-  return key;
-}
-
-// Written beside and renamed: a power cut leaves either no key or a whole one.
-Result<SecretBytes> make_seal_key(const std::string& path) {
-  SecretBytes key(kSealKeyBytes);
-  random_bytes(key.data(), kSealKeyBytes);
-  const std::string next = path + ".new";
-  const int file = ::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (file < 0) return fail(file_error(next, "create"));
-  const bool written =
-      ::fchmod(file, 0600) == 0 && ::write(file, key.data(), kSealKeyBytes) == kSealKeyBytes && ::fsync(file) == 0;
-  const Error why = file_error(next, "write");
-  ::close(file);
-  if (!written) return fail(why);
-  if (::rename(next.c_str(), path.c_str()) != 0) return fail(file_error(path, "rename to"));
-  return key;
-}
-
-// An SVID's row: 1 chain, 2 sealed key, 3 revision_number and 4 created_at of its entry, 5 not_before, 6 not_after,
-// 7 root_key_id: so that nothing needs to be parsed at start.
-Result<std::unique_ptr<CachedSvid>> decode_svid(const SecretBytes& seal_key, BytesView id, BytesView row) {
-  auto svid = std::make_unique<CachedSvid>();
-  Bytes sealed;
-  ProtoReader in(row);
-  while (in.next()) {
-    if (in.field() == 1) svid->chain = to_bytes(in.bytes());
-    if (in.field() == 2) sealed = to_bytes(in.bytes());
-    if (in.field() == 3) svid->revision_number = in.number();
-    if (in.field() == 4) svid->created_at = in.number();
-    if (in.field() == 5) svid->not_before = in.number();
-    if (in.field() == 6) svid->not_after = in.number();
-    if (in.field() == 7) svid->root_key_id = to_bytes(in.bytes());
-  }
-  if (!in.ok()) return malformed_row("workload SVID");
-  TRY_ASSIGN(svid->key, unseal(seal_key, id, sealed));
-  if (svid->chain.empty() || svid->not_after == 0) return malformed_row("workload SVID");
-  return svid;
-}
-
 }  // namespace
 
-Result<SecretBytes> load_seal_key(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return errno == ENOENT ? make_seal_key(path) : Result<SecretBytes>(fail(file_error(path, "open")));
-  auto key = read_seal_key(file, path);
-  ::close(file);
-  return key;
-}
-
-StateWriter::StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
-                         SecretBytes seal_key)
-    : store_(store),
-      log_(log),
-      health_(health),
-      cache_(cache),
-      trust_domain_(std::move(trust_domain)),
-      seal_key_(std::move(seal_key)) {}
+StateWriter::StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain)
+    : store_(store), log_(log), health_(health), cache_(cache), trust_domain_(std::move(trust_domain)) {}
 
 KeptState StateWriter::load() {
   KeptState kept;
@@ -115,7 +45,6 @@ KeptState StateWriter::load() {
   if (auto synced = read_agent_blob(snapshot, kSynced)) kept.synced = synced->has_value();
   load_bundles(snapshot, kept);
   load_entries(snapshot, kept);
-  load_svids(snapshot, kept);
   health_.report("store", store_.damage().empty() ? HealthState::ok : HealthState::degraded, store_.damage());
   return kept;
 }
@@ -147,18 +76,23 @@ void StateWriter::load_entries(const Snapshot& snapshot, KeptState& kept) {
   if (!scanned) kept.lost.push_back("entries: " + scanned.error().message);
 }
 
-void StateWriter::load_svids(const Snapshot& snapshot, KeptState& kept) {
-  auto scanned = snapshot.scan(TableId::agent_svids, {}, [&](BytesView key, BytesView row) {
+// What the server signed meanwhile is newer than what the store holds.
+std::vector<std::string> StateWriter::unlock(SecretBytes seal_key) {
+  std::vector<std::string> lost;
+  seal_key_ = std::move(seal_key);
+  auto scanned = store_.read().scan(TableId::agent_svids, {}, [&](BytesView key, BytesView row) {
     Identity* identity = cache_.find(as_text(key));
-    if (identity == nullptr) return true;
-    auto svid = decode_svid(seal_key_, key, row);
+    if (identity == nullptr || identity->svid != nullptr) return true;
+    auto svid = decode_svid_row(seal_key_, key, row);
     if (svid)
       cache_.put_svid(*identity, std::move(*svid));
     else
-      kept.lost.push_back("SVID of entry " + identity->entry.id + ": " + svid.error().message);
+      lost.push_back("SVID of entry " + identity->entry.id + ": " + svid.error().message);
     return true;
   });
-  if (!scanned) kept.lost.push_back("SVIDs: " + scanned.error().message);
+  if (!scanned) lost.push_back("SVIDs: " + scanned.error().message);
+  write();
+  return lost;
 }
 
 // ---- writing ----
@@ -207,10 +141,11 @@ void StateWriter::save_synced() {
 // One change set in flight; what comes meanwhile goes into the next.
 void StateWriter::write() {
   if (written_.armed()) return;
-  if (entries_.empty() && svids_.empty() && !bundles_ && !synced_ && time_ == 0) return;
+  const bool locked = seal_key_.empty();  // SVIDs wait for the key
+  if (entries_.empty() && (svids_.empty() || locked) && !bundles_ && !synced_ && time_ == 0) return;
   ChangeSet changes;
   writing_entries_ = std::exchange(entries_, {});
-  writing_svids_ = std::exchange(svids_, {});
+  if (!locked) writing_svids_ = std::exchange(svids_, {});
   for (const std::string& id : writing_entries_) {
     const Identity* identity = cache_.find(id);
     if (identity != nullptr)
@@ -245,18 +180,8 @@ void StateWriter::on_written(Result<uint64_t> revision) {
 
 void StateWriter::put_svid(ChangeSet& changes, const std::string& id, const Identity* identity) const {
   if (identity == nullptr || identity->svid == nullptr) return changes.remove(TableId::agent_svids, as_bytes(id));
-  const CachedSvid& svid = *identity->svid;
-  auto sealed = seal(seal_key_, as_bytes(id), svid.key.view());
-  if (!sealed) return;
-  ProtoWriter row;
-  row.bytes(1, svid.chain);
-  row.bytes(2, *sealed);
-  row.number(3, svid.revision_number);
-  row.number(4, svid.created_at);
-  row.number(5, svid.not_before);
-  row.number(6, svid.not_after);
-  row.bytes(7, svid.root_key_id);
-  changes.put(TableId::agent_svids, as_bytes(id), row.view());
+  if (auto row = encode_svid_row(seal_key_, as_bytes(id), *identity->svid))
+    changes.put(TableId::agent_svids, as_bytes(id), *row);
 }
 
 void StateWriter::put_bundles(ChangeSet& changes) const {

@@ -19,9 +19,6 @@
 
 namespace limpet::agent {
 
-// The key that wraps the workloads' keys on disk: 32 bytes in `path`, made once, mode 0600. UNAVAILABLE names the file.
-Result<SecretBytes> load_seal_key(const std::string& path);
-
 struct KeptState {
   std::optional<AgentSvid> svid;
   std::optional<Bundle> bundle;
@@ -32,10 +29,12 @@ struct KeptState {
 
 class StateWriter final : public IdentitySaver {
  public:
-  StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain,
-              SecretBytes seal_key);
-  // Fills the cache. An SVID that does not unseal is left out, it will be signed again.
+  StateWriter(Store& store, Logger& log, Health& health, IdentityCache& cache, TrustDomain trust_domain);
+  // Fills the cache, but for the SVIDs.
   KeptState load();
+  // With the key (agent/cache_key.h) come the SVIDs. Until then none is written. Returns what could not be read; it
+  // will be signed again.
+  std::vector<std::string> unlock(SecretBytes seal_key);
 
   void save_identity(const AgentSvid& svid, const Bundle& bundle, Done<void> done) override;
   // The cache changed for these entry ids (put, removed, new SVID).
@@ -47,7 +46,6 @@ class StateWriter final : public IdentitySaver {
 
  private:
   void load_entries(const Snapshot& snapshot, KeptState& kept);
-  void load_svids(const Snapshot& snapshot, KeptState& kept);
   void load_bundles(const Snapshot& snapshot, KeptState& kept);
   void write();
   void on_written(Result<uint64_t> revision);
@@ -61,7 +59,7 @@ class StateWriter final : public IdentitySaver {
   Health& health_;
   IdentityCache& cache_;
   TrustDomain trust_domain_;
-  SecretBytes seal_key_;
+  SecretBytes seal_key_;           // empty: not to be had yet
   std::set<std::string> entries_;  // ids to write
   std::set<std::string> svids_;
   bool bundles_ = false;

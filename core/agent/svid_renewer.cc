@@ -33,12 +33,17 @@ SvidRenewer::SvidRenewer(Loop& loop, const Clock& clock, Logger& log, Link& link
       timer_(loop) {}
 
 void SvidRenewer::poke() {
-  if (batch_ == nullptr && !pausing_) timer_.start<&SvidRenewer::look>(0, this);
+  if (batch_ == nullptr && !pausing_ && !held_) timer_.start<&SvidRenewer::look>(0, this);
 }
 
 void SvidRenewer::kick() {
   pausing_ = false;
   backoff_.reset();
+  poke();
+}
+
+void SvidRenewer::release() {
+  held_ = false;
   poke();
 }
 

@@ -33,6 +33,9 @@ class SvidRenewer {
   void poke();
   // As poke(), and forgets the pause after a failure.
   void kick();
+  // Until it is released it asks for nothing: what is wanted may still come from the disk.
+  void hold() { held_ = true; }
+  void release();
 
  private:
   struct Due {
@@ -63,6 +66,7 @@ class SvidRenewer {
   size_t batch_size_ = 0;
   int64_t tainted_at_ = 0;  // Unix milliseconds: when the next ones under a tainted authority may be replaced
   bool pausing_ = false;
+  bool held_ = false;
   bool failing_ = false;  // said so in the log
   Backoff backoff_{1'000, 60'000};
   std::unique_ptr<SignBatch> batch_;

@@ -142,7 +142,7 @@ constexpr Key kAgent[] = {
 
 constexpr Key kPlugin[] = {
     {"", "type", ValueKind::text, AT(PluginConfig, type),
-     "KeyManager|NodeAttestor|WorkloadAttestor|UpstreamAuthority|BundlePublisher", true},
+     "KeyManager|NodeAttestor|WorkloadAttestor|UpstreamAuthority|BundlePublisher|Sealer", true},
     {"", "name", ValueKind::text, AT(PluginConfig, name), {}, true},
     {"", "role", ValueKind::text, AT(PluginConfig, role), "server|agent"},
     {"", "path", ValueKind::text, AT(PluginConfig, path)},

@@ -7,6 +7,7 @@
 #include "plugin/bundle_publisher_facade.h"
 #include "plugin/key_manager_facade.h"
 #include "plugin/node_attestor.h"
+#include "plugin/sealer_facade.h"
 #include "plugin/upstream_authority_facade.h"
 #include "plugin/workload_attestor.h"
 
@@ -26,6 +27,8 @@ constexpr Kind kKinds[] = {
     {"KeyManager", PluginRole::agent, LIMPET_KEY_MANAGER, "", kKeyManagerPrefix},
     {"NodeAttestor", PluginRole::server, LIMPET_NODE_ATTESTOR_SERVER, LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix},
     {"NodeAttestor", PluginRole::agent, LIMPET_NODE_ATTESTOR_AGENT, LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix},
+    {"Sealer", PluginRole::server, LIMPET_SEALER, "", kSealerPrefix},
+    {"Sealer", PluginRole::agent, LIMPET_SEALER, "", kSealerPrefix},
     {"UpstreamAuthority", PluginRole::server, LIMPET_UPSTREAM_AUTHORITY, "", kUpstreamAuthorityPrefix},
     {"BundlePublisher", PluginRole::server, LIMPET_BUNDLE_PUBLISHER, "", kBundlePublisherPrefix},
     {"WorkloadAttestor", PluginRole::agent, LIMPET_WORKLOAD_ATTESTOR, "", kWorkloadAttestorPrefix},
@@ -37,6 +40,10 @@ const Kind* find_kind(std::string_view type, PluginRole role) {
 }
 
 std::string_view role_name(PluginRole role) { return role == PluginRole::server ? "server" : "agent"; }
+
+int rank(std::string_view interface_id) {
+  return interface_id == LIMPET_SEALER ? 0 : interface_id == LIMPET_KEY_MANAGER ? 1 : 2;
+}
 
 std::string where(const PluginConfig& c) {
   std::string text = c.type + " \"" + c.name + "\"";
@@ -109,7 +116,10 @@ Result<void> Catalog::find(const PluginConfig& config) {
   bool other_half = false;
   for (const limpet_plugin* plugin : candidates) {
     if (const limpet_component* component = find_component(*plugin, kind->interface_id, config.name)) {
-      wanted_.push_back({config, component, kind->interface_id});
+      // what others may ask the host for comes before them
+      const auto place = std::ranges::find_if(
+          wanted_, [&](const Wanted& w) { return rank(w.interface_id) > rank(kind->interface_id); });
+      wanted_.insert(place, {config, component, kind->interface_id});
       return {};
     }
     other_half = other_half || find_component(*plugin, kind->other_half, config.name) != nullptr;
@@ -138,6 +148,10 @@ Result<void> Catalog::check_counts() const {
     return fail(Code::invalid_argument,
                 "the server takes at most one [[plugin]] with type = \"UpstreamAuthority\", found " +
                     std::to_string(count(LIMPET_UPSTREAM_AUTHORITY)));
+  }
+  if (count(LIMPET_SEALER) > 1) {
+    return fail(Code::invalid_argument, "the " + role + " takes at most one [[plugin]] with type = \"Sealer\", found " +
+                                            std::to_string(count(LIMPET_SEALER)));
   }
   for (size_t i = 0; i < wanted_.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -168,7 +182,9 @@ void Catalog::on_configured(Result<void> result) {
 }
 
 void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> instance) {
-  if (interface_id == LIMPET_KEY_MANAGER)
+  if (interface_id == LIMPET_SEALER)
+    sealer_ = make_sealer(std::move(instance));
+  else if (interface_id == LIMPET_KEY_MANAGER)
     key_manager_ = make_key_manager(std::move(instance));
   else if (interface_id == LIMPET_NODE_ATTESTOR_AGENT)
     agent_ = make_node_attestor_agent(std::move(instance));

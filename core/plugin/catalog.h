@@ -16,6 +16,7 @@
 #include "plugin/instance.h"
 #include "plugin/key_manager.h"
 #include "plugin/loader.h"
+#include "plugin/sealer.h"
 #include "plugin/upstream_authority.h"
 
 namespace limpet {
@@ -37,13 +38,15 @@ class Catalog {
 
   // Loads and configures every enabled plugin of the role, one after the other; the first failure ends it. A server
   // needs one KeyManager, may have one UpstreamAuthority and any number of BundlePublishers; an agent needs one
-  // KeyManager and one NodeAttestor. Errors name the plugin's table and its line.
+  // KeyManager and one NodeAttestor; both may have one Sealer. Sealers come first, then key managers. Errors name the
+  // plugin's table and its line.
   void start(const std::vector<PluginConfig>& plugins, Done<void> done);
   // The same as a dry run: plugins only check their configuration. Nothing can be used afterwards.
   void validate(const std::vector<PluginConfig>& plugins, Done<void> done);
 
   // After start(); nullptr before, or where the role has none.
   [[nodiscard]] KeyManager* key_manager() const { return key_manager_.get(); }
+  [[nodiscard]] Sealer* sealer() const { return sealer_.get(); }
   [[nodiscard]] NodeAttestorAgent* node_attestor_agent() const { return agent_.get(); }
   [[nodiscard]] NodeAttestorServer* node_attestor_server(std::string_view name) const;
   [[nodiscard]] std::vector<WorkloadAttestor*> workload_attestors() const;
@@ -76,6 +79,7 @@ class Catalog {
   Pending<void> configured_;
   Done<void> done_;
 
+  std::unique_ptr<Sealer> sealer_;
   std::unique_ptr<KeyManager> key_manager_;
   std::unique_ptr<NodeAttestorAgent> agent_;
   std::vector<std::unique_ptr<NodeAttestorServer>> servers_;

@@ -69,12 +69,19 @@ const char* check_table(const limpet_bundle_publisher& t) {
   return t.publish ? nullptr : "its bundle publisher table lacks publish";
 }
 
+const char* check_table(const limpet_sealer& t) {
+  if (!LIMPET_HAS(&t, limpet_sealer, unseal)) return "its sealer table is too short";
+  if (!t.seal || !t.unseal) return "its sealer table lacks a function";
+  return nullptr;
+}
+
 const char* check_vtable(const limpet_component& c) {
   const std::string_view id = c.interface_id;
   if (id == LIMPET_NODE_ATTESTOR_AGENT) return check_table(*static_cast<const limpet_node_attestor_agent*>(c.vtable));
   if (id == LIMPET_NODE_ATTESTOR_SERVER) return check_table(*static_cast<const limpet_node_attestor_server*>(c.vtable));
   if (id == LIMPET_WORKLOAD_ATTESTOR) return check_table(*static_cast<const limpet_workload_attestor*>(c.vtable));
   if (id == LIMPET_KEY_MANAGER) return check_table(*static_cast<const limpet_key_manager*>(c.vtable));
+  if (id == LIMPET_SEALER) return check_table(*static_cast<const limpet_sealer*>(c.vtable));
   if (id == LIMPET_UPSTREAM_AUTHORITY) return check_table(*static_cast<const limpet_upstream_authority*>(c.vtable));
   if (id == LIMPET_BUNDLE_PUBLISHER) return check_table(*static_cast<const limpet_bundle_publisher*>(c.vtable));
   return nullptr;  // an interface of a later host: not ours to judge, and never called

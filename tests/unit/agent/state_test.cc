@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "agent/cache_key.h"
 #include "agent/state_writer.h"
 #include "fakes.h"
 
@@ -37,8 +38,14 @@ class AgentState : public ::testing::Test {
     store_ = *Store::open(loop_, options);
     cache_ = std::make_unique<agent::IdentityCache>();
     writer_ = std::make_unique<agent::StateWriter>(*store_, Logger::none(), health_, *cache_,
-                                                   *TrustDomain::parse("example.org"),
-                                                   *agent::load_seal_key((folder_ / key_file).string()));
+                                                   *TrustDomain::parse("example.org"));
+    seal_key_ = *agent::load_seal_key((folder_ / key_file).string());
+  }
+  // What was stored; the SVIDs come with the key.
+  agent::KeptState load() {
+    agent::KeptState kept = writer_->load();
+    lost_svids_ = writer_->unlock(std::move(seal_key_));
+    return kept;
   }
   void close() {
     writer_.reset();
@@ -81,6 +88,7 @@ class AgentState : public ::testing::Test {
     cache_->put_svid(*cache_->find(id), std::move(svid));
   }
   void save_two() {
+    load();
     put("a");
     put("b");
     writer_->save_entries({"a", "b"});
@@ -99,12 +107,14 @@ class AgentState : public ::testing::Test {
   FakeLoop loop_;
   Health health_;
   std::unique_ptr<Store> store_;
+  SecretBytes seal_key_;
+  std::vector<std::string> lost_svids_;
   std::unique_ptr<agent::IdentityCache> cache_;
   std::unique_ptr<agent::StateWriter> writer_;
 };
 
 TEST_F(AgentState, IsEmptyAtFirst) {
-  const agent::KeptState kept = writer_->load();
+  const agent::KeptState kept = load();
   EXPECT_FALSE(kept.svid || kept.bundle || kept.synced);
   EXPECT_TRUE(kept.lost.empty());
 }
@@ -113,7 +123,7 @@ TEST_F(AgentState, SurvivesARestartWithKeysSealed) {
   save_two();
   close();
   open();
-  const agent::KeptState kept = writer_->load();
+  const agent::KeptState kept = load();
   EXPECT_TRUE(kept.synced);
   EXPECT_EQ(kept.time, kNow);
   EXPECT_TRUE(kept.lost.empty());
@@ -135,7 +145,7 @@ TEST_F(AgentState, ForgetsWhatTheServerTookBack) {
   flush();
   close();
   open();
-  writer_->load();
+  load();
   EXPECT_EQ(cache_->find("a"), nullptr);
   EXPECT_NE(cache_->find("b"), nullptr);
   EXPECT_FALSE(on_disk("the key of"));
@@ -145,10 +155,37 @@ TEST_F(AgentState, ALostSealKeyCostsTheWorkloadKeysOnly) {
   save_two();
   close();
   open("another.key");
-  const agent::KeptState kept = writer_->load();
-  EXPECT_EQ(kept.lost.size(), 2u);
+  const agent::KeptState kept = load();
+  EXPECT_TRUE(kept.lost.empty());
+  EXPECT_EQ(lost_svids_.size(), 2u);
   EXPECT_NE(cache_->find("a"), nullptr);
   EXPECT_EQ(cache_->svids(), 0u);
+}
+
+TEST_F(AgentState, WithoutTheKeySvidsWaitAndTheRestIsWritten) {
+  save_two();
+  close();
+  open();
+  writer_->load();
+  EXPECT_EQ(cache_->svids(), 0u);
+  ASSERT_NE(cache_->find("a"), nullptr);
+  put("a");
+  put("c");
+  writer_->save_entries({"a", "c"});
+  writer_->save_svids({"a", "c"});
+  flush();
+  EXPECT_FALSE(store_->read().get(TableId::agent_svids, as_bytes("c"))) << "not in the clear, and not unsealed";
+  EXPECT_TRUE(store_->read().get(TableId::agent_entries, as_bytes("c")));
+  const auto* newer = cache_->find("a")->svid.get();
+  EXPECT_TRUE(writer_->unlock(std::move(seal_key_)).empty());
+  EXPECT_EQ(cache_->find("a")->svid.get(), newer) << "what came meanwhile is newer";
+  EXPECT_NE(cache_->find("b")->svid, nullptr);
+  flush();
+  EXPECT_TRUE(store_->read().get(TableId::agent_svids, as_bytes("c")));
+  close();
+  open();
+  load();
+  EXPECT_EQ(cache_->svids(), 3u);
 }
 
 TEST_F(AgentState, KeepsTheOwnSvidAndEveryBundle) {
@@ -170,7 +207,7 @@ TEST_F(AgentState, KeepsTheOwnSvidAndEveryBundle) {
   flush();
   close();
   open();
-  const agent::KeptState kept = writer_->load();
+  const agent::KeptState kept = load();
   EXPECT_EQ(kept.svid, svid);
   EXPECT_EQ(kept.bundle, server.bundle);
   ASSERT_NE(cache_->bundle("other.org"), nullptr);

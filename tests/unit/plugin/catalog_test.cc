@@ -36,6 +36,9 @@ void no_publish(limpet_instance*, limpet_op*, const limpet_jwt_key*, limpet_done
 void no_watch(limpet_instance*, limpet_op*, limpet_bundle_update, limpet_done) {}
 constexpr limpet_upstream_authority kUpstreamTable = {sizeof kUpstreamTable, 0, no_mint, no_publish, no_watch};
 
+void no_seal(limpet_instance*, limpet_op*, limpet_bytes, limpet_bytes, limpet_bytes_done) {}
+constexpr limpet_sealer kSealerTable = {sizeof kSealerTable, 0, no_seal, no_seal};
+
 #define COMPONENT(id, name, table) \
   {sizeof(limpet_component), 0, id, name, script_create, script_destroy, script_configure, script_cancel, table}
 constexpr limpet_component kAgent = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "both", &kAgentTable);
@@ -44,8 +47,10 @@ constexpr limpet_component kAgentOnly = COMPONENT(LIMPET_NODE_ATTESTOR_AGENT, "a
 constexpr limpet_component kKeys = COMPONENT(LIMPET_KEY_MANAGER, "keys", &kKeyTable);
 constexpr limpet_component kUpstream = COMPONENT(LIMPET_UPSTREAM_AUTHORITY, "above", &kUpstreamTable);
 constexpr limpet_component kUpstreamToo = COMPONENT(LIMPET_UPSTREAM_AUTHORITY, "beside", &kUpstreamTable);
-constexpr const limpet_component* kComponents[] = {&kAgent,    &kServer,      &kAgentOnly,   &kKeys,
-                                                   &kUpstream, &kUpstreamToo, &kScripted<0>, nullptr};
+constexpr limpet_component kBox = COMPONENT(LIMPET_SEALER, "box", &kSealerTable);
+constexpr limpet_component kBoxToo = COMPONENT(LIMPET_SEALER, "chest", &kSealerTable);
+constexpr const limpet_component* kComponents[] = {&kAgent,       &kServer,      &kAgentOnly, &kKeys,   &kUpstream,
+                                                   &kUpstreamToo, &kScripted<0>, &kBox,       &kBoxToo, nullptr};
 constexpr limpet_plugin kPlugin = {
     sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.all", "1", "MIT", kComponents};
 const limpet_plugin* entry(uint32_t, uint32_t) { return &kPlugin; }
@@ -116,6 +121,9 @@ TEST_F(CatalogTest, RefusesTablesThatMakeNoSense) {
        {kKeyTableConfig, table("UpstreamAuthority", "above"), table("UpstreamAuthority", "beside")},
        "InvalidArgument: the server takes at most one [[plugin]] with type = \"UpstreamAuthority\", found 2"},
       {PluginRole::agent,
+       {kKeyTableConfig, kNodeConfig, table("Sealer", "box"), table("Sealer", "chest")},
+       "InvalidArgument: the agent takes at most one [[plugin]] with type = \"Sealer\", found 2"},
+      {PluginRole::agent,
        {kKeyTableConfig, kNodeConfig, table("UpstreamAuthority", "above", "agent")},
        "InvalidArgument: UpstreamAuthority \"above\" (line 12): the agent has no plugins of this type"},
       {PluginRole::server,
@@ -166,6 +174,22 @@ TEST_F(CatalogTest, AServerHasAnUpstreamAuthorityOrNone) {
   ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig, table("UpstreamAuthority", "above")}), "ok");
   ASSERT_NE(catalog->upstream_authority(), nullptr);
   EXPECT_EQ(catalog->upstream_authority()->name(), "above");
+}
+
+TEST_F(CatalogTest, EitherRoleHasASealerOrNoneAndItComesFirst) {
+  PluginConfig box = table("Sealer", "box");
+  box.data_json = "{\"box\":1}";
+  PluginConfig node = kNodeConfig;
+  node.data_json = "{\"node\":1}";
+  ASSERT_EQ(start(PluginRole::agent, {node, kKeyTableConfig, box}), "ok");
+  ASSERT_NE(catalog->sealer(), nullptr);
+  EXPECT_EQ(catalog->sealer()->name(), "box");
+  EXPECT_EQ(script.log(), (std::vector<std::string>{"create", "configure {\"box\":1}", "create", "configure {}",
+                                                    "create", "configure {\"node\":1}"}));
+  ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig, box}), "ok");
+  EXPECT_NE(catalog->sealer(), nullptr);
+  ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig}), "ok");
+  EXPECT_EQ(catalog->sealer(), nullptr);
 }
 
 TEST_F(CatalogTest, EachPluginGetsItsOwnConfiguration) {

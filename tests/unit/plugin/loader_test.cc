@@ -63,6 +63,8 @@ TEST(Loader, RefusesEachFlawWithItsReason) {
       {"missing_function", "its workload attestor table lacks attest"},
       {"upstream_short_table", "its upstream authority table is too short"},
       {"upstream_missing_function", "its upstream authority table lacks a function"},
+      {"sealer_short_table", "its sealer table is too short"},
+      {"sealer_missing_function", "its sealer table lacks a function"},
       {"no_entry", "it does not export limpet_plugin_main"},
   };
   for (const Case& c : cases) {
