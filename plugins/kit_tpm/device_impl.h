@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the device*.cc files share: one connection with its tss2-sys context, and tss2's structures from and to bytes.
+
+#include <tss2/tss2_mu.h>
+#include <tss2/tss2_sys.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <optional>
+#include <thread>
+
+#include "kit_tpm/device.h"
+
+namespace limpet::tpm {
+
+// A transport in the shape that tss2-sys calls. Its first member must be tss2's.
+struct Tcti {
+  TSS2_TCTI_CONTEXT_COMMON_V1 common = {};
+  std::unique_ptr<Transport> transport;
+  int64_t answer_ms = 0;
+  Bytes answer;                // a response that was asked for its size first
+  std::optional<Error> error;  // why the transport failed
+};
+
+struct Tpm::Impl {
+  explicit Impl(const DeviceSettings& with) : settings(with) {}
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  const DeviceSettings& settings;
+  Tcti tcti;
+  std::unique_ptr<std::max_align_t[]> memory;
+  TSS2_SYS_CONTEXT* sys = nullptr;
+  std::vector<uint32_t> loaded;  // handles to flush
+
+  // Runs a tss2-sys call, again while the TPM says it is busy. `call` sets its outputs anew each time.
+  template <class Call>
+  Result<void> run(Tpm& tpm, const char* command, Call call);
+  Result<void> startup(Tpm& tpm);
+};
+
+template <class Call>
+Result<void> Tpm::Impl::run(Tpm& tpm, const char* command, Call call) {
+  using std::chrono::steady_clock;
+  const auto end = steady_clock::now() + std::chrono::milliseconds(settings.busy_ms);
+  auto pause = std::chrono::milliseconds(10);
+  for (bool started = false;;) {
+    tpm.last_rc_ = kRcNoAnswer;
+    if (tcti.error) return fail(Error(*tcti.error));
+    const TSS2_RC rc = call();
+    if (tcti.error) return fail(Error(*tcti.error).within(command));
+    tpm.last_rc_ = rc;
+    if (rc == TPM2_RC_SUCCESS) return {};
+    if (rc == TPM2_RC_INITIALIZE && tcti.transport->without_driver() && !started) {
+      started = true;
+      TRY(startup(tpm));
+      continue;
+    }
+    if (!asks_for_retry(rc) || steady_clock::now() + pause > end) return fail(error_of(command, rc));
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::milliseconds(500));
+  }
+}
+
+// ---- authorizations ----
+struct Auths {
+  TSS2L_SYS_AUTH_COMMAND value = {};
+  Auths() = default;
+  Auths& password(BytesView secret);
+  Auths& session(uint32_t handle);
+  ~Auths() { wipe(&value, sizeof value); }
+};
+
+// ---- bytes to and from tss2's structures ----
+template <class T>
+Result<void> fill(T& out, BytesView from, const char* what) {  // a TPM2B with `buffer`
+  if (from.size() > sizeof out.buffer) {
+    return fail(Code::invalid_argument, std::string(what) + " has " + std::to_string(from.size()) + " bytes, at most " +
+                                            std::to_string(sizeof out.buffer) + " fit");
+  }
+  out.size = static_cast<UINT16>(from.size());
+  if (!from.empty()) std::memcpy(out.buffer, from.data(), from.size());
+  return {};
+}
+template <class T>
+Bytes bytes_of(const T& from) {  // a TPM2B with `buffer`
+  return Bytes(from.buffer, from.buffer + std::min<size_t>(from.size, sizeof from.buffer));
+}
+Result<TPM2B_PUBLIC> public_of(BytesView area);
+Bytes bytes_of(const TPMT_PUBLIC& area);
+Bytes bytes_of(const TPMT_SIGNATURE& signature);
+inline Bytes name_of(const TPM2B_NAME& name) {
+  return Bytes(name.name, name.name + std::min<size_t>(name.size, sizeof name.name));
+}
+TPMI_ALG_HASH hash_of(HashAlg alg);
+TPML_PCR_SELECTION selection_of(PcrSelection pcrs);
+
+}  // namespace limpet::tpm

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// Signing, attesting and unsealing with a TPM's objects.
+#include "kit_tpm/device_impl.h"
+
+namespace limpet::tpm {
+namespace {
+
+constexpr TPMT_SYM_DEF kNoCipher = {TPM2_ALG_NULL, {}, {}};
+
+// A session, flushed unless the TPM ended it.
+class Session {
+ public:
+  Session(TSS2_SYS_CONTEXT* sys, uint32_t handle) : sys_(sys), handle_(handle) {}
+  ~Session() {
+    if (handle_ != 0) Tss2_Sys_FlushContext(sys_, handle_);
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  Session(Session&& other) noexcept : sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
+  Session& operator=(Session&&) = delete;
+  [[nodiscard]] uint32_t handle() const { return handle_; }
+  void used_up() { handle_ = 0; }  // a session without continueSession ends with the command that used it
+
+ private:
+  TSS2_SYS_CONTEXT* sys_;
+  uint32_t handle_;
+};
+
+template <class Impl>
+Result<Session> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
+  TPM2B_NONCE nonce = {};
+  nonce.size = 16;
+  random_bytes(nonce.buffer, nonce.size);
+  const TPM2B_ENCRYPTED_SECRET no_salt = {};
+  TPMI_SH_AUTH_SESSION handle = 0;
+  TRY(impl.run(tpm, "TPM2_StartAuthSession", [&] {
+    TPM2B_NONCE theirs = {};
+    theirs.size = sizeof theirs.buffer;
+    return Tss2_Sys_StartAuthSession(impl.sys, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce, &no_salt, type, &kNoCipher,
+                                     TPM2_ALG_SHA256, &handle, &theirs, nullptr);
+  }));
+  return Session(impl.sys, handle);
+}
+
+template <class Impl>
+Result<void> policy_pcr(Tpm& tpm, Impl& impl, const Session& session, PcrSelection pcrs) {
+  const TPML_PCR_SELECTION selection = selection_of(pcrs);
+  const TPM2B_DIGEST any = {};
+  return impl.run(tpm, "TPM2_PolicyPCR",
+                  [&] { return Tss2_Sys_PolicyPCR(impl.sys, session.handle(), nullptr, &any, &selection, nullptr); });
+}
+
+Attested attested(const TPM2B_ATTEST& attest, const TPMT_SIGNATURE& signature) {
+  const size_t size = std::min<size_t>(attest.size, sizeof attest.attestationData);
+  return {Bytes(attest.attestationData, attest.attestationData + size), bytes_of(signature)};
+}
+
+constexpr TPMT_SIG_SCHEME kOwnScheme = {TPM2_ALG_NULL, {}};
+
+TPMT_SIG_SCHEME scheme_for(BytesView public_area, HashAlg alg) {
+  TPMT_SIG_SCHEME out = {};
+  const bool rsa = public_area.size() > 1 && public_area[1] == TPM2_ALG_RSA;
+  out.scheme = rsa ? TPM2_ALG_RSASSA : TPM2_ALG_ECDSA;
+  out.details.any.hashAlg = hash_of(alg);
+  return out;
+}
+
+}  // namespace
+
+Result<Bytes> Tpm::sign(const Object& key, HashAlg alg, BytesView digest) {
+  TPM2B_DIGEST data = {};
+  TRY(fill(data, digest, "the digest to sign"));
+  const TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
+  const TPMT_TK_HASHCHECK no_ticket = {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}};
+  Auths auths;
+  auths.password(key.auth_.view());
+  TPMT_SIGNATURE signature = {};
+  TRY(impl_->run(*this, "TPM2_Sign", [&] {
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Sign(impl_->sys, key.handle_, &auths.value, &data, &scheme, &no_ticket, &signature, &answers);
+  }));
+  return plain_signature(bytes_of(signature));
+}
+
+Result<Bytes> Tpm::sign_message(const Object& key, HashAlg alg, BytesView message) {
+  TPM2B_MAX_BUFFER data = {};
+  TRY(fill(data, message, "the message to sign"));
+  TPM2B_DIGEST digest = {};
+  TPMT_TK_HASHCHECK ticket = {};
+  TRY(impl_->run(*this, "TPM2_Hash", [&] {
+    digest = {};
+    digest.size = sizeof digest.buffer;
+    ticket = {};
+    return Tss2_Sys_Hash(impl_->sys, nullptr, &data, hash_of(alg), TPM2_RH_OWNER, &digest, &ticket, nullptr);
+  }));
+  const TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
+  Auths auths;
+  auths.password(key.auth_.view());
+  TPMT_SIGNATURE signature = {};
+  TRY(impl_->run(*this, "TPM2_Sign", [&] {
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Sign(impl_->sys, key.handle_, &auths.value, &digest, &scheme, &ticket, &signature, &answers);
+  }));
+  return plain_signature(bytes_of(signature));
+}
+
+Result<Attested> Tpm::certify_creation(const Object& object, const Object& signer, const Created& created,
+                                       BytesView qualifying) {
+  TPM2B_DATA extra = {};
+  TRY(fill(extra, qualifying, "the qualifying data"));
+  TPM2B_DIGEST hash = {};
+  TRY(fill(hash, created.creation_hash, "the creation hash"));
+  TPMT_TK_CREATION ticket = {};
+  size_t at = 0;
+  if (Tss2_MU_TPMT_TK_CREATION_Unmarshal(created.creation_ticket.data(), created.creation_ticket.size(), &at,
+                                         &ticket) != TSS2_RC_SUCCESS) {
+    return fail(Code::invalid_argument, "malformed creation ticket");
+  }
+  Auths auths;
+  auths.password(signer.auth_.view());
+  TPM2B_ATTEST attest = {};
+  TPMT_SIGNATURE signature = {};
+  TRY(impl_->run(*this, "TPM2_CertifyCreation", [&] {
+    attest = {};
+    attest.size = sizeof attest.attestationData;
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_CertifyCreation(impl_->sys, signer.handle_, object.handle_, &auths.value, &extra, &hash,
+                                    &kOwnScheme, &ticket, &attest, &signature, &answers);
+  }));
+  return attested(attest, signature);
+}
+
+Result<Attested> Tpm::certify(const Object& object, const Object& signer, BytesView qualifying) {
+  TPM2B_DATA extra = {};
+  TRY(fill(extra, qualifying, "the qualifying data"));
+  Auths auths;
+  auths.password(object.auth_.view()).password(signer.auth_.view());
+  TPM2B_ATTEST attest = {};
+  TPMT_SIGNATURE signature = {};
+  TRY(impl_->run(*this, "TPM2_Certify", [&] {
+    attest = {};
+    attest.size = sizeof attest.attestationData;
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Certify(impl_->sys, object.handle_, signer.handle_, &auths.value, &extra, &kOwnScheme, &attest,
+                            &signature, &answers);
+  }));
+  return attested(attest, signature);
+}
+
+Result<Attested> Tpm::quote(const Object& signer, BytesView qualifying, PcrSelection pcrs) {
+  TPM2B_DATA extra = {};
+  TRY(fill(extra, qualifying, "the qualifying data"));
+  const TPML_PCR_SELECTION selection = selection_of(pcrs);
+  Auths auths;
+  auths.password(signer.auth_.view());
+  TPM2B_ATTEST attest = {};
+  TPMT_SIGNATURE signature = {};
+  TRY(impl_->run(*this, "TPM2_Quote", [&] {
+    attest = {};
+    attest.size = sizeof attest.attestationData;
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Quote(impl_->sys, signer.handle_, &auths.value, &extra, &kOwnScheme, &selection, &attest,
+                          &signature, &answers);
+  }));
+  return attested(attest, signature);
+}
+
+Result<SecretBytes> Tpm::activate_credential(const Object& object, const Object& ek, BytesView credential,
+                                             BytesView secret) {
+  TPM2B_ID_OBJECT blob = {};
+  TPM2B_ENCRYPTED_SECRET seed = {};
+  if (credential.size() > sizeof blob.credential || secret.size() > sizeof seed.secret) {
+    return fail(Code::invalid_argument, "the credential is longer than a TPM takes");
+  }
+  blob.size = static_cast<UINT16>(credential.size());
+  std::ranges::copy(credential, blob.credential);
+  seed.size = static_cast<UINT16>(secret.size());
+  std::ranges::copy(secret, seed.secret);
+
+  TRY_ASSIGN(Session session, start_session(*this, *impl_, TPM2_SE_POLICY));
+  Auths endorsement;
+  endorsement.password(impl_->settings.endorsement_auth.view());
+  TRY(impl_->run(*this, "TPM2_PolicySecret", [&] {
+    const TPM2B_NONCE no_nonce = {};
+    const TPM2B_DIGEST no_digest = {};
+    TPM2B_TIMEOUT timeout = {};
+    timeout.size = sizeof timeout.buffer;
+    TPMT_TK_AUTH ticket = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_PolicySecret(impl_->sys, TPM2_RH_ENDORSEMENT, session.handle(), &endorsement.value, &no_nonce,
+                                 &no_digest, &no_nonce, 0, &timeout, &ticket, &answers);
+  }));
+  Auths auths;
+  auths.password(object.auth_.view()).session(session.handle());
+  TPM2B_DIGEST inside = {};
+  TRY(impl_->run(*this, "TPM2_ActivateCredential", [&] {
+    inside = {};
+    inside.size = sizeof inside.buffer;
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_ActivateCredential(impl_->sys, object.handle_, ek.handle_, &auths.value, &blob, &seed, &inside,
+                                       &answers);
+  }));
+  session.used_up();
+  SecretBytes out(BytesView(inside.buffer, std::min<size_t>(inside.size, sizeof inside.buffer)));
+  wipe(&inside, sizeof inside);
+  return out;
+}
+
+Result<Bytes> Tpm::pcr_policy(PcrSelection pcrs) {
+  TRY_ASSIGN(const Session session, start_session(*this, *impl_, TPM2_SE_TRIAL));
+  TRY(policy_pcr(*this, *impl_, session, pcrs));
+  TPM2B_DIGEST digest = {};
+  TRY(impl_->run(*this, "TPM2_PolicyGetDigest", [&] {
+    digest = {};
+    digest.size = sizeof digest.buffer;
+    return Tss2_Sys_PolicyGetDigest(impl_->sys, session.handle(), nullptr, &digest, nullptr);
+  }));
+  return bytes_of(digest);
+}
+
+Result<SecretBytes> Tpm::unseal(const Object& object, PcrSelection pcrs) {
+  Auths auths;
+  std::optional<Session> session;
+  if (pcrs.mask == 0) {
+    auths.password(object.auth_.view());
+  } else {
+    TRY_ASSIGN(Session policy, start_session(*this, *impl_, TPM2_SE_POLICY));
+    TRY(policy_pcr(*this, *impl_, policy, pcrs));
+    auths.session(policy.handle());
+    session.emplace(std::move(policy));
+  }
+  TPM2B_SENSITIVE_DATA inside = {};
+  TRY(impl_->run(*this, "TPM2_Unseal", [&] {
+    inside = {};
+    inside.size = sizeof inside.buffer;
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Unseal(impl_->sys, object.handle_, &auths.value, &inside, &answers);
+  }));
+  if (session) session->used_up();
+  SecretBytes out(BytesView(inside.buffer, std::min<size_t>(inside.size, sizeof inside.buffer)));
+  wipe(&inside, sizeof inside);
+  return out;
+}
+
+}  // namespace limpet::tpm
