@@ -4,13 +4,14 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <optional>
+
+#include "kit/process_watch.h"
 
 namespace limpet::workload_attestor_unix {
 namespace {
@@ -78,21 +79,6 @@ Result<uint32_t> second_number(std::string_view status, std::string_view name) {
   return *second;
 }
 
-// A pidfd becomes readable when its process ends, reaped or not.
-bool has_exited(int pidfd) {
-  pollfd p = {pidfd, POLLIN, 0};
-  return ::poll(&p, 1, 0) != 0;
-}
-
-// Field 22 of /proc/<pid>/stat, found behind the command's last ')': it may hold anything.
-Result<std::string> start_time(const std::string& directory, pid_t pid) {
-  TRY_ASSIGN(const std::string stat, read_small(AT_FDCWD, (directory + "/stat").c_str(), pid));
-  size_t at = stat.rfind(')');
-  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
-  if (at == std::string::npos) return fail(Code::internal, name_of(pid) + ": stat has too few fields");
-  return stat.substr(at + 1, stat.find(' ', at + 1) - at - 1);
-}
-
 Result<std::string> read_link(int directory, pid_t pid) {
   char target[PATH_MAX];
   const ssize_t size = ::readlinkat(directory, "exe", target, sizeof target);
@@ -136,20 +122,15 @@ Result<void> parse_status(std::string_view status, Process& out) {
 }
 
 Result<Process> read_process(pid_t pid, int pidfd, bool with_path, bool with_executable) {
-  if (pid <= 0) return fail(Code::invalid_argument, "process " + std::to_string(pid) + " does not exist here");
+  TRY_ASSIGN(const kit::ProcessWatch watch, kit::ProcessWatch::begin(pid, pidfd));
   const std::string name = "/proc/" + std::to_string(pid);
-  std::string started;
-  if (pidfd < 0) {
-    TRY_ASSIGN(started, start_time(name, pid));
-  }
   const Fd directory(::open(name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) return failed(pid, "open", errno);
   // Still alive with the directory open: the directory is this process's, whatever becomes of the number.
-  if (pidfd >= 0 && has_exited(pidfd)) return gone(pid);
+  TRY(watch.still_there());
   TRY_ASSIGN(Process out, read_held(directory.get(), pid, with_path, with_executable));
   if (pidfd < 0) {
-    TRY_ASSIGN(const std::string now, start_time(name, pid));
-    if (now != started) return gone(pid);
+    TRY(watch.still_there());
   }
   return out;
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The x509pop samples in etc/, with their files where the test can write: the commands check them, and they work."""
+"""The samples in etc/ that need files, with these where the test can write: the commands check them, and they work."""
+import hashlib
 import os
 
 import pytest
@@ -57,3 +58,23 @@ def test_an_agent_of_the_sample_attests_to_a_server_of_the_sample(samples, make,
     make(lambda: agent)
     eventually(lambda: [a.id.path for a in server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents] ==
                ['/spire/agent/x509pop/device-7'])
+
+
+def test_the_systemd_sample_is_valid_and_its_digest_matters(folder):
+    module = os.path.join(os.environ['LIMPET_PLUGINS'], 'workload_attestor_systemd.so')
+    if not os.path.exists(module):
+        pytest.skip('this build has no workload_attestor_systemd.so: it was made without libsystemd')
+    key = pki.new_key()
+    write(folder / 'bootstrap.pem', pki.pem_of(certify('root', key, ca=True)))
+    write(folder / 'join-token', 'token')
+    with open(os.path.join(ETC, 'systemd-agent.toml')) as file:
+        text = file.read().replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
+    text = text.replace('/usr/lib/limpet/plugins/workload_attestor_systemd.so', module)
+    with open(module, 'rb') as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    write(folder / 'agent.toml', text)
+    done = run(['validate', '-config', folder / 'agent.toml'])
+    assert done.returncode != 0 and digest in done.stdout + done.stderr, done.stdout + done.stderr
+    write(folder / 'agent.toml', text.replace('0' * 64, digest))
+    done = run(['validate', '-config', folder / 'agent.toml'])
+    assert done.returncode == 0, done.stdout + done.stderr
