@@ -12,9 +12,19 @@ limpet_public_key describe(std::string_view id, const StoredKey& key) {
           lend(key.fingerprint)};
 }
 
-Error unknown(std::string_view id) { return Error{Code::not_found, "no such key \"" + std::string(id) + "\""}; }
+}  // namespace
 
-// The digest's length must be the hash's; PSS and whole messages are for other keys than ours.
+Error unknown_key(std::string_view id) { return Error{Code::not_found, "no such key \"" + std::string(id) + "\""}; }
+
+Result<void> check_new_key(std::string_view id, uint32_t type, bool full) {
+  if (id.empty() || id.size() > kMaxKeyIdBytes || !is_utf8(id)) {
+    return fail(Code::invalid_argument, "a key id has 1 to 255 bytes of UTF-8");
+  }
+  if (type < 1 || type > 4) return fail(Code::invalid_argument, "key type " + std::to_string(type) + " is not known");
+  if (full) return fail(Code::resource_exhausted, "the key manager holds 1,000 keys already; remove some");
+  return {};
+}
+
 Result<HashAlg> check_request(const limpet_sign_request& r) {
   if (r.pss_salt_len >= 0) return fail(Code::unimplemented, "RSA-PSS signatures are not supported");
   if (r.hash < 5 || r.hash > 7)
@@ -27,19 +37,11 @@ Result<HashAlg> check_request(const limpet_sign_request& r) {
   return static_cast<HashAlg>(r.hash);
 }
 
-}  // namespace
-
 StoredKey::StoredKey(PrivateKey made)
     : key(std::move(made)), fingerprint(hex_encode(sha256(key.public_key().spki()))) {}
 
 Result<StoredKey> KeyTable::make(std::string_view id, uint32_t type) const {
-  if (id.empty() || id.size() > kMaxKeyIdBytes || !is_utf8(id)) {
-    return fail(Code::invalid_argument, "a key id has 1 to 255 bytes of UTF-8");
-  }
-  if (type < 1 || type > 4) return fail(Code::invalid_argument, "key type " + std::to_string(type) + " is not known");
-  if (keys_.size() >= kMaxKeys && !keys_.contains(id)) {
-    return fail(Code::resource_exhausted, "the key manager holds 1,000 keys already; remove some");
-  }
+  TRY(check_new_key(id, type, keys_.size() >= kMaxKeys && !keys_.contains(id)));
   TRY_ASSIGN_WITHIN("generate " + std::string(id), PrivateKey key, PrivateKey::generate(static_cast<KeyType>(type)));
   return StoredKey(std::move(key));
 }
@@ -61,7 +63,7 @@ std::optional<StoredKey> KeyTable::take(std::string_view id) {
 void KeyTable::answer_key(limpet_op* op, std::string_view id, limpet_key_done done) const {
   const auto place = keys_.find(id);
   if (place == keys_.end()) {
-    const Error error = unknown(id);
+    const Error error = unknown_key(id);
     const limpet_status status = status_of(error);
     return done(op, &status, nullptr);
   }
@@ -85,7 +87,7 @@ void KeyTable::answer_sign(limpet_op* op, const limpet_sign_request* request, li
     done(op, &status, {}, {});
   };
   const auto place = keys_.find(view(request->key_id));
-  if (place == keys_.end()) return refuse(unknown(view(request->key_id)));
+  if (place == keys_.end()) return refuse(unknown_key(view(request->key_id)));
   const auto alg = check_request(*request);
   if (!alg) return refuse(alg.error());
   const auto signature = place->second.key.sign(*alg, view(request->digest));

@@ -127,10 +127,10 @@ Result<void> Tpm::Impl::startup(Tpm& tpm) {
   return tpm.last_rc_ == TPM2_RC_INITIALIZE ? Result<void>() : started;  // somebody else was first
 }
 
-Result<std::unique_ptr<Tpm>> Device::open() const {
+Result<std::unique_ptr<Tpm>> Device::open(int64_t answer_ms) const {
   auto impl = std::make_unique<Tpm::Impl>(settings_);
-  TRY_ASSIGN(impl->tcti.transport, Transport::open(settings_.address, settings_.busy_ms));
-  impl->tcti.answer_ms = settings_.answer_ms;
+  TRY_ASSIGN(impl->tcti.transport, Transport::open(settings_.address, std::min(answer_ms, settings_.busy_ms)));
+  impl->tcti.answer_ms = std::min(answer_ms, settings_.answer_ms);
   impl->tcti.common = {kTctiMagic, 1, transmit, receive, finalize, cancel, poll_handles, set_locality};
   const size_t size = Tss2_Sys_GetContextSize(0);
   impl->memory = std::make_unique<std::max_align_t[]>(size / sizeof(std::max_align_t) + 1);
@@ -221,7 +221,7 @@ Result<Created> Tpm::create(const Object& parent, BytesView area, BytesView auth
   TPM2B_CREATION_DATA creation = {};
   TPM2B_DIGEST hash = {};
   TPMT_TK_CREATION ticket = {};
-  TRY(impl_->run(*this, "TPM2_Create", [&] {
+  auto done = impl_->run(*this, "TPM2_Create", [&] {
     private_area = {};
     private_area.size = sizeof private_area.buffer;
     public_area = {};
@@ -232,7 +232,11 @@ Result<Created> Tpm::create(const Object& parent, BytesView area, BytesView auth
     TSS2L_SYS_AUTH_RESPONSE answers = {};
     return Tss2_Sys_Create(impl_->sys, parent.handle_, &auths.value, &sensitive.value, &wish, &outside, &no_pcrs,
                            &private_area, &public_area, &creation, &hash, &ticket, &answers);
-  }));
+  });
+  if (!done && base_code(last_rc_) == kRcValue) {  // what several TPMs say to a key size they lack
+    return fail(Code::unimplemented, done.error().message + ": this TPM does not make that kind of key");
+  }
+  if (!done) return fail(std::move(done).error());
   Created out;
   out.blob = {bytes_of(public_area.publicArea), bytes_of(private_area)};
   out.creation_hash = bytes_of(hash);

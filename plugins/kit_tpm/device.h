@@ -160,8 +160,8 @@ class Tpm {
 class Device {
  public:
   explicit Device(DeviceSettings settings) : settings_(std::move(settings)) {}
-  // The settings outlive the Tpm.
-  Result<std::unique_ptr<Tpm>> open() const;
+  // The Device outlives the Tpm. `answer_ms`: in place of the setting, for somebody who has less time.
+  Result<std::unique_ptr<Tpm>> open(int64_t answer_ms = INT64_MAX) const;
   [[nodiscard]] const DeviceSettings& settings() const { return settings_; }
 
  private:

@@ -23,7 +23,7 @@ namespace limpet::test {
 class SwTpm {
  public:
   explicit SwTpm(std::string directory) : directory_(std::move(directory)) {
-    std::filesystem::create_directories(directory_);
+    std::filesystem::create_directories(state());
   }
   ~SwTpm() { stop(); }
   SwTpm(const SwTpm&) = delete;
@@ -32,6 +32,8 @@ class SwTpm {
   static bool there() { return std::filesystem::exists("/usr/bin/swtpm"); }
   [[nodiscard]] std::string socket() const { return directory_ + "/sock"; }
 
+  [[nodiscard]] std::string state() const { return directory_ + "/state"; }
+
   // A started TPM; with `started` false one that waits for TPM2_Startup, as without firmware.
   bool start(bool started = true) {
     std::filesystem::remove(socket());
@@ -39,7 +41,7 @@ class SwTpm {
                                       "socket",
                                       "--tpm2",
                                       "--tpmstate",
-                                      "dir=" + directory_,
+                                      "dir=" + state(),
                                       "--server",
                                       "type=unixio,path=" + socket(),
                                       "--flags",
@@ -75,7 +77,15 @@ class SwTpm {
   // Another TPM, or this one after TPM2_Clear and a new seed: everything made before is lost.
   bool replace() {
     stop();
-    for (const auto& entry : std::filesystem::directory_iterator(directory_)) std::filesystem::remove(entry.path());
+    std::filesystem::rename(state(), directory_ + "/former");
+    std::filesystem::create_directories(state());
+    return start();
+  }
+  // The one that was replaced.
+  bool bring_back() {
+    stop();
+    std::filesystem::remove_all(state());
+    std::filesystem::rename(directory_ + "/former", state());
     return start();
   }
   void pause() const { ::kill(pid_, SIGSTOP); }

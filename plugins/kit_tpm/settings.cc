@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kit_tpm/settings.h"
+
+#include "kit/pem_files.h"
+
+namespace limpet::tpm {
+namespace {
+
+constexpr size_t kMaxAuthBytes = 64;  // TPM2B_AUTH: the largest digest
+
+Result<SecretBytes> read_auth(const std::string& path) {
+  if (path.empty()) return SecretBytes();
+  TRY_ASSIGN(std::string text, kit::read_file(path, kMaxAuthBytes + 2));
+  size_t size = text.size();
+  if (size > 0 && text[size - 1] == '\n') --size;
+  if (size > 0 && text[size - 1] == '\r') --size;
+  SecretBytes out(as_bytes(std::string_view(text).substr(0, size)));
+  wipe(text.data(), text.size());
+  if (out.size() > kMaxAuthBytes)
+    return fail(Code::failed_precondition, path + ": a TPM password has at most 64 bytes");
+  return out;
+}
+
+}  // namespace
+
+DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement) {
+  DeviceKeys out;
+  out.device = reader.text("device");
+  out.owner_auth_file = reader.text("owner_auth_file");
+  if (with_endorsement) out.endorsement_auth_file = reader.text("endorsement_auth_file");
+  return out;
+}
+
+Result<DeviceSettings> read_settings(const DeviceKeys& keys) {
+  DeviceSettings out;
+  TRY_ASSIGN_WITHIN("device", out.address, parse_address(keys.device));
+  TRY_ASSIGN_WITHIN("owner_auth_file", out.owner_auth, read_auth(keys.owner_auth_file));
+  TRY_ASSIGN_WITHIN("endorsement_auth_file", out.endorsement_auth, read_auth(keys.endorsement_auth_file));
+  return out;
+}
+
+}  // namespace limpet::tpm

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The configuration keys that every TPM plugin takes: device, owner_auth_file, endorsement_auth_file.
+
+#include "kit/kit.h"
+#include "kit_tpm/device.h"
+
+namespace limpet::tpm {
+
+struct DeviceKeys {
+  std::string device;
+  std::string owner_auth_file;
+  std::string endorsement_auth_file;
+  bool operator==(const DeviceKeys&) const = default;
+};
+
+// Asks the reader for the keys, so call it before finish(); `with_endorsement` where the plugin needs that hierarchy.
+DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement);
+// Parses the address and reads the password files; the TPM itself is not touched. A file's last newline is no part of
+// the password. INVALID_ARGUMENT, FAILED_PRECONDITION.
+Result<DeviceSettings> read_settings(const DeviceKeys& keys);
+
+}  // namespace limpet::tpm
