@@ -409,6 +409,22 @@ void sds_seeds() {
   sds_seed("unseen", {"spiffe://unseen.org"}, false, false);
 }
 
+void pkcs11_seeds() {
+  const auto text = [](const std::string& name, std::string_view words) { seed("pkcs11", name, as_bytes(words)); };
+  text("uri",
+       "upkcs11:token=My%20CA;serial=0123;manufacturer=Soft;model=v2?module-path=/usr/lib/x.so&pin-source=file:/run/"
+       "pin");
+  text("label", "uCA token");
+  text("key-label", "llimpet:edge:key:x509-CA-A");
+  const auto point = [](KeyType type, size_t size) {
+    return to_bytes(BytesView(PrivateKey::generate(type)->public_key().spki()).last(size));
+  };
+  seed("pkcs11", "p256", with_prefix({'2'}, point(KeyType::ec_p256, 65)));
+  seed("pkcs11", "p256-wrapped", with_prefix({'2', 0x04, 65}, point(KeyType::ec_p256, 65)));
+  seed("pkcs11", "p384-wrapped", with_prefix({'3', 0x04, 97}, point(KeyType::ec_p384, 97)));
+  seed("pkcs11", "signature", with_prefix({'s'}, Bytes(64, 0x81)));
+}
+
 }  // namespace
 }  // namespace limpet::wire
 
@@ -427,5 +443,6 @@ int main(int argc, char** argv) {
   attestation_seeds();
   jwt_seeds();
   sds_seeds();
+  pkcs11_seeds();
   return 0;
 }

@@ -92,6 +92,7 @@ class Folder:
 class Role:
     role = ''
     prefix = []   # what runs the binary: ['prlimit', '--nofile=256:256']
+    env = None    # its environment; None: ours
 
     def __init__(self, folder):
         self.folder = folder if isinstance(folder, Folder) else Folder()
@@ -109,7 +110,7 @@ class Role:
         write(self.config_path, self.config())
         self.log = open(self.log_path, 'ab')
         self.process = subprocess.Popen(self.prefix + [BINARY, 'run', '-role=' + self.role, '-config', self.config_path],
-                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env=self.env)
         self.log.close()
         return self
 

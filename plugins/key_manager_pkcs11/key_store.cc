@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "key_manager_pkcs11/key_store.h"
+
+#include <algorithm>
+
+#include "key_manager_pkcs11/ck.h"
+#include "key_manager_pkcs11/key_encoding.h"
+#include "kit/key_table.h"
+#include "kit/kit.h"
+
+namespace limpet::pkcs11 {
+namespace {
+
+constexpr size_t kNumberBytes = 8;
+constexpr size_t kObjectIdBytes = 16;
+constexpr CK_ULONG kMaxSignatureBytes = 1024;
+constexpr uint8_t kExponent[] = {1, 0, 1};
+
+Bytes object_id(uint64_t number) {
+  Bytes out(kObjectIdBytes);
+  for (size_t i = 0; i < kNumberBytes; ++i) out[i] = static_cast<uint8_t>(number >> (8 * (kNumberBytes - 1 - i)));
+  random_bytes(out.data() + kNumberBytes, kObjectIdBytes - kNumberBytes);
+  return out;
+}
+
+// 0: not one of ours; an operator brought the key.
+uint64_t number_of(const Bytes& id) {
+  uint64_t number = 0;
+  if (id.size() != kObjectIdBytes) return 0;
+  for (size_t i = 0; i < kNumberBytes; ++i) number = number << 8 | id[i];
+  return number;
+}
+
+CK_MECHANISM_TYPE hash_mechanism(HashAlg alg) {
+  return alg == HashAlg::sha256 ? CKM_SHA256 : alg == HashAlg::sha384 ? CKM_SHA384 : CKM_SHA512;
+}
+CK_ULONG mask_function(HashAlg alg) {
+  return alg == HashAlg::sha256 ? CKG_MGF1_SHA256 : alg == HashAlg::sha384 ? CKG_MGF1_SHA384 : CKG_MGF1_SHA512;
+}
+
+Result<Bytes> sign_raw(Session& session, CK_OBJECT_HANDLE key, CK_MECHANISM mechanism, BytesView data) {
+  TRY(session.check("C_SignInit", session.calls.C_SignInit(session.handle, &mechanism, key)));
+  Bytes input = to_bytes(data);
+  Bytes out(kMaxSignatureBytes);
+  CK_ULONG size = kMaxSignatureBytes;
+  TRY(session.check("C_Sign", session.calls.C_Sign(session.handle, input.data(), input.size(), out.data(), &size)));
+  if (size > kMaxSignatureBytes) return fail(Code::internal, "the token's signature is longer than its buffer");
+  out.resize(size);
+  return out;
+}
+
+Result<Bytes> sign_with(Session& session, const TokenKey& key, const SignWish& wish) {
+  if (!key.key.is_rsa()) {
+    if (wish.pss_salt_len >= 0) return fail(Code::invalid_argument, "PSS is for RSA keys; this one is not");
+    TRY_ASSIGN(const Bytes raw,
+               sign_raw(session, key.handle, {CKM_ECDSA, nullptr, 0}, shorten_digest(key.type, wish.digest)));
+    return ecdsa_signature(raw);
+  }
+  if (wish.pss_salt_len < 0)
+    return sign_raw(session, key.handle, {CKM_RSA_PKCS, nullptr, 0}, digest_info(wish.alg, wish.digest));
+  CK_RSA_PKCS_PSS_PARAMS pss = {};
+  pss.hash_alg = hash_mechanism(wish.alg);
+  pss.mgf = mask_function(wish.alg);
+  pss.s_len = static_cast<CK_ULONG>(wish.pss_salt_len);
+  return sign_raw(session, key.handle, {CKM_RSA_PKCS_PSS, &pss, sizeof pss}, wish.digest);
+}
+
+Error unknown(const std::string& id) { return {Code::not_found, "no such key \"" + id + "\""}; }
+
+}  // namespace
+
+Result<std::multimap<std::string, KeyStore::Pair, std::less<>>> KeyStore::find_pairs(Session& session) {
+  std::multimap<std::string, Pair, std::less<>> pairs;
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_PRIVATE_KEY).flag(CKA_TOKEN, true);
+  TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
+  for (const CK_OBJECT_HANDLE object : found) {
+    TRY_ASSIGN(const std::optional<Bytes> label, read_attribute(session, object, CKA_LABEL));
+    if (!label) continue;
+    const std::string_view id = id_in_label(name_space_, as_text(*label));
+    if (id.empty() || id.size() > kit::kMaxKeyIdBytes || !is_utf8(id)) continue;
+    TRY_ASSIGN(const std::optional<Bytes> object_id, read_attribute(session, object, CKA_ID));
+    Pair pair;
+    pair.private_key = object;
+    pair.object_id = object_id.value_or(Bytes());
+    pair.number = number_of(pair.object_id);
+    pairs.emplace(std::string(id), std::move(pair));
+    if (pairs.size() > 2 * kit::kMaxKeys)
+      return fail(Code::resource_exhausted, "more than 2,000 keys of namespace \"" + name_space_ + "\"; remove some");
+  }
+  return pairs;
+}
+
+// From the public object of the same CKA_ID; without one, from what the private one shows.
+Result<PublicKey> KeyStore::read_public(Session& session, const Pair& pair) {
+  CK_OBJECT_HANDLE object = pair.private_key;
+  if (!pair.object_id.empty()) {
+    Template wanted;
+    wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, pair.object_id);
+    TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
+    if (!found.empty()) object = found[0];
+  }
+  TRY_ASSIGN(const std::optional<Bytes> modulus, read_attribute(session, object, CKA_MODULUS));
+  if (modulus) {
+    TRY_ASSIGN(const std::optional<Bytes> exponent, read_attribute(session, object, CKA_PUBLIC_EXPONENT));
+    return rsa_public_key(*modulus, exponent.value_or(Bytes()));
+  }
+  TRY_ASSIGN(const std::optional<Bytes> point, read_attribute(session, object, CKA_EC_POINT));
+  TRY_ASSIGN(const std::optional<Bytes> params, read_attribute(session, object, CKA_EC_PARAMS));
+  if (!point || !params) return fail(Code::internal, "the token shows no public key for it");
+  return ec_public_key(*params, *point);
+}
+
+Result<void> KeyStore::read(Session& session) {
+  TRY_ASSIGN(const auto pairs, find_pairs(session));
+  keys_.clear();
+  generation_ = 0;
+  for (auto at = pairs.begin(); at != pairs.end(); at = pairs.upper_bound(at->first)) {
+    const auto [first, last] = pairs.equal_range(at->first);
+    const auto& pair = std::min_element(first, last, [](const auto& a, const auto& b) {
+                         return a.second.number < b.second.number;
+                       })->second;
+    TokenKey key;
+    auto shown = read_public(session, pair);
+    auto type = shown ? type_of(*shown) : fail(shown.error());
+    if (!type && session.lost) return fail(type.error());
+    if (!type) {
+      kit::log(host_, 2, "key \"" + at->first + "\" is left out: " + type.error().message);
+      continue;
+    }
+    key.key = std::move(*shown);
+    key.type = *type;
+    key.fingerprint = hex_encode(sha256(key.key.spki()));
+    key.handle = pair.private_key;
+    keys_.emplace(at->first, std::move(key));
+  }
+  generation_ = token_.generation();
+  return {};
+}
+
+Result<KeyStore::Keys> KeyStore::list() {
+  return token_.with_session([&](Session& session) -> Result<Keys> {
+    TRY(read(session));
+    return keys_;
+  });
+}
+
+Result<TokenKey> KeyStore::make_pair(Session& session, const std::string& id, KeyType type, uint64_t number) {
+  const std::string label = key_label(name_space_, id);
+  Pair pair;
+  pair.object_id = object_id(number);
+  Template open;
+  open.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, false).flag(CKA_VERIFY, true);
+  open.bytes(CKA_LABEL, as_bytes(label)).bytes(CKA_ID, pair.object_id);
+  Template closed;
+  closed.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true).flag(CKA_EXTRACTABLE, false);
+  closed.flag(CKA_SIGN, true).bytes(CKA_LABEL, as_bytes(label)).bytes(CKA_ID, pair.object_id);
+  const bool rsa = type == KeyType::rsa_2048 || type == KeyType::rsa_4096;
+  const Bytes curve = rsa ? Bytes() : curve_of(type);
+  if (rsa)
+    open.number(CKA_MODULUS_BITS, type == KeyType::rsa_2048 ? 2048 : 4096).bytes(CKA_PUBLIC_EXPONENT, kExponent);
+  else
+    open.bytes(CKA_EC_PARAMS, curve);
+  CK_MECHANISM mechanism = {rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, nullptr, 0};
+  CK_OBJECT_HANDLE public_key = 0;
+  TRY(session.check("C_GenerateKeyPair",
+                    session.calls.C_GenerateKeyPair(session.handle, &mechanism, open.data(), open.size(), closed.data(),
+                                                    closed.size(), &public_key, &pair.private_key)));
+  TokenKey made;
+  auto shown = read_public(session, pair);
+  if (!shown) {
+    (void)destroy_pair(session, pair);
+    return fail(std::move(shown).error());
+  }
+  made.key = std::move(*shown);
+  made.type = type;
+  made.fingerprint = hex_encode(sha256(made.key.spki()));
+  made.handle = pair.private_key;
+  return made;
+}
+
+// The private key first: what is left of a pair without it is never found again, and hurts nobody.
+Result<void> KeyStore::destroy_pair(Session& session, const Pair& pair) {
+  TRY(destroy_object(session, pair.private_key));
+  if (pair.object_id.empty()) return {};
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, pair.object_id);
+  auto found = find_objects(session, wanted);
+  if (!found) return fail(std::move(found).error());
+  for (const CK_OBJECT_HANDLE object : *found) TRY(destroy_object(session, object));
+  return {};
+}
+
+Result<TokenKey> KeyStore::generate(const std::string& id, KeyType type) {
+  if (id.empty() || id.size() > kit::kMaxKeyIdBytes || !is_utf8(id))
+    return fail(Code::invalid_argument, "a key id has 1 to 255 bytes of UTF-8");
+  return token_.with_session([&](Session& session) -> Result<TokenKey> {
+    keys_.clear();  // read again by whoever needs them, whatever happens below
+    generation_ = 0;
+    TRY_ASSIGN(const auto pairs, find_pairs(session));
+    if (pairs.size() >= kit::kMaxKeys && !pairs.contains(id))
+      return fail(Code::resource_exhausted, "the namespace holds 1,000 keys already; remove some");
+    uint64_t number = 0;
+    const auto [first, last] = pairs.equal_range(id);
+    for (auto at = first; at != last; ++at) number = std::max(number, at->second.number);
+    TRY_ASSIGN_WITHIN("generate " + id, TokenKey made, make_pair(session, id, type, number + 1));
+    for (auto at = first; at != last; ++at) {
+      auto gone = destroy_pair(session, at->second);
+      if (gone) continue;
+      (void)destroy_object(session, made.handle);
+      return fail(std::move(gone).error().within("destroy the old key " + id));
+    }
+    return made;
+  });
+}
+
+Result<Bytes> KeyStore::sign(const SignWish& wish, std::string& fingerprint) {
+  return token_.with_session([&](Session& session) -> Result<Bytes> {
+    const bool known = generation_ == token_.generation();
+    if (!known || !keys_.contains(wish.id)) TRY(read(session));
+    const auto place = keys_.find(wish.id);
+    if (place == keys_.end()) return fail(unknown(wish.id));
+    fingerprint = place->second.fingerprint;
+    return sign_with(session, place->second, wish);
+  });
+}
+
+Result<void> KeyStore::remove(const std::string& id) {
+  return token_.with_session([&](Session& session) -> Result<void> {
+    keys_.clear();
+    generation_ = 0;
+    TRY_ASSIGN(const auto pairs, find_pairs(session));
+    const auto [first, last] = pairs.equal_range(id);
+    if (first == last) return fail(unknown(id));
+    for (auto at = first; at != last; ++at) TRY(destroy_pair(session, at->second));
+    return {};
+  });
+}
+
+}  // namespace limpet::pkcs11

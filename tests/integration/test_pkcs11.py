@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Server and agent with their keys in an HSM, played by SoftHSM: the CA's, the agent's own, and its cache's."""
+import os
+
+import pytest
+
+from support import process, softhsm, stubs
+from support.process import eventually
+from support.softhsm import PIN, TROUBLE
+
+pytestmark = softhsm.needs_softhsm
+
+ME = 'unix:uid:%d' % os.geteuid()
+
+
+@pytest.fixture
+def token(folder):
+    return softhsm.Token(folder)
+
+
+def server_with(make, token, start=True, module=softhsm.MODULE, **keys):
+    server = process.Server(key_manager=token.table('KeyManager', 'server', 'server-1', module), **keys)
+    server.env = token.env
+    return make(lambda: server, start=start)
+
+
+def agent_with(make, token, server, module=softhsm.MODULE, start=True):
+    agent = process.Agent(server.port, join_token=server.token('/host'), roots=server.roots(),
+                          plugins=token.table('Sealer', 'agent', 'agent-1', module))
+    agent.key_manager = token.table('KeyManager', 'agent', 'agent-1', module)
+    agent.env = token.env
+    return make(lambda: agent, start=start)
+
+
+def svid(agent, wait=5):
+    with agent.workload() as workload:
+        return workload.fetch(wait=wait).svids[0].x509_svid
+
+
+def on_disk(agent):
+    with open(os.path.join(agent.data_dir, 'agent.mdb'), 'rb') as file:
+        return svid(agent)[:200] in file.read()
+
+
+def without_pin(*roles):
+    for role in roles:
+        assert PIN not in role.logs()
+    return True
+
+
+@pytest.mark.parametrize('key_type', ['ec-p256', 'ec-p384', 'rsa-2048'])
+def test_a_server_signs_with_a_ca_key_in_the_token_and_keeps_it(make, token, key_type):
+    server = server_with(make, token, ca_key_type=key_type)
+    server.add('/mine', '/host', [ME])
+    roots = server.roots()
+    agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=roots)
+    first = eventually(lambda: svid(agent))
+    server.kill()
+    server.start()
+    assert server.roots() == roots
+    server.add('/late', '/host', [ME], id='a-late')
+    with agent.workload() as workload:
+        eventually(lambda: len(workload.fetch().svids) == 2, wait=60)
+    assert first and not os.path.exists(server.folder / 'server-keys.json') and without_pin(server, agent)
+
+
+def test_an_agents_own_key_and_its_cache_are_the_tokens(make, token):
+    server = server_with(make, token)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, token, server)
+    before = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    assert sorted(os.listdir(agent.data_dir)) == ['agent.mdb', 'agent.mdb-lock', 'agent.mdb.owner']
+    server.kill()
+    agent.kill()
+    agent.spawn()
+    eventually(lambda: svid(agent) == before)
+    server.start()
+    server.add('/late', '/host', [ME], id='a-late')
+    with agent.workload() as workload:
+        eventually(lambda: len(workload.fetch().svids) == 2, wait=60)
+    assert not agent.has_logged('level=error') and without_pin(server, agent), agent.logs()
+    assert len(server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents) == 1, 'it did not attest again'
+
+
+def test_a_token_that_is_away_when_the_agent_starts_is_waited_for(make, token):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, token, server, TROUBLE)
+    before = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    server.kill()
+    agent.stop()
+    token.trouble('gone\n')
+    agent.spawn()
+    eventually(lambda: agent.has_logged('The key of the agent\'s cache cannot be had, trying again'))
+    with agent.workload() as workload:
+        assert workload.watch_bundles().receive(stubs.workload.X509BundlesResponse).bundles
+    token.trouble('')
+    eventually(lambda: svid(agent) == before, wait=60)
+    server.start()
+    server.add('/late', '/host', [ME], id='a-late')
+    with agent.workload() as workload:
+        eventually(lambda: len(workload.fetch().svids) == 2, wait=90)
+
+
+def test_a_server_outlives_its_token(make, token):
+    server = server_with(make, token, module=TROUBLE)
+    server.add('/mine', '/host', [ME], x509_svid_ttl=60)
+    agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=server.roots())
+    eventually(lambda: svid(agent))
+    token.trouble('gone\n')
+    server.add('/late', '/host', [ME], id='a-late')
+    eventually(lambda: agent.has_logged('keymanager(pkcs11): token') or server.has_logged('keymanager(pkcs11): token'))
+    assert server.running() and svid(agent)
+    token.trouble('')
+    with agent.workload() as workload:
+        eventually(lambda: len(workload.fetch().svids) == 2, wait=90)
+
+
+def test_a_wrong_pin_is_tried_once_by_an_agent_and_mended_without_a_restart(make, token):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    token.write_pin('wrong-771')
+    agent = agent_with(make, token, server, TROUBLE, start=False)
+    agent.spawn()
+    eventually(lambda: agent.has_logged('was refused and is not tried again, lest the token is locked'))
+    assert token.calls('C_Login') == 1
+    token.write_pin(PIN)
+    eventually(lambda: svid(agent), wait=90)
+    assert 'wrong-771' not in agent.logs() and without_pin(agent)
+
+
+def test_a_server_with_a_wrong_pin_says_so_and_ends(make, token):
+    token.write_pin('wrong-771')
+    server = server_with(make, token, start=False, module=TROUBLE)
+    server.spawn()
+    eventually(lambda: not server.running())
+    assert server.has_logged('CKR_PIN_INCORRECT: the PIN in %s was refused' % token.pin_file), server.logs()
+    assert 'wrong-771' not in server.logs() and token.calls('C_Login') == 1
+    server.process.wait()
+    server.process = None
+
+
+@pytest.mark.parametrize('change, said', [
+    ({'module': '/nowhere/pkcs11.so'}, 'PKCS#11 module /nowhere/pkcs11.so cannot be opened'),
+    ({'pin_file': '/nowhere/pin'}, 'the PIN in /nowhere/pin'),
+    ({'namespace': ''}, 'namespace must have'),
+    ({'token': 'pkcs11:object=x'}, 'attribute "object" is not known'),
+])
+def test_validate_names_what_is_wrong(make, token, change, said):
+    server = process.Server(key_manager=token.table('KeyManager', 'server', **{'namespace': 'server-1', **change}))
+    make(lambda: server, start=False)
+    process.write(server.config_path, server.config())
+    done = process.run(['validate', '-config', server.config_path], env=token.env)
+    assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A token of SoftHSM in a folder, and the plugin table for it."""
+import hashlib
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from . import process
+
+MODULE = '/usr/lib/softhsm/libsofthsm2.so'
+PLUGIN = os.path.join(os.path.dirname(process.BINARY), 'plugins', 'key_manager_pkcs11.so')
+TROUBLE = os.path.join(os.path.dirname(process.BINARY), 'plugins', 'key_manager_pkcs11', 'pkcs11_trouble.so')
+PIN = 'pin-482913'
+
+needs_softhsm = pytest.mark.skipif(not os.path.exists(MODULE) or shutil.which('softhsm2-util') is None
+                                   or not os.path.exists(PLUGIN), reason='needs softhsm2 and the plugin key_manager_pkcs11')
+
+
+def with_digest(path):
+    with open(path, 'rb') as file:
+        return {'path': path, 'sha256': hashlib.sha256(file.read()).hexdigest()}
+
+
+class Token:
+    """Roles that use it must be started with its environment: `role.env = token.env`."""
+
+    def __init__(self, folder, label='limpet'):
+        self.folder, self.label = folder, label
+        self.pin_file, self.trouble_file, self.log_file = folder / 'pin', folder / 'trouble', folder / 'calls'
+        os.makedirs(folder / 'tokens')
+        process.write(folder / 'softhsm2.conf', 'directories.tokendir = %s\nlog.level = ERROR\n' % (folder / 'tokens'))
+        self.write_pin(PIN)
+        self.env = dict(os.environ, SOFTHSM2_CONF=folder / 'softhsm2.conf', TROUBLE_MODULE=MODULE,
+                        TROUBLE_FILE=self.trouble_file, TROUBLE_LOG=self.log_file)
+        self.util('--init-token', '--free', '--label', label, '--pin', PIN, '--so-pin', 'so-pin-1')
+
+    def util(self, *args):
+        subprocess.run(['softhsm2-util', *args], check=True, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def write_pin(self, pin):
+        process.write(self.pin_file, pin + '\n')
+        os.chmod(self.pin_file, 0o600)
+
+    def trouble(self, text):
+        """What the module TROUBLE does from now on; see plugins/key_manager_pkcs11/trouble_module.c."""
+        process.write(self.trouble_file, text)
+
+    def calls(self, name):
+        try:
+            with open(self.log_file) as file:
+                return file.read().split().count(name)
+        except OSError:
+            return 0
+
+    def table(self, kind, role, namespace, module=MODULE, **more):
+        data = {'module': module, 'token': self.label, 'pin_file': self.pin_file, 'namespace': namespace, **more}
+        return process.toml_plugin(kind, 'pkcs11', data, role=role, **with_digest(PLUGIN))
