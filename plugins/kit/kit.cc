@@ -69,6 +69,22 @@ std::vector<std::string> ConfigReader::texts(const char* key) {
   return out;
 }
 
+std::vector<int64_t> ConfigReader::numbers(const char* key) {
+  yyjson_val* value = find(key);
+  std::vector<int64_t> out;
+  if (value == nullptr) return out;
+  size_t at = 0;
+  size_t count = 0;
+  yyjson_val* item = nullptr;
+  bool good = yyjson_is_arr(value);
+  yyjson_arr_foreach(value, at, count, item) {
+    good = good && yyjson_is_int(item) && !(yyjson_is_uint(item) && yyjson_get_uint(item) > INT64_MAX);
+    if (good) out.push_back(yyjson_get_sint(item));
+  }
+  if (!good) wrong(key, "a list of whole numbers");
+  return out;
+}
+
 bool ConfigReader::flag(const char* key, bool absent) {
   yyjson_val* value = find(key);
   if (value == nullptr) return absent;

@@ -53,6 +53,7 @@ class ConfigReader {
   bool has(const char* key);                        // whatever its type
   std::string text(const char* key);                // empty when absent
   std::vector<std::string> texts(const char* key);  // a list of strings; empty when absent
+  std::vector<int64_t> numbers(const char* key);    // a list of whole numbers; empty when absent
   bool flag(const char* key, bool absent);
   int64_t number(const char* key, int64_t absent);
   Result<void> finish();
