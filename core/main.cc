@@ -33,6 +33,7 @@
 #include "report/metrics.h"
 #include "store/store.h"
 #ifdef LIMPET_SERVER
+#include "server/enrollment_api.h"
 #include "server/plugin_facts.h"
 #include "server/server.h"
 #endif
@@ -186,9 +187,10 @@ class RoleOf : public Role {
   const char* name_;
   std::unique_ptr<Store> store_;
   const PluginRole role_;
-  SpiffeCaller grpc_;  // this and the next three: for plugins
+  SpiffeCaller grpc_;  // this and the next four: for plugins
   WireHttpCaller http_;
   std::unique_ptr<AgentLookup> agents_;
+  std::unique_ptr<DeviceLookup> devices_;
   IdentityBoard identity_;
   std::optional<Catalog> catalog_;
   std::unique_ptr<Proper> proper_;
@@ -240,6 +242,8 @@ class ServerRole final : public RoleOf<ServerConfig, server::Server> {
   void add_services(HostServices& services) override {
     agents_ = std::make_unique<server::StoredAgents>(loop_, *store_);
     services.agents = agents_.get();
+    devices_ = std::make_unique<server::StoredDevices>(loop_, *store_);
+    services.devices = devices_.get();
     services.identity = &identity_;
   }
   const std::optional<ServerConfig>& role_of(const Config& config) const override { return config.server; }

@@ -13,6 +13,7 @@
 #include "cli/manual.h"
 #include "cli/run_commands.h"
 #include "cli/server_commands.h"
+#include "cli/tpm_commands.h"
 
 namespace limpet::cli {
 
@@ -21,7 +22,7 @@ const std::vector<Command>& commands() {
     std::vector<Command> all = run_commands();
     for (auto part : {import_commands(), health_commands(), entry_commands(), agent_commands(), server_commands(),
                       authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
-                      federation_commands(), api_commands(), manual_commands()}) {
+                      federation_commands(), tpm_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

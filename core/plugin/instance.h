@@ -37,6 +37,7 @@ struct HostServices {
   HttpCaller* http = nullptr;               // limpet.http/1
   AgentLookup* agents = nullptr;            // limpet.agent-store/1
   const IdentityBoard* identity = nullptr;  // limpet.identity/1
+  DeviceLookup* devices = nullptr;          // limpet.enrollment/1
 };
 
 // What every instance is given by main.
@@ -139,6 +140,8 @@ class Instance {
   static uint32_t grpc_start(const limpet_host* host, const limpet_grpc_call* call, limpet_grpc_done done, void* arg);
   static uint32_t http_start(const limpet_host* host, const limpet_http_call* call, limpet_http_done done, void* arg);
   static uint32_t agent_start(const limpet_host* host, limpet_str id, limpet_agent_done done, void* arg);
+  static uint32_t enrollment_start(const limpet_host* host, limpet_str identifier, limpet_enrollment_done done,
+                                   void* arg);
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
   static void call_stop(const limpet_host* host, uint32_t id);
   [[nodiscard]] const void* call_service(const char* id) const;

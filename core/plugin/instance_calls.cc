@@ -27,11 +27,14 @@ const void* Instance::call_service(const char* id) const {
   static constexpr limpet_http_service kHttp = {sizeof(limpet_http_service), 0, &http_start, &call_stop};
   static constexpr limpet_agent_store_service kAgents = {sizeof(limpet_agent_store_service), 0, &agent_start,
                                                          &call_stop};
+  static constexpr limpet_enrollment_service kEnrollment = {sizeof(limpet_enrollment_service), 0, &enrollment_start,
+                                                            &call_stop};
   static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
   const auto is = [id](const char* name) { return std::strcmp(id, name) == 0; };
   if (is(LIMPET_SERVICE_GRPC)) return services_.grpc != nullptr ? &kGrpc : nullptr;
   if (is(LIMPET_SERVICE_HTTP)) return services_.http != nullptr ? &kHttp : nullptr;
   if (is(LIMPET_SERVICE_AGENT_STORE)) return services_.agents != nullptr ? &kAgents : nullptr;
+  if (is(LIMPET_SERVICE_ENROLLMENT)) return services_.devices != nullptr ? &kEnrollment : nullptr;
   if (is(LIMPET_SERVICE_IDENTITY)) return services_.identity != nullptr ? &kIdentity : nullptr;
   return nullptr;
 }
@@ -81,6 +84,20 @@ uint32_t Instance::agent_start(const limpet_host* host, limpet_str id, limpet_ag
   });
   if (started == nullptr) return 0;
   self->services_.agents->find(bounded(id), started->arm());
+  return started->id;
+}
+
+uint32_t Instance::enrollment_start(const limpet_host* host, limpet_str identifier, limpet_enrollment_done done,
+                                    void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  auto* started = self->begin_call<KnownDevice>([done, arg](const limpet_status* error, const KnownDevice* device) {
+    if (device == nullptr) return done(arg, error, nullptr);
+    const limpet_enrollment lent = {sizeof(limpet_enrollment), device->enrolled ? 1u : 0u, lend(device->note),
+                                    device->enrolled_at};
+    done(arg, nullptr, &lent);
+  });
+  if (started == nullptr) return 0;
+  self->services_.devices->find(self->name_, bounded(identifier), started->arm());
   return started->id;
 }
 

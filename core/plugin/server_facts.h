@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a server tells its plugins of itself: behind the host services limpet.agent-store/1 and limpet.identity/1.
-// The server implements AgentLookup and publishes into an IdentityBoard; tests use fakes.
+// What a server tells its plugins of itself: behind the host services limpet.agent-store/1, limpet.enrollment/1 and
+// limpet.identity/1. The server implements the lookups and publishes into an IdentityBoard; tests use fakes.
 
 #include <memory>
 #include <mutex>
@@ -25,6 +25,20 @@ class AgentLookup {
   virtual ~AgentLookup() = default;
   // NOT_FOUND: no agent of this ID has attested.
   virtual void find(const std::string& id, Done<KnownAgent> done) = 0;
+};
+
+struct KnownDevice {
+  bool enrolled = false;
+  std::string note;
+  int64_t enrolled_at = 0;  // Unix seconds
+};
+
+// Loop thread only.
+class DeviceLookup {
+ public:
+  virtual ~DeviceLookup() = default;
+  // `attestor` is the node attestor's name; a device that nobody enrolled is no error.
+  virtual void find(const std::string& attestor, const std::string& identifier, Done<KnownDevice> done) = 0;
 };
 
 struct PublicIdentity {

@@ -94,6 +94,7 @@ constexpr Field kPublishJwt[] = {{1, "", message, kJwtKey}};
 // ---- authorities and levels ----
 constexpr Field kAuthority[] = {{1, "local_authority_id", text}};
 constexpr Field kUpstream[] = {{1, "subject_key_id", text}};
+constexpr Field kEnrollment[] = {{1, "attestor", text}, {2, "identifier", text}};
 constexpr Field kLevel[] = {{1, "new_level", number}};
 
 // Sorted by name.
@@ -193,6 +194,8 @@ void read_value(AuditFields& out, const Field& field, const ProtoReader& in) {
 const AuditMethod& audit_method(std::string_view method) {
   static constexpr AuditMethod kNone{};
   constexpr std::string_view kPrefix = "/spire.api.server.";
+  static constexpr AuditMethod kDevice{{}, kEnrollment};
+  if (method.starts_with("/limpet.api.enrollment.v1.Enrollment/")) return kDevice;
   if (!method.starts_with(kPrefix)) return kNone;
   method.remove_prefix(kPrefix.size());
   const auto* found = std::lower_bound(std::begin(kMethods), std::end(kMethods), method,

@@ -8,7 +8,7 @@ namespace limpet::server {
 namespace {
 
 struct Method {
-  std::string_view name;  // after "/spire.api.server."; health has a name of its own
+  std::string_view name;  // after "/spire.api.server."; health and our own service have names of their own
   uint8_t callers;
 };
 
@@ -90,6 +90,11 @@ uint8_t allowed_callers(std::string_view method) {
   if (method.starts_with(kHealth)) {
     std::string_view name = method.substr(kHealth.size());
     return name == "Check" || name == "List" || name == "Watch" ? kLocal : 0;
+  }
+  constexpr std::string_view kEnrollment = "/limpet.api.enrollment.v1.Enrollment/";
+  if (method.starts_with(kEnrollment)) {
+    const std::string_view name = method.substr(kEnrollment.size());
+    return name == "CreateEnrollment" || name == "ListEnrollments" || name == "DeleteEnrollment" ? kAdmins : 0;
   }
   if (!method.starts_with(kPrefix)) return 0;
   std::string_view name = method.substr(kPrefix.size());

@@ -94,6 +94,7 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       svid_api_(context_),
       bundle_api_(context_),
       debug_api_(context_, svid_),
+      enrollment_api_(context_),
       logger_api_(parts.logger),
       poller_({loop, parts.logger, parts.health, parts.store, bundles_, parts.fetcher, parts.metrics},
               fixed_relationships(config)),
@@ -101,13 +102,14 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       local_authority_api_(context_, svid_),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
       tick_(loop) {
-  gates_.reserve(9);
+  gates_.reserve(10);
   gates_.push_back({"spire.api.server.agent.v1.Agent", false, {context_, agent_api_}});
   gates_.push_back({"spire.api.server.bundle.v1.Bundle", false, {context_, bundle_api_}});
   gates_.push_back({"spire.api.server.entry.v1.Entry", false, {context_, entry_api_}});
   gates_.push_back({"spire.api.server.svid.v1.SVID", false, {context_, svid_api_}});
   gates_.push_back({"spire.api.server.trustdomain.v1.TrustDomain", false, {context_, trust_domain_api_}});
   gates_.push_back({"spire.api.server.localauthority.v1.LocalAuthority", false, {context_, local_authority_api_}});
+  gates_.push_back({"limpet.api.enrollment.v1.Enrollment", false, {context_, enrollment_api_}});
   gates_.push_back({"spire.api.server.debug.v1.Debug", true, {context_, debug_api_}});
   gates_.push_back({"spire.api.server.logger.v1.Logger", true, {context_, logger_api_}});
   parts.metrics.before_text([this](Metrics& metrics) { count_held(metrics); });

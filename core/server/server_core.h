@@ -16,6 +16,7 @@
 #include "server/debug_api.h"
 #include "server/entry_api.h"
 #include "server/local_authority_api.h"
+#include "server/enrollment_api.h"
 #include "server/logger_api.h"
 #include "server/plugin_facts.h"
 #include "server/pruner.h"
@@ -86,6 +87,7 @@ class ServerCore {
   SvidApi svid_api_;
   BundleApi bundle_api_;
   DebugApi debug_api_;
+  EnrollmentApi enrollment_api_;
   LoggerApi logger_api_;
   BundlePoller poller_;
   TrustDomainApi trust_domain_api_;

@@ -34,6 +34,8 @@ std::string_view table_name(TableId table) {
       return "counters";
     case TableId::federation:
       return "federation";
+    case TableId::enrollments:
+      return "enrollments";
     case TableId::agent_state:
       return "agent_state";
     case TableId::agent_entries:

@@ -55,7 +55,7 @@ class Services : public ::testing::Test {
     ASSERT_TRUE(made) << made.error().text();
     instance = *made;
   }
-  void open_all() { open({&grpc, &http, &agents, &board}); }
+  void open_all() { open({&grpc, &http, &agents, &board, &devices}); }
   template <class Table>
   const Table* service(const char* id) {
     return static_cast<const Table*>(script.host->service(script.host, id));
@@ -74,6 +74,7 @@ class Services : public ::testing::Test {
   FakeGrpc grpc;
   FakeHttp http;
   FakeAgents agents;
+  FakeDevices devices;
   IdentityBoard board;
   Heard heard;
   std::shared_ptr<Instance> instance;
@@ -82,7 +83,7 @@ class Services : public ::testing::Test {
 TEST_F(Services, AreAbsentWhereTheHostHasNothingBehindThem) {
   open({});
   for (const char* id : {LIMPET_SERVICE_GRPC, LIMPET_SERVICE_HTTP, LIMPET_SERVICE_AGENT_STORE, LIMPET_SERVICE_IDENTITY,
-                         LIMPET_SERVICE_POLL, "limpet.http/2", ""}) {
+                         LIMPET_SERVICE_ENROLLMENT, LIMPET_SERVICE_POLL, "limpet.http/2", ""}) {
     EXPECT_EQ(script.host->service(script.host, id), nullptr) << id;
   }
   EXPECT_EQ(script.host->service(script.host, nullptr), nullptr);
@@ -126,6 +127,27 @@ TEST_F(Services, ACallThatIsShortOrWithoutALimitIsNotStarted) {
   const auto* table = service<limpet_http_service>(LIMPET_SERVICE_HTTP);
   EXPECT_EQ(table->start(script.host, &call, &on_http, &heard), 0u);
   EXPECT_TRUE(http.asked.empty());
+  instance->close();
+}
+
+TEST_F(Services, ADeviceIsEnrolledForThisAttestorOrNot) {
+  open_all();
+  const auto tell = [](void* arg, const limpet_status* err, const limpet_enrollment* found) {
+    auto* heard = static_cast<Heard*>(arg);
+    if (err != nullptr) return heard->said.push_back("error " + std::to_string(err->code));
+    heard->said.push_back(std::to_string(found->enrolled) + " " + std::string(found->note.ptr, found->note.len) + " " +
+                          std::to_string(found->enrolled_at));
+  };
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_NE(
+        service<limpet_enrollment_service>(LIMPET_SERVICE_ENROLLMENT)->start(script.host, text("ab01"), tell, &heard),
+        0u);
+  }
+  EXPECT_EQ(devices.asked[0], std::pair(instance->name(), std::string("ab01")));
+  devices.waiting[0](KnownDevice{true, "rack 7", 5});
+  devices.waiting[1](KnownDevice{});
+  devices.waiting[2](fail(Code::data_loss, "a damaged row"));
+  EXPECT_EQ(heard.said, (std::vector<std::string>{"1 rack 7 5", "0  0", "error 15"}));
   instance->close();
 }
 

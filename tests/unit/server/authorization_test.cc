@@ -197,9 +197,11 @@ TEST(Gate, AFullDiskKeepsNoAgentOutAndShowsInHealth) {
 TEST(Methods, KnowEachMethodByItsFullNameOnly) {
   EXPECT_EQ(allowed_callers("/spire.api.server.agent.v1.Agent/AttestAgent"), kAny);
   EXPECT_EQ(allowed_callers("/grpc.health.v1.Health/Check"), kLocal);
+  EXPECT_EQ(allowed_callers("/limpet.api.enrollment.v1.Enrollment/CreateEnrollment"), kLocal | kAdmin);
   for (const char* name : {"", "/", "/spire.api.server.agent.v1.Agent/", "/spire.api.server.agent.v1.Agent/attestAgent",
                            "/spire.api.server.agent.v1.Agent/AttestAgentX",
-                           "spire.api.server.agent.v1.Agent/AttestAgent", "/grpc.health.v1.Health/Other"}) {
+                           "spire.api.server.agent.v1.Agent/AttestAgent", "/grpc.health.v1.Health/Other",
+                           "/limpet.api.enrollment.v1.Enrollment/", "/limpet.api.enrollment.v1.Enrollment/Other"}) {
     EXPECT_EQ(allowed_callers(name), 0) << name;
   }
 }

@@ -12,6 +12,7 @@
 #include "store/agents.h"
 #include "store/bundles.h"
 #include "store/entries.h"
+#include "store/enrollments.h"
 #include "store/federation.h"
 #include "store/join_tokens.h"
 #include "store/journal.h"
@@ -89,6 +90,7 @@ TEST(StoreProto, AnAgentIsWhatTheFileSays) {
 }
 
 TEST(StoreProto, AJoinTokenABundleAndAJournalAreWhatTheFileSays) {
+  expect_same<limpet_store_StoredEnrollment>(encode_enrollment({"tpm", "ab01", "rack 7", 5}));
   expect_same<limpet_store_StoredJoinToken>(encode_join_token({"token", 5, "spiffe://example.org/alias"}));
   Bundle bundle;
   bundle.trust_domain = *TrustDomain::parse("example.org");

@@ -8,6 +8,7 @@
 #include "store/bundles.h"
 #include "store/codec.h"
 #include "store/entries.h"
+#include "store/enrollments.h"
 #include "store/federation.h"
 #include "store/join_tokens.h"
 #include "store/journal.h"
@@ -307,6 +308,37 @@ TEST(Agents, AnAgentIsCreatedRenewedBannedAndEvicted) {
   ASSERT_TRUE(rig.commit(std::move(evict)).has_value());
   EXPECT_EQ(find_agent(rig.store->read(), id).error().message, "agent not found");
   EXPECT_EQ(rig.store->read().count(TableId::agents), 0u);
+}
+
+TEST(Enrollments, ADeviceIsEnrolledOnceUnderItsAttestorAndListedInPages) {
+  Rig rig;
+  rig.open();
+  const Enrollment first{"tpm", "aa", "rack 7", 5};
+  for (const Enrollment& one : {Enrollment{"tpm", "bb", "", 6}, first, Enrollment{"x509", "aa", "", 7}}) {
+    ChangeSet changes;
+    create_enrollment(changes, one);
+    ASSERT_TRUE(rig.commit(std::move(changes)).has_value());
+  }
+  ChangeSet again, remove, remove_again;
+  create_enrollment(again, first);
+  EXPECT_EQ(rig.commit(std::move(again)).error().code, Code::aborted);
+  EXPECT_EQ(*find_enrollment(rig.store->read(), "tpm", "aa"), first);
+  EXPECT_EQ(find_enrollment(rig.store->read(), "x509", "bb").error().message, "device not enrolled");
+  std::string seen;
+  const auto keep = [&seen](Enrollment&& row) {
+    seen += row.attestor + ":" + row.identifier + " ";
+    return true;
+  };
+  ASSERT_TRUE(scan_enrollments(rig.store->read(), {}, keep).has_value());
+  EXPECT_EQ(seen, "tpm:aa tpm:bb x509:aa ");
+  seen.clear();
+  ASSERT_TRUE(scan_enrollments(rig.store->read(), enrollment_key("tpm", "aa"), keep).has_value());
+  EXPECT_EQ(seen, "tpm:bb x509:aa ");
+  remove_enrollment(remove, "tpm", "aa");
+  remove_enrollment(remove_again, "tpm", "aa");
+  ASSERT_TRUE(rig.commit(std::move(remove)).has_value());
+  EXPECT_EQ(rig.commit(std::move(remove_again)).error().code, Code::aborted);
+  EXPECT_EQ(rig.store->read().count(TableId::enrollments), 2u);
 }
 
 TEST(JoinTokens, ATokenIsTakenOnce) {

@@ -37,4 +37,11 @@ struct FakeAgents final : AgentLookup, Kept<std::string, KnownAgent> {
   }
 };
 
+struct FakeDevices final : DeviceLookup, Kept<std::pair<std::string, std::string>, KnownDevice> {
+  void find(const std::string& attestor, const std::string& identifier, Done<KnownDevice> done) override {
+    asked.emplace_back(attestor, identifier);
+    waiting.push_back(std::move(done));
+  }
+};
+
 }  // namespace limpet::test

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// tpm enroll, list and remove: the devices that the node attestor "tpm" lets in, by the hash of their endorsement key.
+
+#include <vector>
+
+#include "cli/command.h"
+
+namespace limpet::cli {
+
+std::vector<Command> tpm_commands();
+
+}  // namespace limpet::cli
