@@ -14,6 +14,7 @@
 //   NOT_FOUND            no such object, NV index or key
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -131,7 +132,8 @@ class Tpm {
   Result<Attested> certify_creation(const Object& object, const Object& signer, const Created& created,
                                     BytesView qualifying = {});
   Result<Attested> certify(const Object& object, const Object& signer, BytesView qualifying = {});
-  Result<Attested> quote(const Object& signer, BytesView qualifying, PcrSelection pcrs);
+  // Over the PCRs of up to 16 banks, in the order given.
+  Result<Attested> quote(const Object& signer, BytesView qualifying, std::span<const PcrSelection> pcrs);
 
   // ---- secrets ----
   // `credential`: contents of TPM2B_ID_OBJECT; `secret`: contents of TPM2B_ENCRYPTED_SECRET. The EK is one of

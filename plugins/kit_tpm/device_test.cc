@@ -191,7 +191,7 @@ TEST_F(TpmDevice, QuotesCertifiesAndActivates) {
   };
   check(tpm->certify_creation(*ak, *ak, *made), 0x1a);
   check(tpm->certify(*ak, *ak), 0x17);
-  check(tpm->quote(*ak, as_bytes("nonce"), {kAlgSha256, 0x81}), 0x18);
+  check(tpm->quote(*ak, as_bytes("nonce"), {{PcrSelection{kAlgSha256, 0x81}}}), 0x18);
   for (const EkKind kind : {EkKind::rsa_2048, EkKind::ecc_p256}) {
     auto ek = tpm->create_ek(kind, true);
     ASSERT_EQ(outcome(ek), "ok");

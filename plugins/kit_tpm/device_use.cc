@@ -151,10 +151,13 @@ Result<Attested> Tpm::certify(const Object& object, const Object& signer, BytesV
   return attested(attest, signature);
 }
 
-Result<Attested> Tpm::quote(const Object& signer, BytesView qualifying, PcrSelection pcrs) {
+Result<Attested> Tpm::quote(const Object& signer, BytesView qualifying, std::span<const PcrSelection> pcrs) {
   TPM2B_DATA extra = {};
   TRY(fill(extra, qualifying, "the qualifying data"));
-  const TPML_PCR_SELECTION selection = selection_of(pcrs);
+  TPML_PCR_SELECTION selection = {};
+  if (pcrs.size() > std::size(selection.pcrSelections))
+    return fail(Code::invalid_argument, "a quote of too many banks");
+  for (const PcrSelection& one : pcrs) selection.pcrSelections[selection.count++] = selection_of(one).pcrSelections[0];
   Auths auths;
   auths.password(signer.auth_.view());
   TPM2B_ATTEST attest = {};

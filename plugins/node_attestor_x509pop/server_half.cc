@@ -7,15 +7,17 @@
 #include <optional>
 #include <set>
 
+#include "kit/chains.h"
 #include "kit/kit.h"
-#include "node_attestor_x509pop/chains.h"
+#include "kit/names.h"
 #include "node_attestor_x509pop/halves.h"
-#include "node_attestor_x509pop/names.h"
 #include "node_attestor_x509pop/proof.h"
 #include "node_attestor_x509pop/settings.h"
 
 namespace limpet::x509pop {
 namespace {
+
+using kit::Chain;
 
 constexpr const char* kName = "x509pop";
 
@@ -70,15 +72,15 @@ void close_session(limpet_session* session) { delete self_of(session); }
 std::vector<std::string> make_selectors(const Settings& settings, const Certificate& leaf,
                                         const std::vector<Chain>& chains) {
   std::vector<std::string> out;
-  if (const std::string cn = common_name(leaf); !cn.empty()) out.push_back("subject:cn:" + cn);
+  if (const std::string cn = kit::common_name(leaf); !cn.empty()) out.push_back("subject:cn:" + cn);
   std::set<std::string> seen;
   for (const Chain& chain : chains) {
     for (size_t i = 1; i < chain.size(); ++i) {
-      if (std::string print = fingerprint(*chain[i]); seen.insert(print).second)
+      if (std::string print = kit::fingerprint(*chain[i]); seen.insert(print).second)
         out.push_back("ca:fingerprint:" + print);
     }
   }
-  out.push_back("serialnumber:" + serial_hex(leaf));
+  out.push_back("serialnumber:" + kit::serial_hex(leaf));
   const std::string prefix = "x509pop://" + settings.trust_domain + "/";
   for (const std::string& uri : leaf.uris) {
     const size_t slash = uri.starts_with(prefix) ? uri.find('/', prefix.size()) : std::string::npos;
@@ -151,9 +153,9 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
     TRY_ASSIGN(own, own_roots(*session.server));
   }
   const std::vector<Certificate>& roots = settings.spiffe ? own : settings.roots;
-  const auto chains = find_chains(leaf, std::span(given).subspan(1), roots, std::time(nullptr));
+  const auto chains = kit::find_chains(leaf, std::span(given).subspan(1), roots, std::time(nullptr));
   if (!chains) return fail(Code::permission_denied, "certificate verification failed: " + chains.error().message);
-  if (settings.verify_client_ip && !has_address(leaf, session.peer_ip))
+  if (settings.verify_client_ip && !kit::has_address(leaf, session.peer_ip))
     return fail(Code::permission_denied, "certificate verification failed: client IP " + session.peer_ip +
                                              " is not an IP SAN of the certificate");
   if ((leaf.key_usage & kDigitalSignature) == 0)
@@ -164,10 +166,10 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
   }
   session.agent_path = "/spire/agent" + settings.path.render({{"PluginName", kName},
                                                               {"TrustDomain", settings.trust_domain},
-                                                              {"Fingerprint", fingerprint(leaf)},
+                                                              {"Fingerprint", kit::fingerprint(leaf)},
                                                               {"SVIDPathTrimmed", svid_path},
-                                                              {"SerialNumberHex", serial_hex(leaf)},
-                                                              {"Subject.CommonName", common_name(leaf)}});
+                                                              {"SerialNumberHex", kit::serial_hex(leaf)},
+                                                              {"Subject.CommonName", kit::common_name(leaf)}});
   session.selectors = make_selectors(settings, leaf, *chains);
   session.key = leaf.key;
   session.nonce = random_bytes(kNonceBytes);

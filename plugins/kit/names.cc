@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node_attestor_x509pop/names.h"
+#include "kit/names.h"
 
 #include <arpa/inet.h>
 
@@ -7,7 +7,7 @@
 
 #include "crypto/der.h"
 
-namespace limpet::x509pop {
+namespace limpet::kit {
 namespace {
 
 constexpr std::string_view kSubjectAltName = "2.5.29.17";
@@ -37,20 +37,6 @@ Result<std::string> find_common_name(BytesView subject) {
   return name;
 }
 
-// The content of the Extensions SEQUENCE.
-Result<BytesView> find_extensions(BytesView certificate) {
-  TRY_ASSIGN(const der::Element outer, der::single(certificate, der::kSequence));
-  der::Reader parts(outer.content);
-  TRY_ASSIGN(const der::Element body, parts.expect(der::kSequence));
-  for (der::Reader fields(body.content); !fields.empty();) {
-    TRY_ASSIGN(const der::Element field, fields.next());
-    if (field.tag != kExtensionsTag) continue;
-    TRY_ASSIGN(const der::Element list, der::single(field.content, der::kSequence));
-    return list.content;
-  }
-  return BytesView();
-}
-
 Result<void> read_addresses(BytesView value, std::vector<Bytes>& out) {
   TRY_ASSIGN(const der::Element names, der::single(value, der::kSequence));
   for (der::Reader reader(names.content); !reader.empty();) {
@@ -62,7 +48,7 @@ Result<void> read_addresses(BytesView value, std::vector<Bytes>& out) {
 
 Result<std::vector<Bytes>> find_addresses(BytesView certificate) {
   std::vector<Bytes> out;
-  TRY_ASSIGN(const BytesView extensions, find_extensions(certificate));
+  TRY_ASSIGN(const BytesView extensions, extensions_of(certificate));
   for (der::Reader reader(extensions); !reader.empty();) {
     TRY_ASSIGN(const der::Element extension, reader.expect(der::kSequence));
     der::Reader fields(extension.content);
@@ -88,6 +74,19 @@ Bytes parse_ip(const std::string& text) {
 
 }  // namespace
 
+Result<BytesView> extensions_of(BytesView certificate) {
+  TRY_ASSIGN(const der::Element outer, der::single(certificate, der::kSequence));
+  der::Reader parts(outer.content);
+  TRY_ASSIGN(const der::Element body, parts.expect(der::kSequence));
+  for (der::Reader fields(body.content); !fields.empty();) {
+    TRY_ASSIGN(const der::Element field, fields.next());
+    if (field.tag != kExtensionsTag) continue;
+    TRY_ASSIGN(const der::Element list, der::single(field.content, der::kSequence));
+    return list.content;
+  }
+  return BytesView();
+}
+
 std::string common_name(const Certificate& certificate) {
   return find_common_name(certificate.subject).value_or(std::string());
 }
@@ -108,4 +107,4 @@ std::string serial_hex(const Certificate& certificate) {
 
 std::string fingerprint(const Certificate& certificate) { return hex_encode(sha1(certificate.der)); }
 
-}  // namespace limpet::x509pop
+}  // namespace limpet::kit

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node_attestor_x509pop/chains.h"
+#include "kit/chains.h"
 
 #include <algorithm>
 
 #include "base/limits.h"
 
-namespace limpet::x509pop {
+namespace limpet::kit {
 namespace {
 
 constexpr int kMaxSignatureChecks = 100;  // 2.6 ms each with P-256
@@ -68,4 +68,4 @@ Result<std::vector<Chain>> find_chains(const Certificate& leaf, std::span<const 
                                : "x509: certificate signed by unknown authority");
 }
 
-}  // namespace limpet::x509pop
+}  // namespace limpet::kit

@@ -8,7 +8,7 @@
 
 #include "crypto/x509.h"
 
-namespace limpet::x509pop {
+namespace limpet::kit {
 
 using Chain = std::vector<const Certificate*>;  // the leaf first; points into what was given
 
@@ -16,4 +16,4 @@ using Chain = std::vector<const Certificate*>;  // the leaf first; points into w
 Result<std::vector<Chain>> find_chains(const Certificate& leaf, std::span<const Certificate> intermediates,
                                        std::span<const Certificate> roots, int64_t now);
 
-}  // namespace limpet::x509pop
+}  // namespace limpet::kit

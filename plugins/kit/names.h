@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a leaf says of its owner beyond what crypto::Certificate keeps. The certificate was parsed already. Pure.
+// What a certificate says beyond what crypto::Certificate keeps. It was parsed already. Pure, any thread.
 
 #include <string>
 #include <vector>
 
 #include "crypto/x509.h"
 
-namespace limpet::x509pop {
+namespace limpet::kit {
+
+Result<BytesView> extensions_of(BytesView certificate);  // the content of the Extensions SEQUENCE, empty when absent
 
 std::string common_name(const Certificate& certificate);                  // the last one, as Go; empty when absent
 std::vector<Bytes> ip_addresses(const Certificate& certificate);          // of the SAN; 4 or 16 bytes each
@@ -15,4 +17,4 @@ bool has_address(const Certificate& certificate, const std::string& ip);  // `ip
 std::string serial_hex(const Certificate& certificate);                   // lower case, even length, at least "00"
 std::string fingerprint(const Certificate& certificate);                  // SHA-1 of the DER, lower case hex
 
-}  // namespace limpet::x509pop
+}  // namespace limpet::kit

@@ -1,0 +1,626 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server half against a TPM made of keys in memory, which can be made wrong in every place; messages and policies.
+// Both halves against a software TPM: tests/integration/test_tpm.py.
+#include <ctime>
+
+#include "boot_log.h"
+#include "carriers.h"
+#include "kit/go_json.h"
+#include "node_attestor_tpm/checks.h"
+#include "node_attestor_tpm/messages.h"
+#include "node_attestor_tpm/policies.h"
+#include "plugin/node_attestor.h"
+#include "soft_tpm.h"
+#include "support/fake_services.h"
+#include "support/mint.h"
+
+namespace limpet::tpm_attestor {
+namespace {
+
+using namespace test;
+using test::read_file;
+using tpm_wire::PcrBank;
+
+template <class T>
+std::string said(const Result<T>& result) {
+  return result ? "ok" : result.error().message;
+}
+
+// ---- messages ----
+
+TEST(TpmMessages, TheReferencePluginsPayloadIsRead) {
+  const std::string text = read_file(std::string(TEST_VECTORS) + "/tpm/pubhash_payload.json");
+  const auto payload = decode_payload(as_bytes(text));
+  ASSERT_EQ(said(payload), "ok");
+  EXPECT_FALSE(payload->quotes);
+  EXPECT_FALSE(payload->ek_certificate);
+  EXPECT_EQ(ek_hash(payload->ek).size(), 64u);
+  EXPECT_EQ(said(check_ak(payload->ak)), "ok");
+  // what we write is what it writes, and one member of our own
+  EXPECT_EQ(encode_payload({{}, payload->ek, payload->ak, false}), text);
+  const auto own = decode_payload(as_bytes(encode_payload({{}, payload->ek, payload->ak})));
+  ASSERT_EQ(said(own), "ok");
+  EXPECT_TRUE(own->quotes);
+}
+
+TEST(TpmMessages, TheReferencePluginsChallengeAndResponseAreReadAndWritten) {
+  const std::string challenge = read_file(std::string(TEST_VECTORS) + "/tpm/pubhash_challenge.json");
+  const auto read = decode_challenge(as_bytes(challenge));
+  ASSERT_EQ(said(read), "ok");
+  EXPECT_EQ(read->credential.id_object.size(), 68u);
+  EXPECT_EQ(read->credential.secret.size(), 256u);
+  EXPECT_FALSE(read->quote);
+  EXPECT_EQ(encode_challenge(*read), challenge);
+  const std::string response = read_file(std::string(TEST_VECTORS) + "/tpm/pubhash_response.json");
+  const auto answer = decode_response(as_bytes(response));
+  ASSERT_EQ(said(answer), "ok");
+  EXPECT_EQ(answer->secret.size(), 32u);
+  EXPECT_EQ(encode_response(*answer), response);
+}
+
+TEST(TpmMessages, OurAdditionsComeBackAsTheyWereSent) {
+  Challenge challenge;
+  challenge.credential = {Bytes(68, 1), Bytes(256, 2)};
+  challenge.quote = QuoteRequest{Bytes(32, 3), {{tpm_wire::kAlgSha256, {0, 7, 23}}, {tpm_wire::kAlgSha384, {1}}}, true};
+  const auto read = decode_challenge(as_bytes(encode_challenge(challenge)));
+  ASSERT_EQ(said(read), "ok");
+  ASSERT_TRUE(read->quote);
+  EXPECT_EQ(read->quote->nonce, challenge.quote->nonce);
+  EXPECT_EQ(read->quote->sets, challenge.quote->sets);
+  EXPECT_TRUE(read->quote->event_log);
+  Response response;
+  response.secret = Bytes(32, 4);
+  response.quote =
+      QuoteAnswer{Bytes(100, 5), Bytes(70, 6), {{tpm_wire::kAlgSha256, {{0, Bytes(32, 7)}, {7, Bytes(32, 8)}}}}, {9}};
+  const auto back = decode_response(as_bytes(encode_response(response)));
+  ASSERT_EQ(said(back), "ok");
+  ASSERT_TRUE(back->quote);
+  EXPECT_EQ(back->quote->quote, response.quote->quote);
+  EXPECT_EQ(back->quote->signature, response.quote->signature);
+  EXPECT_EQ(back->quote->event_log, response.quote->event_log);
+  ASSERT_EQ(back->quote->banks.size(), 1u);
+  EXPECT_EQ(back->quote->banks[0].values, response.quote->banks[0].values);
+}
+
+TEST(TpmMessages, MissingAndOverlongMembersAreRefused) {
+  const std::string key =
+      base64_encode(as_bytes(pem_encode("PUBLIC KEY", shared_key(KeyType::rsa_2048, 1).public_key().spki())));
+  const std::string ek = R"({"EK":")" + key + "\"";
+  const std::string part = "\"" + base64_encode(Bytes(10)) + "\"";
+  const std::string longer = "\"" + base64_encode(Bytes(1025)) + "\"";
+  const std::string unknown = base64_encode(as_bytes(pem_encode("RSA PUBLIC KEY", Bytes(10))));
+  for (const auto& [json, text] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"{}", "EK is missing"},
+           {R"({"EK":""})", "EK is missing"},
+           {R"({"EK":"AAAA"})", "EK: one or two PEM blocks are expected"},
+           {R"({"EK":")" + unknown + "\"}", "EK: unexpected PEM block \"RSA PUBLIC KEY\""},
+           {ek + "}", "AK is missing"},
+           {ek + R"(,"AK":null})", "AK is missing"},
+           {ek + R"(,"AK":5})", "json: AK must be an object"},
+           {ek + R"(,"AK":{}})", "AK: Public is missing"},
+           {ek + R"(,"AK":{"Public":)" + longer + "}}", "AK: Public is longer than 1024 bytes"},
+           {ek + R"(,"AK":{"Public":)" + part + "}}", "AK: CreateData is missing"},
+           {ek + R"(,"AK":{"Public":)" + part + R"(,"CreateData":)" + part + "}}", "AK: CreateAttestation is missing"},
+           {ek + R"(,"AK":{"Public":)" + part + R"(,"CreateData":)" + part + R"(,"CreateAttestation":)" + part + "}}",
+            "AK: CreateSignature is missing"},
+           {std::string(70'000, ' '), "larger than 64 KiB"},
+       }) {
+    EXPECT_EQ(said(decode_payload(as_bytes(json))), text);
+  }
+  for (
+      const auto& [json, text] : std::initializer_list<std::pair<std::string, std::string>>{
+          {"{}", "EC is missing"},
+          {R"({"EC":{}})", "Credential is missing"},
+          {R"({"EC":{"Credential":"AAAA"}})", "Credential: trailing data"},
+          {R"({"EC":{"Credential":"/////w=="}})", "Credential: a field of 65535 bytes; at most 256"},
+          {R"({"EC":{"Credential":"AAEA","Secret":"AAEA"},"Limpet":{}})", "Limpet: Nonce is missing"},
+          {R"({"EC":{"Credential":"AAEA","Secret":"AAEA"},"Limpet":{"Nonce":"AAAA","Banks":[]}})",
+           "Limpet: Banks must be a list of 1 to 3"},
+          {R"({"EC":{"Credential":"AAEA","Secret":"AAEA"},"Limpet":{"Nonce":"AAAA","Banks":[{"Hash":4,"PCRs":[0]}]}})",
+           "Limpet: hash algorithm 0x0004 is not supported"},
+          {R"({"EC":{"Credential":"AAEA","Secret":"AAEA"},"Limpet":{"Nonce":"AAAA","Banks":[{"Hash":11,"PCRs":[24]}]}})",
+           "Limpet: a number is out of range"},
+          {R"({"EC":{"Credential":"AAEA","Secret":"AAEA"},"Limpet":{"Nonce":"AAAA","Banks":[{"Hash":11,"PCRs":[1,1]}]}})",
+           "Limpet: PCRs must be in ascending order"},
+      }) {
+    EXPECT_EQ(said(decode_challenge(as_bytes(json))), text);
+  }
+  EXPECT_EQ(said(decode_response(as_bytes(std::string_view("{}")))), "Secret is missing");
+  EXPECT_EQ(said(decode_response(as_bytes(R"({"Secret":")" + base64_encode(Bytes(65)) + "\"}"))),
+            "Secret is longer than 64 bytes");
+}
+
+// ---- policies ----
+
+TEST(PcrPolicies, SayWhatIsWrongWithThem) {
+  const std::string digest(64, 'a');
+  const auto one = [](const std::string& members) { return R"({"policies":[{"name":"p",)" + members + "}]}"; };
+  for (const auto& [json, text] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"{", "not valid JSON: unexpected end of data"},
+           {"[]", "an object with the list \"policies\" is expected"},
+           {R"({"policies":[],"more":1})", "unknown member \"more\""},
+           {R"({"policies":[5]})", "policy 1: name must be 1 to 64 letters, digits, '-', '_' or '.'"},
+           {R"({"policies":[{"name":"a:b"}]})", "policy 1: name must be 1 to 64 letters, digits, '-', '_' or '.'"},
+           {one(R"("pcrs":[0])"), "policy p: accepted must be a list of digests"},
+           {one(R"("pcrs":[],"accepted":[])"), "policy p: pcrs must be a list of numbers from 0 to 23"},
+           {one(R"("pcrs":[24],"accepted":[])"), "policy p: pcrs must be a list of numbers from 0 to 23"},
+           {one(R"("pcrs":[0],"accepted":["ab"])"), "policy p: accepted: \"ab\" is not a digest of 32 bytes in hex"},
+           {one(R"("pcrs":[0],"bank":"sha1","accepted":[])"),
+            "policy p: bank \"sha1\" is not one of sha256, sha384 and sha512"},
+           {one(R"("pcrs":[0],"mode":"off","accepted":[])"), "policy p: mode must be \"enforce\" or \"observe\""},
+           {one(R"("pcrs":[0],"accept":[])"), "policy p: unknown member \"accept\""},
+           {one(R"("pcrs":[0],"accepted":[{"digest":")" + digest + R"(","until":"tomorrow"}])"),
+            "policy p: accepted: \"tomorrow\" is not a time like 2026-11-22T02:00:35Z"},
+           {R"({"policies":[{"name":"p","pcrs":[0],"accepted":[]},{"name":"p","pcrs":[0],"accepted":[]}]})",
+            "policy p stands there twice"},
+       }) {
+    EXPECT_EQ(said(parse_policies(json)), text);
+  }
+}
+
+TEST(PcrPolicies, AcceptSeveralDigestsEachInItsTime) {
+  const std::string a(64, 'a'), b(64, 'b');
+  const auto policies =
+      parse_policies(R"({"policies":[{"name":"ab","pcrs":[7,0],"accepted":[")" + a + R"(",{"digest":")" + b +
+                     R"(","from":"2026-11-22T02:00:35Z","until":"2026-11-22T02:00:36Z"}]}]})");
+  ASSERT_EQ(said(policies), "ok");
+  const PcrPolicy& policy = policies->front();
+  EXPECT_EQ(policy.set.pcrs, (std::vector<uint32_t>{0, 7}));
+  EXPECT_TRUE(policy.accepts(Bytes(32, 0xaa), 0));
+  EXPECT_FALSE(policy.accepts(Bytes(32, 0xbb), kNow - 1));
+  EXPECT_TRUE(policy.accepts(Bytes(32, 0xbb), kNow));
+  EXPECT_FALSE(policy.accepts(Bytes(32, 0xbb), kNow + 1));
+  EXPECT_FALSE(policy.accepts(Bytes(32, 0xcc), kNow));
+  EXPECT_TRUE(parse_policies(R"({"policies":[{"name":"o","pcrs":[0],"mode":"observe"}]})")->front().observe);
+}
+
+// ---- the server half ----
+
+// A machine with a TPM, as honest as a test leaves it.
+struct Machine {
+  explicit Machine(KeyType type = KeyType::rsa_2048)
+      : ek(shared_key(type, 100)), ak(shared_key(type, 101)), area(public_area(ak.public_key(), kAkAttributes)) {
+    certify_creation();
+  }
+  void certify_creation() {
+    AttestParts parts;
+    parts.body = named_body(name_of(area), sha256(data));
+    attestation = attest(parts);
+    signature = tpm_signature(ak, attestation);
+  }
+  [[nodiscard]] Bytes payload() const {
+    return to_bytes(encode_payload({ek_certificate, ek.public_key(), {area, data, attestation, signature}}));
+  }
+  [[nodiscard]] Response respond(const Challenge& challenge) const {
+    Response out;
+    out.secret = activate(*tpm_wire::Protector::of(ek.public_key()), ek, name_of(area), challenge.credential);
+    if (challenge.quote) out.quote = quote(*challenge.quote);
+    return out;
+  }
+  [[nodiscard]] QuoteAnswer quote(const QuoteRequest& request) const {
+    QuoteAnswer out;
+    for (const tpm_wire::PcrSelection& set : request.sets) {
+      PcrBank bank{set.hash, {}};
+      for (const uint32_t pcr : set.pcrs) bank.values[pcr] = pcrs.contains(pcr) ? pcrs.at(pcr) : Bytes(32);
+      out.banks.push_back(std::move(bank));
+    }
+    AttestParts parts;
+    parts.type = tpm_wire::kAttestQuote;
+    parts.extra = request.nonce;
+    parts.body = quote_body(out.banks);
+    out.quote = attest(parts);
+    out.signature = tpm_signature(ak, out.quote);
+    if (request.event_log) out.event_log = event_log;
+    return out;
+  }
+  const PrivateKey& ek;
+  const PrivateKey& ak;
+  Bytes ek_certificate = {};
+  Bytes area;
+  Bytes data = creation_data();
+  Bytes attestation = {};
+  Bytes signature = {};
+  std::map<uint32_t, Bytes> pcrs = {};
+  Bytes event_log = {};
+};
+
+class TpmServer : public ShippedPlugin {
+ protected:
+  TpmServer() {
+    services.devices = &devices;
+    instance = create("node_attestor_tpm", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix);
+    server = make_node_attestor_server(instance);
+  }
+  ~TpmServer() override { instance->close(); }
+
+  // One step; a question for the enrollment list is answered on the way.
+  Result<AttestStep> step(NodeAttestorServerSession& session, const Bytes& bytes) {
+    Waiter<AttestStep> waiter;
+    session.step(bytes, waiter.arm());
+    for (int turn = 0; turn < 20'000 && !waiter.result; ++turn) {
+      if (!devices.waiting.empty()) {
+        EXPECT_EQ(devices.asked.back().first, "tpm");
+        devices.waiting.back()(list_answer);
+        devices.waiting.clear();
+      }
+      if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return waiter.result ? std::move(*waiter.result) : Result<AttestStep>(fail(Code::deadline_exceeded, "gave up"));
+  }
+  // The whole conversation; `change` may spoil the response.
+  std::string attest(const Machine& machine, const std::function<void(Response&)>& change = {}) {
+    auto session = server->open("127.0.0.1");
+    auto asked = step(*session, machine.payload());
+    if (!asked) return asked.error().text();
+    EXPECT_FALSE(asked->attested);
+    const auto challenge = decode_challenge(asked->challenge);
+    EXPECT_EQ(said(challenge), "ok");
+    quoted = challenge->quote.has_value();
+    Response response = machine.respond(*challenge);
+    if (change) change(response);
+    auto verdict = step(*session, to_bytes(encode_response(response)));
+    if (!verdict) return verdict.error().text();
+    EXPECT_TRUE(verdict->attested && verdict->can_reattest);
+    EXPECT_EQ(verdict->agent_path, "/spire/agent/tpm/" + ek_hash(machine.ek.public_key()));
+    std::string all;
+    for (const std::string& selector : verdict->selectors) all += (all.empty() ? "" : " ") + selector;
+    return all;
+  }
+  void start(const std::string& json = "{}") { ASSERT_EQ(outcome(configure(*instance, json)), "ok"); }
+  void enroll() { list_answer = KnownDevice{true, "rack 7", 5}; }
+  // A certificate of the machine's EK by `maker`, with the names that the profile asks for.
+  static Bytes certificate_of(const Machine& machine, const Authority& maker, bool names = true) {
+    const auto attribute = [](const char* oid, std::string_view text) {
+      return der::element(der::kSet, der::sequence({der::oid(oid), der::element(der::kUtf8String, as_bytes(text))}));
+    };
+    CertificateTemplate cert = leaf_template();
+    cert.subject = encode_name({});
+    cert.spki = machine.ek.public_key().spki();
+    cert.uris.clear();
+    cert.not_before = std::time(nullptr) - 60;
+    cert.not_after = std::time(nullptr) + 3600;
+    const Bytes name = der::sequence({attribute("2.23.133.2.1", "id:49424D00"), attribute("2.23.133.2.2", "swtpm"),
+                                      attribute("2.23.133.2.3", "id:20191023")});
+    const Bytes value = der::element(der::kOctetString, der::sequence({der::element(0xa4, name)}));
+    const Bytes extension = der::sequence({der::oid("2.5.29.17"), der::element(der::kBoolean, Bytes{0xff}), value});
+    return issue(maker, std::move(cert), {}, names ? extension : Bytes()).der;
+  }
+  static Authority make_maker(int which = 0) {
+    return make_root("maker", KeyType::ec_p256, which, [](CertificateTemplate& cert) {
+      cert.not_before = std::time(nullptr) - 60;
+      cert.not_after = std::time(nullptr) + 3600;
+    });
+  }
+  void trust(const Authority& maker) {
+    std::filesystem::create_directories(directory + "/ca/ignored");
+    write(directory + "/ca/maker.pem", pem_encode("CERTIFICATE", maker.certificate.der));
+  }
+  void policies(const std::string& list) { write(directory + "/pcrs.json", "{\"policies\":[" + list + "]}"); }
+  static std::string prefix(const std::string& code) { return code + ": nodeattestor(tpm): "; }
+
+  FakeDevices devices;
+  KnownDevice list_answer;  // nobody is enrolled
+  std::shared_ptr<Instance> instance;
+  std::unique_ptr<NodeAttestorServer> server;
+  bool quoted = false;
+};
+
+TEST_P(TpmServer, RefusesConfigurationsItDoesNotUnderstand) {
+  write(directory + "/file", "x");
+  std::filesystem::create_directory(directory + "/empty");
+  std::filesystem::create_directory(directory + "/bad");
+  write(directory + "/bad/x", "no certificate");
+  const std::string dir = directory;
+  for (const auto& [json, text] : std::initializer_list<std::pair<std::string, std::string>>{
+           {R"({"hash_path":"/none"})", "hash_path /none is not a directory"},
+           {R"({"ca_path":"/none"})", "ca_path: /none: cannot be opened: no such file or directory"},
+           {R"({"ca_path":")" + dir + "/empty\"}", "ca_path " + dir + "/empty: no certificate in it"},
+           {R"({"ca_path":")" + dir + "/bad\"}",
+            "ca_path: " + dir + "/bad/x: neither PEM nor DER: parse certificate: malformed DER"},
+           {R"({"require_pcr_policy":true})", "require_pcr_policy needs pcr_policy_path"},
+           {R"({"pcr_policy_path":")" + dir + "/file\"}",
+            "pcr_policy_path: " + dir + "/file: not valid JSON: unexpected character"},
+           {R"({"hash":1})",
+            "unknown key \"hash\"; known: ca_path, event_log, hash_path, pcr_policy_path, require_enrollment, "
+            "require_pcr_policy"},
+       }) {
+    EXPECT_TRUE(outcome(configure(*instance, json)).starts_with(prefix("InvalidArgument") + text))
+        << outcome(configure(*instance, json));
+  }
+  EXPECT_EQ(outcome(configure(*instance, "{}", true)), "ok");
+  EXPECT_EQ(attest(Machine()), prefix("FailedPrecondition") + "not configured");
+}
+
+TEST_P(TpmServer, AnEnrolledTpmIsLetInForEachKindOfKey) {
+  start();
+  for (const KeyType type : {KeyType::rsa_2048, KeyType::ec_p256, KeyType::ec_p384}) {
+    list_answer = {};
+    const Machine machine(type);
+    const std::string hash = ek_hash(machine.ek.public_key());
+    EXPECT_EQ(attest(machine), prefix("PermissionDenied") + "tpm: could not validate EK " + hash +
+                                   ": it is not enrolled (limpet tpm enroll -hash " + hash +
+                                   "); certificate: the TPM has no certificate");
+    EXPECT_EQ(devices.asked.back().second, hash);
+    enroll();
+    EXPECT_EQ(attest(machine), "pub_hash:" + hash);
+    EXPECT_FALSE(quoted);
+  }
+}
+
+TEST_P(TpmServer, AnEnrollmentListThatCannotBeReadLetsNobodyIn) {
+  start();
+  auto session = server->open("127.0.0.1");
+  Waiter<AttestStep> waiter;
+  session->step(Machine().payload(), waiter.arm());
+  for (int turn = 0; turn < 10'000 && !waiter.result; ++turn) {
+    if (!devices.waiting.empty()) devices.waiting.back()(fail(Code::data_loss, "a damaged row"));
+    devices.waiting.clear();
+    if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(waiter.result);
+  EXPECT_EQ(outcome(*waiter.result), prefix("DataLoss") + "enrollment: a damaged row");
+}
+
+TEST_P(TpmServer, StopsWhileItWaitsForTheList) {
+  start();
+  auto session = server->open("127.0.0.1");
+  Waiter<AttestStep> waiter;
+  session->step(Machine().payload(), waiter.arm());
+  for (int turn = 0; turn < 10'000 && devices.waiting.empty(); ++turn) {
+    if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_FALSE(devices.waiting.empty());
+  instance->close();
+  ASSERT_TRUE(waiter.result);
+  EXPECT_EQ(waiter.result->error().code, Code::unavailable);
+}
+
+TEST_P(TpmServer, AFileNamedByTheHashEnrolls) {
+  std::filesystem::create_directory(directory + "/hashes");
+  start(R"({"hash_path":")" + directory + "/hashes\"}");
+  const Machine machine;
+  const std::string hash = ek_hash(machine.ek.public_key());
+  EXPECT_TRUE(attest(machine).starts_with(prefix("PermissionDenied"))) << hash;
+  write(directory + "/hashes/" + hash, "");
+  EXPECT_EQ(attest(machine), "pub_hash:" + hash);
+}
+
+TEST_P(TpmServer, ACertificateOfATrustedMakerLetsInAndSaysWhatTheTpmIs) {
+  const Authority maker = make_maker();
+  trust(maker);
+  start(R"({"ca_path":")" + directory + "/ca\"}");
+  Machine machine;
+  const std::string hash = ek_hash(machine.ek.public_key());
+  const std::string denied = prefix("PermissionDenied") + "tpm: could not validate EK " + hash +
+                             ": it is not enrolled (limpet tpm enroll -hash " + hash + "); certificate: ";
+  machine.ek_certificate = certificate_of(machine, maker);
+  const std::string all = "pub_hash:" + hash + " manufacturer:id:49424D00 model:swtpm version:id:20191023";
+  EXPECT_EQ(attest(machine), all);
+  append(machine.ek_certificate, Bytes(40));  // the rest of the area in the TPM
+  EXPECT_EQ(attest(machine), all);
+  machine.ek_certificate = certificate_of(machine, make_maker(1));
+  EXPECT_EQ(attest(machine), denied + "endorsement key certificate of : signed by an unknown authority");
+  machine.ek_certificate = certificate_of(machine, maker, false);
+  EXPECT_EQ(attest(machine), denied + "endorsement key certificate: no subject alternative name");
+  machine.ek_certificate = Bytes{0x30, 0x03, 1, 1, 1};
+  EXPECT_EQ(attest(machine), denied + "parse certificate: malformed DER");
+  enroll();  // then a certificate that cannot be read does no harm
+  EXPECT_EQ(attest(machine), "pub_hash:" + hash);
+}
+
+TEST_P(TpmServer, WithRequireEnrollmentACertificateIsNotEnough) {
+  const Authority maker = make_maker();
+  trust(maker);
+  start(R"({"ca_path":")" + directory + "/ca\",\"require_enrollment\":true}");
+  Machine machine;
+  machine.ek_certificate = certificate_of(machine, maker);
+  const std::string hash = ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine), prefix("PermissionDenied") + "tpm: could not validate EK " + hash +
+                                 ": it is not enrolled (limpet tpm enroll -hash " + hash + ")");
+  enroll();
+  EXPECT_EQ(attest(machine), "pub_hash:" + hash + " manufacturer:id:49424D00 model:swtpm version:id:20191023");
+}
+
+TEST_P(TpmServer, ACertificateOfAnotherKeyIsRefusedEvenIfEnrolled) {
+  const Authority maker = make_maker();
+  start();
+  enroll();
+  Machine machine;
+  machine.ek_certificate = certificate_of(Machine(KeyType::ec_p256), maker);
+  EXPECT_EQ(attest(machine), prefix("PermissionDenied") +
+                                 "failed to unmarshal attestation data: EK: the certificate is that of another key");
+}
+
+TEST_P(TpmServer, AttestationKeysThatATpmWouldNotKeepToItselfAreRefused) {
+  start();
+  enroll();
+  struct Case {
+    uint32_t attributes;
+    const char* text;
+  };
+  for (const Case& one :
+       {Case{kAkAttributes & ~tpm_wire::kFixedTpm, "AK: the key is not fixedTPM"},
+        Case{kAkAttributes & ~tpm_wire::kFixedParent, "AK: the key is not fixedParent"},
+        Case{kAkAttributes & ~tpm_wire::kRestricted, "AK: the key is not restricted"},
+        Case{kAkAttributes & ~tpm_wire::kSensitiveDataOrigin, "AK: the key is not sensitiveDataOrigin"},
+        Case{kAkAttributes & ~tpm_wire::kSign, "AK: the key is not sign"}}) {
+    Machine machine;
+    machine.area = public_area(machine.ak.public_key(), one.attributes);
+    machine.certify_creation();
+    EXPECT_EQ(attest(machine), prefix("InvalidArgument") + one.text);
+  }
+  Machine other_data;
+  other_data.data.back() ^= 1;
+  EXPECT_TRUE(attest(other_data).starts_with(prefix("InvalidArgument") + "AK: creation data:"));
+  Machine changed_data;
+  changed_data.data = creation_data(0x40000001);
+  EXPECT_EQ(attest(changed_data), prefix("InvalidArgument") + "AK: the creation data is not what was attested");
+  Machine other_name;
+  AttestParts parts;
+  parts.body = named_body(name_of(as_bytes("another key")), sha256(other_name.data));
+  other_name.attestation = test::attest(parts);
+  other_name.signature = tpm_signature(other_name.ak, other_name.attestation);
+  EXPECT_EQ(attest(other_name), prefix("InvalidArgument") + "AK: the attested key is another one");
+  Machine certify;
+  parts.type = tpm_wire::kAttestCertify;
+  parts.body = named_body(name_of(certify.area), sha256(certify.data));
+  certify.attestation = test::attest(parts);
+  certify.signature = tpm_signature(certify.ak, certify.attestation);
+  EXPECT_EQ(attest(certify), prefix("InvalidArgument") + "AK: the attestation is not one of a creation");
+  Machine forged;
+  forged.signature = tpm_signature(forged.ek, forged.attestation);
+  EXPECT_EQ(attest(forged), prefix("InvalidArgument") + "AK: signature does not match");
+  Machine mixed;
+  mixed.signature = tpm_signature(shared_key(KeyType::ec_p256, 101), mixed.attestation);
+  EXPECT_EQ(attest(mixed), prefix("InvalidArgument") + "AK: the signature is of another kind than the key");
+}
+
+TEST_P(TpmServer, OnlyTheRightSecretIsTakenAndOnlyOnce) {
+  start();
+  enroll();
+  const Machine machine;
+  const std::string wrong =
+      prefix("PermissionDenied") + "the challenge response is wrong: the TPM does not hold these two keys";
+  EXPECT_EQ(attest(machine, [](Response& response) { response.secret[31] ^= 1; }), wrong);
+  EXPECT_EQ(attest(machine, [](Response& response) { response.secret.pop_back(); }), wrong);
+  EXPECT_EQ(attest(machine, [](Response& response) { response.secret.push_back(0); }), wrong);
+  auto session = server->open("127.0.0.1");
+  const auto asked = step(*session, machine.payload());
+  ASSERT_EQ(outcome(asked), "ok");
+  Response response = machine.respond(*decode_challenge(asked->challenge));
+  Response bad = response;
+  bad.secret[0] ^= 1;
+  EXPECT_EQ(outcome(step(*session, to_bytes(encode_response(bad)))), wrong);
+  EXPECT_EQ(outcome(step(*session, to_bytes(encode_response(response)))),
+            prefix("InvalidArgument") + "the challenge was answered already");
+  // of another conversation
+  auto second = server->open("127.0.0.1");
+  ASSERT_EQ(outcome(step(*second, machine.payload())), "ok");
+  EXPECT_EQ(outcome(step(*second, to_bytes(encode_response(response)))), wrong);
+  auto third = server->open("127.0.0.1");
+  ASSERT_EQ(outcome(step(*third, machine.payload())), "ok");
+  EXPECT_EQ(outcome(step(*third, to_bytes("{}"))),
+            prefix("InvalidArgument") + "unable to unmarshal challenge response: Secret is missing");
+}
+
+// ---- PCRs ----
+
+std::string digest_of(std::initializer_list<Bytes> values) {
+  Bytes all;
+  for (const Bytes& value : values) append(all, value);
+  return hex_encode(sha256(all));
+}
+
+TEST_P(TpmServer, APolicyThatTheMachineMeetsBecomesASelector) {
+  Machine machine;
+  machine.pcrs = {{0, Bytes(32, 1)}, {7, Bytes(32, 2)}};
+  const std::string good = digest_of({Bytes(32, 1), Bytes(32, 2)});
+  const std::string next = digest_of({Bytes(32, 1), Bytes(32, 3)});
+  policies(R"({"name":"slot","pcrs":[0,7],"accepted":[")" + good + "\",\"" + next +
+           R"("]},{"name":"other","pcrs":[1],"accepted":[")" + good +
+           R"("]},{"name":"seen","pcrs":[0],"mode":"observe"})");
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\"}");
+  enroll();
+  const std::string hash = "pub_hash:" + ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine), hash + " pcr_policy:slot fw_version:7.85");
+  EXPECT_TRUE(quoted);
+  machine.pcrs[7] = Bytes(32, 3);  // the other slot
+  EXPECT_EQ(attest(machine), hash + " pcr_policy:slot fw_version:7.85");
+  machine.pcrs[7] = Bytes(32, 4);
+  EXPECT_EQ(attest(machine), hash + " fw_version:7.85");
+  // a change of the file holds from the next attestation on
+  policies(R"({"name":"new","pcrs":[7],"accepted":[")" + digest_of({Bytes(32, 4)}) + "\"]}");
+  EXPECT_EQ(attest(machine), hash + " pcr_policy:new fw_version:7.85");
+  policies("5");
+  EXPECT_EQ(attest(machine), prefix("FailedPrecondition") + "pcr_policy_path: " + directory +
+                                 "/pcrs.json: policy 1: name must be 1 to 64 letters, digits, '-', '_' or '.'");
+}
+
+TEST_P(TpmServer, OutsideTheEndorsementHierarchyTheFirmwareVersionMeansNothing) {
+  Machine machine;
+  machine.data = creation_data(0x40000001);
+  machine.certify_creation();
+  policies(R"({"name":"seen","pcrs":[0],"mode":"observe"})");
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\"}");
+  enroll();
+  EXPECT_EQ(attest(machine), "pub_hash:" + ek_hash(machine.ek.public_key()));
+}
+
+TEST_P(TpmServer, WithRequirePcrPolicyAMachineThatMeetsNoneIsRefused) {
+  const Machine machine;
+  const std::string zeros = digest_of({Bytes(32)});
+  policies(R"({"name":"p","pcrs":[0],"accepted":[]},{"name":"q","pcrs":[1],"mode":"observe","accepted":[")" + zeros +
+           "\"]}");
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\",\"require_pcr_policy\":true}");
+  enroll();
+  EXPECT_EQ(attest(machine), prefix("PermissionDenied") +
+                                 "require_pcr_policy: the machine's PCRs match no policy; p=" + zeros + " q=" + zeros);
+  EXPECT_EQ(attest(machine, [](Response& response) { response.quote.reset(); }),
+            prefix("PermissionDenied") + "PCR quote: the agent did not answer");
+  // an agent of SPIRE's cannot quote
+  auto session = server->open("127.0.0.1");
+  std::string payload(as_text(machine.payload()));
+  payload.replace(payload.find("\"Quote\":true"), 12, "\"Quote\":null");
+  EXPECT_EQ(outcome(step(*session, to_bytes(payload))),
+            prefix("PermissionDenied") + "require_pcr_policy: this agent does not quote PCRs");
+}
+
+TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
+  Machine machine;
+  machine.pcrs = {{0, Bytes(32, 1)}};
+  policies(R"({"name":"p","pcrs":[0],"accepted":[")" + digest_of({Bytes(32, 1)}) + "\"]}");
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\"}");
+  enroll();
+  const std::string denied = prefix("PermissionDenied") + "PCR quote: ";
+  using Change = std::function<void(Response&)>;
+  const auto quote = [&machine](const QuoteRequest& request) {
+    return [&machine, request](Response& response) {
+      QuoteRequest changed = request;
+      if (changed.nonce.empty()) changed.nonce = tpm_wire::Attest::parse(response.quote->quote)->extra_data;
+      response.quote = machine.quote(changed);
+    };
+  };
+  for (const auto& [change, text] : std::initializer_list<std::pair<Change, const char*>>{
+           {[](Response& r) { r.quote->banks[0].values[0] = Bytes(32, 9); },
+            "the PCR values are not those that were quoted"},
+           {[](Response& r) { r.quote->banks[0].values[0] = Bytes(20, 1); },
+            "PCR 0 of bank sha256 is missing or malformed"},
+           {[](Response& r) { r.quote->banks[0].hash = tpm_wire::kAlgSha384; }, "values of bank sha256 are missing"},
+           {[](Response& r) { r.quote->signature = tpm_signature(shared_key(KeyType::rsa_2048, 100), r.quote->quote); },
+            "signature does not match"},
+           {[&machine](Response& r) {
+              r.quote->quote = machine.attestation;
+              r.quote->signature = machine.signature;
+            },
+            "the attestation is not a quote"},
+           {quote({Bytes(32, 5), {{tpm_wire::kAlgSha256, {0}}}, false}), "the quote answers another challenge"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {1}}}, false}),
+            "the quote is over other PCRs than asked for; has the TPM all banks?"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {0, 1}}}, false}),
+            "the quote is over other PCRs than asked for; has the TPM all banks?"},
+       }) {
+    EXPECT_EQ(attest(machine, change), denied + text);
+  }
+}
+
+TEST_P(TpmServer, SecureBootFollowsFromAnEventLogThatLeadsToTheQuote) {
+  start(R"({"event_log":true})");
+  enroll();
+  Machine machine;
+  const std::string all = "pub_hash:" + ek_hash(machine.ek.public_key()) + " fw_version:7.85";
+  EXPECT_EQ(attest(machine), all);  // no log: a board without UEFI
+  EXPECT_TRUE(quoted);
+  for (const bool on : {true, false}) {
+    const BootLog log = BootLog::usual(on);
+    machine.event_log = log.bytes();
+    machine.pcrs = log.bank().values;
+    EXPECT_EQ(attest(machine), all + (on ? " secureboot:enabled" : " secureboot:disabled"));
+  }
+  machine.event_log = BootLog::usual(true).bytes();  // of another boot
+  EXPECT_EQ(attest(machine), all);
+}
+
+INSTANTIATE_TEST_SUITE_P(Loaded, TpmServer, ::testing::Values(Carrier::shared_object), carrier_name);
+
+}  // namespace
+}  // namespace limpet::tpm_attestor

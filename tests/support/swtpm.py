@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A software TPM in a folder, what a maker or an operator does to one (in raw commands: the tests need no TPM tools), and
+the plugin tables for it."""
+import datetime
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from . import process
+
+PLUGINS = os.path.join(os.path.dirname(process.BINARY), 'plugins')
+PLATFORM, ENDORSEMENT, OWNER = 0x4000000C, 0x4000000B, 0x40000001
+EK_POLICY = bytes.fromhex('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa')
+EK_HEAD = {'rsa': '0001000b000300b20020', 'ecc': '0023000b000300b20020'}
+EK_TAIL = {'rsa': '000600800043' + '0010' + '0800' + '00000000' + '0100' + '00' * 256,
+           'ecc': '000600800043' + '0010' + '0003' + '0010' + '0020' + '00' * 32 + '0020' + '00' * 32}
+EK_INDEX = {'rsa': 0x01C00002, 'ecc': 0x01C0000A}
+
+needs_swtpm = pytest.mark.skipif(shutil.which('swtpm') is None or not os.path.exists(PLUGINS + '/node_attestor_tpm.so'),
+                                 reason='needs swtpm and the plugin node_attestor_tpm')
+
+
+def sized(data):
+    return struct.pack('>H', len(data)) + data
+
+
+class TpmError(Exception):
+    pass
+
+
+class SwTpm:
+    def __init__(self, folder, name='tpm'):
+        self.state = folder / name
+        os.makedirs(self.state)
+        self.path = os.path.join(self.state, 'sock')
+        self.process = None
+
+    # ---- life ----
+    def start(self):
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        self.process = subprocess.Popen(
+            ['swtpm', 'socket', '--tpm2', '--tpmstate', 'dir=' + self.state, '--server', 'type=unixio,path=' + self.path,
+             '--flags', 'not-need-init,startup-clear'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process.eventually(lambda: self.command(0x17B, struct.pack('>H', 8)), what='the software TPM')  # GetRandom
+        return self
+
+    def vanish(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def reset(self):
+        self.vanish()
+        return self.start()
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    # ---- commands ----
+    def command(self, code, params, handles=(), auth=False):
+        body = b''.join(struct.pack('>I', h) for h in handles)
+        if auth:
+            session = struct.pack('>IHBH', 0x40000009, 0, 0, 0)
+            body += struct.pack('>I', len(session)) + session
+        body += params
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(30)
+            link.connect(self.path)
+            link.sendall(struct.pack('>HII', 0x8002 if auth else 0x8001, 10 + len(body), code) + body)
+            answer = b''
+            while len(answer) < 10 or len(answer) < struct.unpack('>I', answer[2:6])[0]:
+                piece = link.recv(65536)
+                if not piece:
+                    raise TpmError('the TPM went away')
+                answer += piece
+        if struct.unpack('>I', answer[6:10])[0]:
+            raise TpmError('%#x: %#x' % (code, struct.unpack('>I', answer[6:10])[0]))
+        return answer[10:]
+
+    def extend(self, pcr, digest):
+        self.command(0x182, struct.pack('>IH', 1, 0x000B) + digest, (pcr,), True)
+
+    def clear(self):
+        """What an owner does before giving a machine away: keys of the owner's go, the endorsement key stays."""
+        self.command(0x126, b'', (PLATFORM,), True)
+
+    def change_endorsement(self):
+        """Another TPM, as far as anybody can tell from outside."""
+        self.command(0x124, b'', (PLATFORM,), True)
+
+    def primary(self, hierarchy, area):
+        """Its handle and public area."""
+        answer = self.command(0x131, sized(sized(b'') + sized(b'')) + sized(area) + sized(b'') + struct.pack('>I', 0),
+                              (hierarchy,), True)
+        size, = struct.unpack('>H', answer[8:10])
+        return struct.unpack('>I', answer[:4])[0], answer[10:10 + size]
+
+    def flush(self, handle):
+        self.command(0x165, struct.pack('>I', handle))
+
+    def ek(self, kind='rsa'):
+        """The endorsement key's public key."""
+        handle, area = self.primary(ENDORSEMENT, bytes.fromhex(EK_HEAD[kind]) + EK_POLICY + bytes.fromhex(EK_TAIL[kind]))
+        self.flush(handle)
+        if kind == 'rsa':
+            return rsa.RSAPublicNumbers(65537, int.from_bytes(area[-256:], 'big')).public_key()
+        return ec.EllipticCurvePublicNumbers(int.from_bytes(area[-66:-34], 'big'), int.from_bytes(area[-32:], 'big'),
+                                             ec.SECP256R1()).public_key()
+
+    def ek_hash(self, kind='rsa'):
+        return hashlib.sha256(self.ek(kind).public_bytes(serialization.Encoding.DER,
+                                                         serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+    def write_nv(self, index, data):
+        # PPWRITE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE
+        public = struct.pack('>IHIHH', index, 0x000B, 0x42070001, 0, len(data))
+        self.command(0x12A, sized(b'') + sized(public), (PLATFORM,), True)
+        for start in range(0, len(data), 512):
+            self.command(0x137, sized(data[start:start + 512]) + struct.pack('>H', start), (PLATFORM, index), True)
+
+    def certify_ek(self, maker, kind='rsa', key=None, **more):
+        """Leaves a certificate of its endorsement key in it, as its maker would."""
+        self.write_nv(EK_INDEX[kind], maker.certify(key or self.ek(kind), **more) + bytes(100))
+
+
+class Maker:
+    """A TPM manufacturer's authority."""
+
+    def __init__(self, name='TPM Maker'):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = self.builder(self.key.public_key(), self.name) \
+            .add_extension(x509.BasicConstraints(True, 0), True) \
+            .sign(self.key, hashes.SHA256())
+
+    def builder(self, key, subject, days=30):
+        now = datetime.datetime.utcnow()
+        return x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key) \
+            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1)) \
+            .not_valid_after(now + datetime.timedelta(days=days))
+
+    def pem(self):
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def certify(self, key, model='SLB9670'):
+        def one(oid, value):
+            return x509.NameAttribute(x509.ObjectIdentifier(oid), value)
+        names = x509.Name([one('2.23.133.2.1', 'id:49465800'), one('2.23.133.2.2', model), one('2.23.133.2.3', 'id:0755')])
+        usage = dict.fromkeys(('digital_signature', 'content_commitment', 'key_encipherment', 'data_encipherment',
+                               'key_agreement', 'key_cert_sign', 'crl_sign', 'encipher_only', 'decipher_only'), False)
+        usage['key_encipherment' if isinstance(key, rsa.RSAPublicKey) else 'key_agreement'] = True
+        certificate = self.builder(key, x509.Name([])) \
+            .add_extension(x509.SubjectAlternativeName([x509.DirectoryName(names)]), True) \
+            .add_extension(x509.BasicConstraints(False, None), True) \
+            .add_extension(x509.KeyUsage(**usage), True) \
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False) \
+            .sign(self.key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def table(name, role, data=None, kind='NodeAttestor', plugin=None):
+    path = os.path.join(PLUGINS, (plugin or 'node_attestor_' + name) + '.so')
+    with open(path, 'rb') as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest)
