@@ -2,6 +2,7 @@
 #include "cli/tpm_commands.h"
 
 #include <dirent.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -159,12 +160,46 @@ int remove(Context& context) {
   });
 }
 
+// Beside this program, as in a build folder, or where it was installed.
+std::string helper_path() {
+  constexpr const char* kHelper = "/limpet-tpm";
+  std::string self(4096, '\0');
+  const ssize_t size = ::readlink("/proc/self/exe", self.data(), self.size());
+  self.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  std::string beside = self.substr(0, self.rfind('/')) + kHelper;
+  return ::access(beside.c_str(), X_OK) == 0 ? beside : std::string(LIMPET_LIBEXEC) + kHelper;
+}
+
+int info(Context& context) {
+  const Flags& flags = *context.flags;
+  const auto json = wants_json(flags);
+  if (!json) return failed(json.error());
+  const std::string path = helper_path();
+  const char* arguments[] = {path.c_str(),
+                             flags.text("device").c_str(),
+                             flags.text("bank").c_str(),
+                             flags.text("pcrs").c_str(),
+                             *json ? "json" : "pretty",
+                             nullptr};
+  ::execv(path.c_str(), const_cast<char* const*>(arguments));
+  return failed(
+      Error{Code::unavailable, path + " cannot be run: " + errno_text(errno) + "; it comes with the TPM plugins"});
+}
+
 }  // namespace
 
 std::vector<Command> tpm_commands() {
   const Flag hash = {"hash", FlagType::text, "",
                      "SHA-256 of the TPM's endorsement key, as \"limpet tpm info\" prints it"};
   return {
+      {"tpm info",
+       kAgent,
+       "Prints what this machine's TPM is known by: endorsement key, certificate, PCRs",
+       {{"device", FlagType::text, "", "The TPM: /dev/tpmrm0, or swtpm:path=SOCKET; absent: the machine's only one"},
+        {"bank", FlagType::text, "sha256", "The bank whose PCRs are printed"},
+        {"pcrs", FlagType::text, "", "PCRs to print the digest of, as a PCR policy has it: 0,2,7"},
+        output_flag()},
+       info},
       {"tpm enroll",
        kServer,
        "Lets a device attest by its TPM's endorsement key",

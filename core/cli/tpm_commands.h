@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// tpm enroll, list and remove: the devices that the node attestor "tpm" lets in, by the hash of their endorsement key.
+// tpm enroll, list and remove: the devices that the node attestor "tpm" lets in, by the hash of their endorsement key;
+// and tpm info, which another program prints: this one needs no TPM library.
 
 #include <vector>
 

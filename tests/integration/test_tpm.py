@@ -321,3 +321,36 @@ def test_an_agent_that_keeps_its_pcrs_to_itself_gets_no_policy(make, folder, tpm
     enroll(server, '-hash', tpm.ek_hash())
     agent_with(make, server, tpm, quote_pcrs=False)
     assert selectors(attested(server, tpm.ek_hash())) == ['pub_hash:' + tpm.ek_hash()]
+
+
+# ---- tpm info ----
+def info(tpm, *args):
+    done = process.run(['tpm', 'info', '-device', tpm.path, *args])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tpm_info_prints_what_an_operator_enrolls(tpm, maker):
+    before = info(tpm)
+    assert 'EK hash (rsa)  : ' + tpm.ek_hash() in before and 'EK hash (ecc)  : ' + tpm.ek_hash('ecc') in before
+    assert 'EK certificate : none\n' in before and 'PCR 23' in before
+    tpm.certify_ek(maker)
+    tpm.extend(7, b'\x11' * 32)
+    told = json.loads(info(tpm, '-pcrs', '7,0', '-output', 'json'))
+    rsa, ecc = told['endorsement_keys']
+    assert rsa['hash'] == tpm.ek_hash() and rsa['certificate'] == 'valid' and rsa['certificate_issuer'] == 'CN=TPM Maker'
+    assert ecc['certificate'] == 'none' and 'sha256' in told['pcr_banks'] and len(told['pcrs']) == 24
+    after = hashlib.sha256(bytes(32) + b'\x11' * 32).digest()
+    assert told['pcrs'][7] == after.hex() and told['digest'] == digest(bytes(32), after)
+    assert 'PCR digest     : %s (sha256 0,7)' % digest(bytes(32), after) in info(tpm, '-pcrs', '0,7')
+
+
+@pytest.mark.parametrize('args,text', [
+    (('-pcrs', '0,24'), '-pcrs: "24" is not a number from 0 to 23'),
+    (('-bank', 'sha1'), '-bank: bank "sha1" is not one of sha256, sha384 and sha512'),
+    (('-device', 'tabrmd:'), '-device: '),
+    (('-device', '/dev/none'), '/dev/none'),
+    (('-output', 'xml'), 'xml')])
+def test_tpm_info_says_what_is_wrong(args, text):
+    done = process.run(['tpm', 'info', *args])
+    assert done.returncode == 1 and text in done.stderr, done.stderr

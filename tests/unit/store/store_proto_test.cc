@@ -11,8 +11,8 @@
 
 #include "store/agents.h"
 #include "store/bundles.h"
-#include "store/entries.h"
 #include "store/enrollments.h"
+#include "store/entries.h"
 #include "store/federation.h"
 #include "store/join_tokens.h"
 #include "store/journal.h"
