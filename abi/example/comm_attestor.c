@@ -24,12 +24,13 @@ static limpet_code create(const limpet_host* host, limpet_instance** out) {
 
 static void destroy(limpet_instance* self) { free(self); }
 
-/* No keys of its own; a plugin with some parses config->json here and answers LIMPET_INVALID_ARGUMENT for what it does
- * not know. With config->dry_run set it checks and keeps what it has. */
+/* No keys of its own, so only an empty object will do; a plugin with some parses config->json here. What it does not know
+ * is an error, so that a misspelt key is noticed. With config->dry_run set it checks and keeps what it has. */
 static void configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
+  static const char message[] = "the configuration must be empty: there are no keys";
+  const limpet_status status = {sizeof status, LIMPET_INVALID_ARGUMENT, {message, sizeof message - 1}, 0, 0};
   (void)self;
-  (void)config;
-  done(op, NULL);
+  done(op, config->json.len == 2 && memcmp(config->json.ptr, "{}", 2) == 0 ? NULL : &status);
 }
 
 static void refuse(limpet_op* op, limpet_code code, const char* message, limpet_selectors_done done) {

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A sealer for plugin-check: a checksum and a mask, which keep no secret from anybody. See checked.h.
+ */
+#include "checked.h"
+
+#define SUM 8
+#define MAX_PLAIN 4096
+
+static limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = new_instance(host);
+  return *out == NULL ? LIMPET_RESOURCE_EXHAUSTED : LIMPET_OK;
+}
+static void destroy(limpet_instance* self) { free(self); }
+
+static uint64_t add(uint64_t sum, const uint8_t* bytes, size_t size) {
+  size_t i;
+  for (i = 0; i < size; ++i) sum = (sum ^ bytes[i]) * 1099511628211u;
+  return (sum ^ size) * 1099511628211u;
+}
+static uint64_t sum_of(const uint8_t* masked, size_t size, limpet_bytes context) {
+  uint64_t sum = 14695981039346656037u;
+#ifndef FLAW_OPENS_THE_ALTERED
+  sum = add(sum, masked, size);
+#endif
+#ifndef FLAW_FORGETS_THE_CONTEXT
+  sum = add(sum, context.ptr, context.len);
+#endif
+  (void)masked;
+  (void)size;
+  (void)context;
+  return sum;
+}
+static int within_bounds(limpet_bytes plain, limpet_bytes context) {
+#ifdef FLAW_NO_BOUNDS
+  return plain.len <= 2 * MAX_PLAIN && context.len <= 1000;
+#else
+  return plain.len >= 1 && plain.len <= MAX_PLAIN && context.len <= 64;
+#endif
+}
+
+static void seal(limpet_instance* self, limpet_op* op, limpet_bytes plain, limpet_bytes context,
+                 limpet_bytes_done done) {
+  const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "1 to 4096 bytes, and 64 of context, can be sealed");
+  const limpet_bytes none = {NULL, 0};
+  uint8_t blob[SUM + 2 * MAX_PLAIN];
+  limpet_bytes out = {blob, SUM + plain.len};
+  uint64_t sum;
+  size_t i;
+  (void)self;
+  if (!within_bounds(plain, context)) {
+    done(op, &bad, none);
+    return;
+  }
+#ifdef FLAW_SHOWS_THE_SECRET
+  for (i = 0; i < plain.len; ++i) blob[SUM + i] = plain.ptr[i];
+#else
+  for (i = 0; i < plain.len; ++i) blob[SUM + i] = (uint8_t)(plain.ptr[i] ^ (0x5a + i));
+#endif
+  sum = sum_of(blob + SUM, plain.len, context);
+  memcpy(blob, &sum, SUM);
+  done(op, NULL, out);
+}
+
+static void unseal(limpet_instance* self, limpet_op* op, limpet_bytes blob, limpet_bytes context,
+                   limpet_bytes_done done) {
+  const limpet_status bad = status_of(LIMPET_FAILED_PRECONDITION, "this blob was not sealed here");
+  const limpet_bytes none = {NULL, 0};
+  uint8_t plain[2 * MAX_PLAIN];
+  limpet_bytes out = {plain, 0};
+  uint64_t sum;
+  size_t i;
+  (void)self;
+  if (blob.len < SUM || blob.len > SUM + sizeof plain) {
+    done(op, &bad, none);
+    return;
+  }
+  out.len = blob.len - SUM;
+  sum = sum_of(blob.ptr + SUM, out.len, context);
+  if (memcmp(&sum, blob.ptr, SUM) != 0) {
+    done(op, &bad, none);
+    return;
+  }
+#ifdef FLAW_SHOWS_THE_SECRET
+  for (i = 0; i < out.len; ++i) plain[i] = blob.ptr[SUM + i];
+#else
+  for (i = 0; i < out.len; ++i) plain[i] = (uint8_t)(blob.ptr[SUM + i] ^ (0x5a + i));
+#endif
+  done(op, NULL, out);
+}
+
+static const limpet_sealer table = {sizeof table, 0, seal, unseal};
+static const limpet_component component = {sizeof component,  0,    LIMPET_SEALER, "mock", create, destroy,
+                                           checked_configure, NULL, &table};
+static const limpet_component* const components[] = {&component, NULL};
+static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
+                                     "1.0.0",       "Apache-2.0",     components};
+
+const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
+  (void)host_minor;
+  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
+}

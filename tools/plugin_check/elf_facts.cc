@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plugin_check/elf_facts.h"
+
+#include <elf.h>
+#include <link.h>
+
+#include <cstring>
+#include <optional>
+
+namespace limpet::check {
+namespace {
+
+std::unexpected<Error> damaged(const char* what) {
+  return fail(Code::invalid_argument, std::string("not a sound ELF file: ") + what);
+}
+
+// The i-th T of a table at `offset`; nullopt beyond the file.
+template <class T>
+std::optional<T> at(std::string_view file, uint64_t offset, uint64_t i = 0) {
+  if (i > file.size() / sizeof(T)) return std::nullopt;
+  if (offset > file.size() || file.size() - offset < (i + 1) * sizeof(T)) return std::nullopt;
+  T out;
+  std::memcpy(&out, file.data() + offset + i * sizeof(T), sizeof(T));
+  return out;
+}
+
+// The text that starts at `offset` of a string table.
+std::string text_at(std::string_view file, const ElfW(Shdr) & table, uint64_t offset) {
+  if (table.sh_offset > file.size() || table.sh_size > file.size() - table.sh_offset) return {};
+  const std::string_view strings = file.substr(table.sh_offset, table.sh_size);
+  if (offset >= strings.size()) return {};
+  const std::string_view rest = strings.substr(offset);
+  return std::string(rest.substr(0, rest.find('\0')));
+}
+
+bool is_exported(const ElfW(Sym) & symbol) {
+  const unsigned binding = symbol.st_info >> 4;
+  const unsigned visibility = symbol.st_other & 3;
+  return symbol.st_shndx != SHN_UNDEF && (binding == STB_GLOBAL || binding == STB_WEAK || binding == STB_GNU_UNIQUE) &&
+         (visibility == STV_DEFAULT || visibility == STV_PROTECTED);
+}
+
+Result<void> read_symbols(std::string_view file, const ElfW(Shdr) & section, const ElfW(Shdr) & strings,
+                          ElfFacts& out) {
+  for (uint64_t i = 1; i < section.sh_size / sizeof(ElfW(Sym)); ++i) {
+    const auto symbol = at<ElfW(Sym)>(file, section.sh_offset, i);
+    if (!symbol) return damaged("its symbols end too early");
+    const bool version = symbol->st_shndx == SHN_ABS;  // a name of the version script
+    if (is_exported(*symbol) && !version) out.exported.push_back(text_at(file, strings, symbol->st_name));
+  }
+  return {};
+}
+
+Result<void> read_dynamic(std::string_view file, const ElfW(Shdr) & section, const ElfW(Shdr) & strings,
+                          ElfFacts& out) {
+  for (uint64_t i = 0; i < section.sh_size / sizeof(ElfW(Dyn)); ++i) {
+    const auto entry = at<ElfW(Dyn)>(file, section.sh_offset, i);
+    if (!entry) return damaged("its dynamic section ends too early");
+    const auto value = entry->d_un.d_val;
+    if (entry->d_tag == DT_NULL) break;
+    if (entry->d_tag == DT_RPATH || entry->d_tag == DT_RUNPATH) out.run_path = text_at(file, strings, value);
+    if (entry->d_tag == DT_TEXTREL) out.text_relocations = true;
+    if (entry->d_tag == DT_BIND_NOW) out.bind_now = true;
+    if (entry->d_tag == DT_FLAGS && (value & DF_TEXTREL) != 0) out.text_relocations = true;
+    if (entry->d_tag == DT_FLAGS && (value & DF_BIND_NOW) != 0) out.bind_now = true;
+    if (entry->d_tag == DT_FLAGS_1 && (value & DF_1_NOW) != 0) out.bind_now = true;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ElfFacts> read_elf(std::string_view file) {
+  const auto header = at<ElfW(Ehdr)>(file, 0);
+  if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return damaged("it has no ELF header");
+  if (header->e_ident[EI_CLASS] != (sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32) || header->e_type != ET_DYN)
+    return damaged("it is no shared object for this machine");
+  ElfFacts out;
+  for (unsigned i = 0; i < header->e_phnum; ++i) {
+    const auto segment = at<ElfW(Phdr)>(file, header->e_phoff, i);
+    if (!segment) return damaged("its program headers end too early");
+    if (segment->p_type == PT_GNU_RELRO) out.relro = true;
+    if (segment->p_type == PT_GNU_STACK && (segment->p_flags & PF_X) != 0) out.executable_stack = true;
+  }
+  bool symbols = false;
+  for (unsigned i = 0; i < header->e_shnum; ++i) {
+    const auto section = at<ElfW(Shdr)>(file, header->e_shoff, i);
+    if (!section) return damaged("its section headers end too early");
+    if (section->sh_type != SHT_DYNSYM && section->sh_type != SHT_DYNAMIC) continue;
+    const auto strings = at<ElfW(Shdr)>(file, header->e_shoff, section->sh_link);
+    if (!strings) return damaged("a section without its names");
+    if (section->sh_type == SHT_DYNSYM) {
+      symbols = true;
+      TRY(read_symbols(file, *section, *strings, out));
+    } else {
+      TRY(read_dynamic(file, *section, *strings, out));
+    }
+  }
+  if (!symbols) return damaged("it has no table of dynamic symbols");
+  return out;
+}
+
+}  // namespace limpet::check
