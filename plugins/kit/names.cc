@@ -14,27 +14,31 @@ constexpr std::string_view kSubjectAltName = "2.5.29.17";
 constexpr uint8_t kExtensionsTag = 0xa3;
 constexpr uint8_t kIpAddressTag = 0x87;
 
-// One AttributeTypeAndValue: its value when it is the common name.
-Result<void> read_attribute(BytesView content, std::string& name) {
+// The kinds of string whose bytes are text as they are.
+constexpr uint8_t kTexts[] = {der::kUtf8String, der::kPrintableString, 0x12, 0x14, 0x16};
+
+Result<void> read_attribute(BytesView content, std::vector<NameAttribute>& out) {
   der::Reader fields(content);
   TRY_ASSIGN(const der::Element oid, fields.expect(der::kOid));
-  TRY_ASSIGN(const std::string dotted, der::read_oid(oid.content));
+  TRY_ASSIGN(std::string dotted, der::read_oid(oid.content));
   TRY_ASSIGN(const der::Element value, fields.next());
-  if (dotted == kOidCommonName) name = as_text(value.content);
+  const std::string_view text = as_text(value.content);
+  if (std::ranges::find(kTexts, value.tag) != std::end(kTexts) && is_utf8(text))
+    out.push_back({std::move(dotted), std::string(text)});
   return {};
 }
 
-Result<std::string> find_common_name(BytesView subject) {
-  std::string name;
-  TRY_ASSIGN(const der::Element sequence, der::single(subject, der::kSequence));
+Result<std::vector<NameAttribute>> read_name(BytesView name) {
+  std::vector<NameAttribute> out;
+  TRY_ASSIGN(const der::Element sequence, der::single(name, der::kSequence));
   for (der::Reader sets(sequence.content); !sets.empty();) {
     TRY_ASSIGN(const der::Element set, sets.expect(der::kSet));
     for (der::Reader attributes(set.content); !attributes.empty();) {
       TRY_ASSIGN(const der::Element attribute, attributes.expect(der::kSequence));
-      TRY(read_attribute(attribute.content, name));
+      TRY(read_attribute(attribute.content, out));
     }
   }
-  return name;
+  return out;
 }
 
 Result<void> read_addresses(BytesView value, std::vector<Bytes>& out) {
@@ -87,8 +91,15 @@ Result<BytesView> extensions_of(BytesView certificate) {
   return BytesView();
 }
 
-std::string common_name(const Certificate& certificate) {
-  return find_common_name(certificate.subject).value_or(std::string());
+std::vector<NameAttribute> name_attributes(BytesView name_der) {
+  return read_name(name_der).value_or(std::vector<NameAttribute>());
+}
+
+std::string common_name(BytesView name_der) {
+  std::string out;
+  for (NameAttribute& attribute : name_attributes(name_der))
+    if (attribute.oid == kOidCommonName) out = std::move(attribute.value);
+  return out;
 }
 
 std::vector<Bytes> ip_addresses(const Certificate& certificate) {

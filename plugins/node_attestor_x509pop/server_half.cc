@@ -72,7 +72,7 @@ void close_session(limpet_session* session) { delete self_of(session); }
 std::vector<std::string> make_selectors(const Settings& settings, const Certificate& leaf,
                                         const std::vector<Chain>& chains) {
   std::vector<std::string> out;
-  if (const std::string cn = kit::common_name(leaf); !cn.empty()) out.push_back("subject:cn:" + cn);
+  if (const std::string cn = kit::common_name(leaf.subject); !cn.empty()) out.push_back("subject:cn:" + cn);
   std::set<std::string> seen;
   for (const Chain& chain : chains) {
     for (size_t i = 1; i < chain.size(); ++i) {
@@ -169,7 +169,7 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
                                                               {"Fingerprint", kit::fingerprint(leaf)},
                                                               {"SVIDPathTrimmed", svid_path},
                                                               {"SerialNumberHex", kit::serial_hex(leaf)},
-                                                              {"Subject.CommonName", kit::common_name(leaf)}});
+                                                              {"Subject.CommonName", kit::common_name(leaf.subject)}});
   session.selectors = make_selectors(settings, leaf, *chains);
   session.key = leaf.key;
   session.nonce = random_bytes(kNonceBytes);

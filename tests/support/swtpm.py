@@ -24,6 +24,10 @@ EK_POLICY = bytes.fromhex('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1d
 EK_HEAD = {'rsa': '0001000b000300b20020', 'ecc': '0023000b000300b20020'}
 EK_TAIL = {'rsa': '000600800043' + '0010' + '0800' + '00000000' + '0100' + '00' * 256,
            'ecc': '000600800043' + '0010' + '0003' + '0010' + '0020' + '00' * 32 + '0020' + '00' * 32}
+SRK = {'rsa': '0001000b000304720000' + '000600800043' + '0010' + '0800' + '00000000' + '0000',
+       'ecc': '0023000b000304720000' + '000600800043' + '0010' + '0003' + '0010' + '0000' + '0000'}
+DEVID = {'rsa': '0001000b000400720000' + '0010' + '0014000b' + '0800' + '00000000' + '0000',
+         'ecc': '0023000b000400720000' + '0010' + '0018000b' + '0003' + '0010' + '0000' + '0000'}
 EK_INDEX = {'rsa': 0x01C00002, 'ecc': 0x01C0000A}
 
 needs_swtpm = pytest.mark.skipif(shutil.which('swtpm') is None or not os.path.exists(PLUGINS + '/node_attestor_tpm.so'),
@@ -32,6 +36,14 @@ needs_swtpm = pytest.mark.skipif(shutil.which('swtpm') is None or not os.path.ex
 
 def sized(data):
     return struct.pack('>H', len(data)) + data
+
+
+def key_of(area):
+    """The public key at the end of a public area."""
+    if area[:2] == b'\x00\x01':
+        return rsa.RSAPublicNumbers(65537, int.from_bytes(area[-256:], 'big')).public_key()
+    return ec.EllipticCurvePublicNumbers(int.from_bytes(area[-66:-34], 'big'), int.from_bytes(area[-32:], 'big'),
+                                         ec.SECP256R1()).public_key()
 
 
 class TpmError(Exception):
@@ -119,10 +131,18 @@ class SwTpm:
         """The endorsement key's public key."""
         handle, area = self.primary(ENDORSEMENT, bytes.fromhex(EK_HEAD[kind]) + EK_POLICY + bytes.fromhex(EK_TAIL[kind]))
         self.flush(handle)
-        if kind == 'rsa':
-            return rsa.RSAPublicNumbers(65537, int.from_bytes(area[-256:], 'big')).public_key()
-        return ec.EllipticCurvePublicNumbers(int.from_bytes(area[-66:-34], 'big'), int.from_bytes(area[-32:], 'big'),
-                                             ec.SECP256R1()).public_key()
+        return key_of(area)
+
+    def create_devid(self, kind='rsa', password=b''):
+        """A DevID key as SPIRE's provisioning makes it: public area, private area, public key."""
+        parent, _ = self.primary(OWNER, bytes.fromhex(SRK[kind]))
+        answer = self.command(0x153, sized(sized(password) + sized(b'')) + sized(bytes.fromhex(DEVID[kind])) + sized(b'')
+                              + struct.pack('>I', 0), (parent,), True)[4:]
+        self.flush(parent)
+        size, = struct.unpack('>H', answer[:2])
+        private, answer = answer[2:2 + size], answer[2 + size:]
+        size, = struct.unpack('>H', answer[:2])
+        return answer[2:2 + size], private, key_of(answer[2:2 + size])
 
     def ek_hash(self, kind='rsa'):
         return hashlib.sha256(self.ek(kind).public_bytes(serialization.Encoding.DER,
@@ -155,6 +175,12 @@ class Maker:
         return x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key) \
             .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1)) \
             .not_valid_after(now + datetime.timedelta(days=days))
+
+    def devid(self, key, name='gateway', serial='0815'):
+        """A DevID certificate, PEM."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), x509.NameAttribute(NameOID.SERIAL_NUMBER, serial)])
+        certificate = self.builder(key, subject).sign(self.key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def pem(self):
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
