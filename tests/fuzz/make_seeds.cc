@@ -8,9 +8,11 @@
 #include <iterator>
 
 #include "all_messages.h"
+#include "boot_log.h"
 #include "crypto/jws_sign.h"
 #include "crypto/x509.h"
 #include "echo_service.h"
+#include "kit/go_json.h"
 #include "loop/fake_loop.h"
 #include "loop/fake_stream.h"
 #include "spiffe/bundle.h"
@@ -409,6 +411,30 @@ void sds_seeds() {
   sds_seed("unseen", {"spiffe://unseen.org"}, false, false);
 }
 
+// Parts of the messages that a TPM made for the reference plugins, and the messages; a small event log.
+void tpm_seeds(const std::string& vectors) {
+  const std::string payload = read_file(vectors + "/tpm/pubhash_payload.json");
+  const auto document = kit::GoJson::parse(as_bytes(payload));
+  if (!document) std::abort();
+  const auto ak = kit::GoJson::object(document->root(), "AK");
+  uint8_t which = 0;
+  for (const char* name : {"Public", "CreateAttestation", "CreateSignature", "CreateData"}) {
+    const auto part = kit::GoJson::bytes(*ak, name);
+    seed("tpm", name, with_prefix({which++}, *part));
+  }
+  seed("tpm", "event_log", with_prefix({4}, test::BootLog::usual(true).bytes()));
+  seed("tpm", "policies",
+       with_prefix({5}, as_bytes(R"({"policies":[{"name":"p","pcrs":[0,7],"accepted":[{"digest":")" +
+                                 std::string(64, 'a') + R"(","from":"2026-11-22T02:00:35Z"}]}]})")));
+  const auto devid = kit::GoJson::parse(as_bytes(read_file(vectors + "/tpm/devid_payload.json")));
+  seed("tpm", "ek_certificate", with_prefix({6}, *kit::GoJson::bytes(devid->root(), "EKCert")));
+  seed("tpm", "devid_payload", with_prefix({10}, as_bytes(read_file(vectors + "/tpm/devid_payload.json"))));
+  seed("tpm", "devid_challenge", with_prefix({10}, as_bytes(read_file(vectors + "/tpm/devid_challenge.json"))));
+  seed("tpm", "payload", with_prefix({7}, as_bytes(payload)));
+  seed("tpm", "challenge", with_prefix({8}, as_bytes(read_file(vectors + "/tpm/pubhash_challenge.json"))));
+  seed("tpm", "response", with_prefix({9}, as_bytes(read_file(vectors + "/tpm/pubhash_response.json"))));
+}
+
 void pkcs11_seeds() {
   const auto text = [](const std::string& name, std::string_view words) { seed("pkcs11", name, as_bytes(words)); };
   text("uri",
@@ -444,5 +470,6 @@ int main(int argc, char** argv) {
   jwt_seeds();
   sds_seeds();
   pkcs11_seeds();
+  tpm_seeds(argv[2]);
   return 0;
 }
