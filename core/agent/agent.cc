@@ -93,6 +93,7 @@ struct Agent::Impl final : LinkClient,
 
   void on_link_up() override;
   void on_dial_failed(const Error& why) override { bootstrap->on_failure(why, reattestable()); }
+  void on_key_lost(const Error& why) override { keeper->on_key_lost(why); }
   void on_identity_failed(const Error& why) override { bootstrap->on_failure(why, reattestable()); }
   void on_bootstrap_bundle(const Bundle& bundle, bool again) override;
   [[nodiscard]] bool reattestable() const { return keeper->svid() && keeper->svid()->reattestable; }

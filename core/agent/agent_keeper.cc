@@ -78,14 +78,23 @@ void AgentKeeper::on_taint(const std::function<bool(const Bytes&)>& tainted) {
   if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) on_timer();
 }
 
+// A new key takes a new attestation. Where that is refused (a spent join token, say) it goes on being tried, and should
+// the key be back the connection stands again: see on_accepted().
+void AgentKeeper::on_key_lost(const Error& why) {
+  if (std::exchange(key_lost_, true) || !svid_) return;
+  parts_.log.error("The agent's key is lost, attesting anew with another", {{"error", why.text()}});
+  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) attest();
+}
+
 void AgentKeeper::on_accepted() {
+  key_lost_ = false;
   if (std::exchange(banned_, false)) tell_health({});
 }
 
 void AgentKeeper::on_timer() {
   if (listing_) return parts_.keys.list(listed_.then<&AgentKeeper::on_keys>(this));
   if (attest_ != nullptr || renew_ != nullptr || saving_) return;
-  if (!svid_ || must_attest_) return attest();
+  if (!svid_ || must_attest_ || key_lost_) return attest();
   if (until_renewal() > 0) return plan_renewal();
   if (expired()) return attest();
   if (svid_->reattestable) return attest();
@@ -145,7 +154,9 @@ void AgentKeeper::on_saved(Result<void> saved) {
 }
 
 void AgentKeeper::use(const ManagedKey& key) {
-  parts_.trust.set_credential(std::make_shared<Credential>(svid_->chain, key, parts_.keys.blocking_signer(key)));
+  key_lost_ = false;
+  parts_.trust.set_credential(
+      std::make_shared<Credential>(svid_->chain, key, parts_.keys.blocking_signer(key), parts_.trust.turns()));
   tell_health({});
   plan_renewal();
   parts_.client.on_identity();

@@ -64,7 +64,9 @@ class AgentKeeper {
   void on_taint(const std::function<bool(const Bytes&)>& tainted);
   // The server is another one by now: this agent must attest to it.
   void attest_anew();
-  // The server took a call of ours: a ban is over.
+  // The key manager cannot sign with the agent's key any more: another TPM, a replaced key.
+  void on_key_lost(const Error& why);
+  // The server took a call of ours: a ban is over, and so is the loss of a key.
   void on_accepted();
   [[nodiscard]] const std::optional<AgentSvid>& svid() const { return svid_; }
   [[nodiscard]] int64_t not_after() const { return facts_ ? facts_->not_after : 0; }
@@ -94,6 +96,7 @@ class AgentKeeper {
   bool renew_now_ = false;
   int64_t rests_until_ = 0;   // loop milliseconds: the SVID is not renewed before
   bool must_attest_ = false;  // RenewAgent would be refused
+  bool key_lost_ = false;     // what SVID there is cannot be shown
   bool banned_ = false;
   bool saving_ = false;
   bool listing_ = false;

@@ -53,16 +53,29 @@ void Link::on_dialled(Result<std::unique_ptr<wire::Channel>> channel) {
   if (stale_dial_) return dial();
   if (!channel) {
     last_error_ = std::move(channel).error();
+    // TLS only knows that it could not sign: why, and that it was not the network, the key's manager said
+    const auto& credential = trust_.credential();
+    const auto no_signature = credential == nullptr ? std::nullopt : credential->take_key_failure();
+    if (no_signature) {
+      last_error_ = Error(*no_signature).within("sign with the agent's key");
+      health_.report("key", HealthState::degraded, no_signature->text());
+      key_failed_ = true;
+    }
     health_.report("link", HealthState::degraded, last_error_.text());
     if (std::exchange(seen_, Seen::down) != Seen::down)
       log_.warn("Cannot reach the server, dialling again until it answers", {{"error", last_error_.text()}});
     pause_.start<&Link::on_pause_over>(backoff_.pause(), this);
     answer_waiters();
+    // for good: the key was made by another TPM, was replaced, or is gone
+    if (no_signature && (no_signature->code == Code::failed_precondition || no_signature->code == Code::not_found)) {
+      client_.on_key_lost(*no_signature);
+    }
     return client_.on_dial_failed(last_error_);
   }
   backoff_.reset();
   channel_ = std::move(*channel);
   health_.report("link", HealthState::ok);
+  if (std::exchange(key_failed_, false)) health_.report("key", HealthState::ok);
   const bool first = std::exchange(seen_, Seen::up) != Seen::up;
   if (first) log_.debug("Connected to the server");
   answer_waiters();

@@ -35,6 +35,7 @@ class LinkClient {
   virtual ~LinkClient() = default;
   virtual void on_link_up() = 0;  // a connection stands, after there was none
   virtual void on_dial_failed(const Error& why) {}
+  virtual void on_key_lost(const Error& why) {}  // its manager cannot sign with the agent's key any more
 };
 
 class Link {
@@ -67,6 +68,7 @@ class Link {
   Backoff backoff_{1'000, 30'000};
   enum class Seen { nothing, up, down } seen_ = Seen::nothing;
   bool stale_dial_ = false;  // the SVID changed while dialling
+  bool key_failed_ = false;  // as health has it
   Pending<std::unique_ptr<wire::Channel>> dialled_;
   Timer pause_;
 };

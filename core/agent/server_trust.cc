@@ -84,8 +84,24 @@ Result<Bundle> bundle_from_pem(std::string_view pem, const TrustDomain& trust_do
 
 }  // namespace
 
-Credential::Credential(std::vector<Bytes> chain, const ManagedKey& key, std::shared_ptr<const BlockingSigner> signer)
-    : tls_{std::move(chain), nullptr, key.key}, remote_(key.key, std::move(signer)) {}
+Result<Bytes> WatchedSigner::sign(HashAlg alg, BytesView digest) const {
+  Result<Bytes> signature = signer_->sign(alg, digest);
+  const std::lock_guard lock(mutex_);
+  failure_.reset();
+  if (!signature) failure_ = signature.error();
+  return signature;
+}
+
+std::optional<Error> WatchedSigner::take_failure() const {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(failure_, std::nullopt);
+}
+
+Credential::Credential(std::vector<Bytes> chain, const ManagedKey& key, std::shared_ptr<const BlockingSigner> signer,
+                       std::shared_ptr<wire::RemoteTurns> turns)
+    : signer_(std::make_shared<WatchedSigner>(std::move(signer))),
+      tls_{std::move(chain), nullptr, key.key, std::move(turns)},
+      remote_(key.key, signer_) {}
 
 ServerTrust::ServerTrust(std::shared_ptr<const Clock> clock, TrustDomain trust_domain, bool insecure)
     : clock_(std::move(clock)), trust_domain_(std::move(trust_domain)) {

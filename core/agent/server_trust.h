@@ -4,6 +4,7 @@
 // TLS policies it lends outlive every dial. Loop thread only; what it hands to handshakes are immutable snapshots.
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -12,16 +13,35 @@
 #include "plugin/key_manager.h"
 #include "spiffe/bundle.h"
 #include "wire/tls.h"
+#include "wire/tls_session.h"
 
 namespace limpet::agent {
+
+// A signer that remembers why it last failed: TLS itself only says that it did.
+class WatchedSigner final : public BlockingSigner {
+ public:
+  explicit WatchedSigner(std::shared_ptr<const BlockingSigner> signer) : signer_(std::move(signer)) {}
+  [[nodiscard]] Result<Bytes> sign(HashAlg alg, BytesView digest) const override;  // [any thread]
+  [[nodiscard]] std::optional<Error> take_failure() const;
+
+ private:
+  std::shared_ptr<const BlockingSigner> signer_;
+  mutable std::mutex mutex_;  // guards failure_
+  mutable std::optional<Error> failure_;
+};
 
 // The agent's SVID with the way to its private key. Shared by ServerTrust and by each handshake that shows it.
 class Credential {
  public:
-  Credential(std::vector<Bytes> chain, const ManagedKey& key, std::shared_ptr<const BlockingSigner> signer);
+  // `turns`: see TlsIdentity.
+  Credential(std::vector<Bytes> chain, const ManagedKey& key, std::shared_ptr<const BlockingSigner> signer,
+             std::shared_ptr<wire::RemoteTurns> turns = nullptr);
   [[nodiscard]] const wire::TlsIdentity& tls() const { return tls_; }
+  // Why the key's last signature failed; none: it did not, or that was taken already.
+  [[nodiscard]] std::optional<Error> take_key_failure() const { return signer_->take_failure(); }
 
  private:
+  std::shared_ptr<const WatchedSigner> signer_;  // shared with the seam, where a handshake may be using it
   wire::TlsIdentity tls_;
   RemoteKey remote_;  // the key's signatures come from its key manager while this lives
 };
@@ -38,6 +58,8 @@ class ServerTrust {
   [[nodiscard]] const TrustDomain& trust_domain() const { return trust_domain_; }
   void set_credential(std::shared_ptr<const Credential> credential) { credential_ = std::move(credential); }
   [[nodiscard]] const std::shared_ptr<const Credential>& credential() const { return credential_; }
+  // For every credential, so that an old and a new one share the same few workers.
+  [[nodiscard]] const std::shared_ptr<wire::RemoteTurns>& turns() const { return turns_; }
 
   // For attestation: no client certificate.
   wire::TlsPolicy& anonymous() { return anonymous_; }
@@ -61,6 +83,7 @@ class ServerTrust {
   std::optional<Bundle> bundle_;
   std::shared_ptr<const wire::PeerVerifier> verifier_;  // shared with handshakes in flight
   std::shared_ptr<const Credential> credential_;
+  std::shared_ptr<wire::RemoteTurns> turns_ = std::make_shared<wire::RemoteTurns>();
   Policy anonymous_{*this, false};
   Policy authenticated_{*this, true};
 };

@@ -13,11 +13,15 @@
 
 namespace limpet::wire {
 
+class RemoteTurns;  // wire/tls_session.h
+
 // Our certificate and key: a private key in memory, or only the public half of a key registered with crypto/ecdsa.h.
 struct TlsIdentity {
   std::vector<Bytes> chain;               // DER, leaf first, no root
   std::shared_ptr<const PrivateKey> key;  // null: `remote_key` is registered with RemoteKey
   std::optional<PublicKey> remote_key;
+  // With a remote key: shared by all identities whose keys are in the same place. Null: the endpoint's own.
+  std::shared_ptr<RemoteTurns> turns = nullptr;
 };
 
 // Decides on the peer's chain, during the handshake, on a worker thread. An immutable snapshot of whatever it needs.

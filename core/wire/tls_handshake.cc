@@ -28,11 +28,12 @@ struct TlsContexts::State {
   std::shared_ptr<const TlsConfig> config;  // of the identity last seen
   std::deque<Handshake*> waiting;
   size_t running = 0;
+  std::shared_ptr<RemoteTurns> turns;  // of identities that bring none
 };
 
 namespace {
 
-class Handshake final : public TlsHandshake, private StreamReader {
+class Handshake final : public TlsHandshake, private StreamReader, private RemoteTurns::Waiter {
  public:
   Handshake(Loop& loop, TlsContexts::State& shared, TlsSide side, std::unique_ptr<Stream> stream,
             Done<TlsConnected> done)
@@ -40,6 +41,7 @@ class Handshake final : public TlsHandshake, private StreamReader {
   ~Handshake() override {
     leave_pool();
     std::erase(shared_.waiting, this);
+    if (turns_) turns_->forget(*this);
   }
 
   void start(TlsPolicy& policy) {
@@ -62,6 +64,7 @@ class Handshake final : public TlsHandshake, private StreamReader {
     const bool nobody_asked = side_ == TlsSide::server && !shared_.endpoint.ask_certificate;
     if (!verifier && !nobody_asked) return fail(Code::unavailable, "no trust bundle to verify the peer with yet");
     if (!identity && side_ == TlsSide::server) return fail(Code::unavailable, "the server has no certificate yet");
+    if (identity && identity->remote_key) turns_ = identity->turns ? identity->turns : own_turns();
     if (!shared_.config || shared_.config->identity() != identity.get()) {
       TRY_ASSIGN(shared_.config, TlsConfig::make(side_, std::move(identity), shared_.endpoint));
     }
@@ -90,14 +93,24 @@ class Handshake final : public TlsHandshake, private StreamReader {
   [[nodiscard]] Error end_reason() const { return end_error_ ? *end_error_ : Error{Code::unavailable, "EOF"}; }
 
   // ---- the steps ----
+  [[nodiscard]] std::shared_ptr<RemoteTurns> own_turns() {
+    if (!shared_.turns) shared_.turns = std::make_shared<RemoteTurns>();
+    return shared_.turns;
+  }
   void want_step() {
     if (waiting_) return;
+    if (turns_) {
+      waiting_ = !turns_->take(*this);
+      return waiting_ ? void() : run_step();
+    }
     if (shared_.running < limits::kHandshakesInFlight) return run_step();
     waiting_ = true;
     shared_.waiting.push_back(this);
   }
+  void on_turn() override { run_step(); }
   void leave_pool() {
     if (!std::exchange(in_pool_, false)) return;
+    if (turns_) return;  // the job holds the turn: a worker that still waits for the key is one that nobody else has
     --shared_.running;
     if (shared_.waiting.empty()) return;
     Handshake* next = shared_.waiting.front();
@@ -157,21 +170,33 @@ class Handshake final : public TlsHandshake, private StreamReader {
   Pending<std::unique_ptr<Step>> step_;
   Bytes inbox_;  // what arrives meanwhile
   std::optional<Error> failure_;
-  std::optional<Error> end_error_;  // none: the peer closed
+  std::optional<Error> end_error_;      // none: the peer closed
+  std::shared_ptr<RemoteTurns> turns_;  // where our key is outside the process: in place of shared_'s room
   bool waiting_ = false;
   bool in_pool_ = false;
   bool ended_ = false;
   std::unique_ptr<Stream> stream_;  // last: stops calling us first
 };
 
+// A turn that was taken, held by the worker's job, which dies on the loop.
+struct Turn {
+  std::shared_ptr<RemoteTurns> turns;  // null: none needed
+  explicit Turn(std::shared_ptr<RemoteTurns> taken_from) : turns(std::move(taken_from)) {}
+  Turn(Turn&&) noexcept = default;
+  Turn& operator=(Turn&&) = delete;
+  ~Turn() {
+    if (turns) turns->give_back();
+  }
+};
+
 void Handshake::run_step() {
   waiting_ = false;
   in_pool_ = true;
-  ++shared_.running;
+  if (!turns_) ++shared_.running;
   append(core_->in, inbox_);
   Bytes().swap(inbox_);
   loop_.work(
-      [core = std::move(core_)]() mutable -> Result<std::unique_ptr<Step>> {
+      [core = std::move(core_), turn = Turn(turns_)]() mutable -> Result<std::unique_ptr<Step>> {
         auto result = core->handshake();
         return std::make_unique<Step>(Step{std::move(core), std::move(result)});
       },
@@ -179,6 +204,27 @@ void Handshake::run_step() {
 }
 
 }  // namespace
+
+bool RemoteTurns::take(Waiter& waiter) {
+  if (taken_ == kAtOnce) {
+    waiting_.push_back(&waiter);
+    return false;
+  }
+  ++taken_;
+  return true;
+}
+
+void RemoteTurns::give_back() {
+  if (waiting_.empty()) {
+    --taken_;
+    return;
+  }
+  Waiter* const next = waiting_.front();
+  waiting_.pop_front();
+  next->on_turn();
+}
+
+void RemoteTurns::forget(Waiter& waiter) { std::erase(waiting_, &waiter); }
 
 TlsContexts::TlsContexts(TlsEndpoint endpoint) : state_(std::make_unique<State>()) {
   state_->endpoint = std::move(endpoint);

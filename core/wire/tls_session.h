@@ -4,6 +4,7 @@
 // one at a time per connection, and a bounded number of connections at once; the rest wait in order. What comes out is
 // a Stream again, whose records are sealed and opened on the loop. Loop thread only.
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,28 @@ struct TlsConnected {
   std::unique_ptr<Stream> stream;
   std::vector<Bytes> chain;  // the peer's verified chain, leaf first; empty: it gave none
   bool http2 = true;         // ALPN chose h2
+};
+
+// Handshakes with a key outside the process, a TPM's or an HSM's: each of their steps may wait seconds for the device,
+// on a worker. So few workers of libuv's four are theirs at a time, the others stay free for everybody else; who finds
+// none waits here, in order, for as long as his handshake's own limit lets him. Loop thread only.
+class RemoteTurns {
+ public:
+  static constexpr size_t kAtOnce = 2;
+  class Waiter {
+   public:
+    virtual void on_turn() = 0;  // it has a turn now
+
+   protected:
+    ~Waiter() = default;
+  };
+  bool take(Waiter& waiter);    // true: at once; false: on_turn() will be called
+  void give_back();             // a turn that was taken
+  void forget(Waiter& waiter);  // one that waits
+
+ private:
+  std::deque<Waiter*> waiting_;
+  size_t taken_ = 0;
 };
 
 // What handshakes of one endpoint share: the mbedTLS configuration of the identity last seen, and the queue of those

@@ -79,7 +79,7 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 Result<std::unique_ptr<Tpm>> open(Sealer& self, const limpet_op* op) {
   const int64_t left = self.host->time_left_ms(self.host, op);
   if (left <= 0) return fail(Code::deadline_exceeded, "the TPM was busy with other calls for too long");
-  return self.device->open(left);
+  return self.device->open(left - left / 4);  // a silent TPM is named before the host gives up on us
 }
 
 Result<Object> root_of(Tpm& tpm) {

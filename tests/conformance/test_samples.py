@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from support import pki, process, stubs
+from support import pki, process, stubs, swtpm
 from support.attestation import certify
 from support.process import eventually, run, write
 
@@ -78,3 +78,35 @@ def test_the_systemd_sample_is_valid_and_its_digest_matters(folder):
     write(folder / 'agent.toml', text.replace('0' * 64, digest))
     done = run(['validate', '-config', folder / 'agent.toml'])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not swtpm.shutil.which('swtpm') or not os.path.exists(swtpm.PLUGINS + '/key_manager_tpm2.so'),
+                    reason='needs swtpm and the plugin key_manager_tpm2')
+def test_the_tpm_sample_is_valid_and_an_agent_of_it_runs_on_a_tpm(make, folder):
+    """The sample's own plugin tables, with a software TPM in place of /dev/tpmrm0."""
+    key = pki.new_key()
+    write(folder / 'bootstrap.pem', pki.pem_of(certify('root', key, ca=True)))
+    write(folder / 'join-token', 'token')
+    with open(os.path.join(ETC, 'tpm-agent.toml')) as file:
+        text = file.read().replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
+    os.makedirs(folder / 'agent')
+    for name in ('key_manager_tpm2', 'sealer_tpm'):
+        path = os.path.join(swtpm.PLUGINS, name + '.so')
+        text = text.replace('/usr/lib/limpet/plugins/%s.so' % name, path)
+        with open(path, 'rb') as file:
+            text = text.replace('0' * 64, hashlib.sha256(file.read()).hexdigest(), 1)
+    write(folder / 'agent.toml', text)
+    done = run(['validate', '-config', folder / 'agent.toml'])
+    assert done.returncode == 0, done.stdout + done.stderr
+    tpm = swtpm.SwTpm(folder).start()
+    try:
+        server = make(process.Server)
+        agent = process.Agent(server.port, folder, join_token=server.token('/host'), roots=server.roots())
+        head = agent.config()
+        tables = text[text.index('[[plugin]]'):].replace('device:/dev/tpmrm0', tpm.path)
+        agent.config = lambda: head[:head.index('[[plugin]]')] + tables
+        make(lambda: agent)
+        eventually(lambda: [a.id.path for a in server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents])
+        assert [name for name in os.listdir(folder / 'agent/tpm-keys') if name.endswith('.tpm2key')]
+    finally:
+        tpm.vanish()

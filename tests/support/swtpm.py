@@ -9,6 +9,8 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
+import time
 
 import pytest
 from cryptography import x509
@@ -77,6 +79,20 @@ class SwTpm:
 
     def reset(self):
         self.vanish()
+        return self.start()
+
+    def replace(self):
+        """Another TPM in its place, which knows nothing of what was made before."""
+        self.vanish()
+        os.rename(self.state, self.state + '.former')
+        os.makedirs(self.state)
+        return self.start()
+
+    def bring_back(self):
+        """The one that was replaced."""
+        self.vanish()
+        shutil.rmtree(self.state)
+        os.rename(self.state + '.former', self.state)
         return self.start()
 
     def pause(self):
@@ -206,3 +222,41 @@ def table(name, role, data=None, kind='NodeAttestor', plugin=None):
     with open(path, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest)
+
+
+class SlowWay:
+    """A socket in front of a TPM that keeps each command back for a while; one connection at a time, as a TPM has it."""
+
+    def __init__(self, tpm, path, pause):
+        self.tpm, self.path, self.pause = tpm, path, pause
+        self.commands = 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(64)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                with client, socket.socket(socket.AF_UNIX) as tpm:
+                    tpm.connect(self.tpm.path)
+                    self.relay(client, tpm)
+            except OSError:
+                pass
+
+    def relay(self, client, tpm):
+        while True:
+            command = client.recv(4096)
+            if not command:
+                return
+            time.sleep(self.pause)
+            self.commands += 1
+            tpm.sendall(command)
+            client.sendall(tpm.recv(4096))
+
+    def close(self):
+        self.listener.close()

@@ -12,7 +12,9 @@
 
 #include "agent/agent_keeper.h"
 #include "agent/syncer.h"
+#include "crypto/ecdsa.h"
 #include "crypto/jws_sign.h"
+#include "crypto/mbed.h"
 #include "loop/fake_loop.h"
 #include "proto/google_rpc_status.pb.h"
 #include "proto/spire_svid.pb.h"
@@ -335,6 +337,10 @@ class FakeDialer final : public agent::Dialer {
   void dial(wire::TlsPolicy& policy, Done<std::unique_ptr<wire::Channel>> done) override {
     dials++;
     shown.push_back(policy.identity() != nullptr);
+    if (signs && policy.identity() != nullptr && !sign(*policy.identity())) {
+      loop_.post([d = std::move(done)]() mutable { d(fail(Code::unavailable, "tls: it could not sign")); });
+      return;
+    }
     loop_.post([this, d = std::move(done)]() mutable {
       if (server_.unreachable) return d(fail(Code::unavailable, "connection refused"));
       d(std::make_unique<FakeChannel>(loop_, server_, going_away));
@@ -343,8 +349,16 @@ class FakeDialer final : public agent::Dialer {
   int dials = 0;
   std::vector<bool> shown;  // whether a certificate was shown, by dial
   bool going_away = false;
+  bool signs = false;  // as a handshake does, with the key of the certificate that it shows
 
  private:
+  static bool sign(const wire::TlsIdentity& identity) {
+    MbedPk pk;
+    Bytes signature(MBEDTLS_ECDSA_MAX_LEN);
+    size_t size = 0;
+    return load_remote_pk(*pk, *identity.remote_key) &&
+           ecdsa_seam::sign(mbedtls_pk_ec(*pk), MBEDTLS_MD_SHA256, Bytes(32), signature, &size) == 0;
+  }
   FakeLoop& loop_;
   FakeServer& server_;
 };
@@ -369,12 +383,25 @@ class FakeKeyManager final : public KeyManager {
     loop_.post([s = std::move(signature), d = std::move(done)]() mutable { d(std::move(s)); });
   }
   void remove(const std::string&, Done<void>) override {}
-  std::shared_ptr<const BlockingSigner> blocking_signer(const ManagedKey&) override { return nullptr; }
+  std::shared_ptr<const BlockingSigner> blocking_signer(const ManagedKey& key) override {
+    struct Own final : BlockingSigner {
+      Own(const FakeKeyManager& m, int w) : manager(m), which(w) {}
+      Result<Bytes> sign(HashAlg alg, BytesView digest) const override {
+        if (manager.trouble && which == manager.troubled) return fail(*manager.trouble);
+        return shared_key(KeyType::ec_p256, which).sign(alg, digest);
+      }
+      const FakeKeyManager& manager;
+      const int which;
+    };
+    return std::make_shared<Own>(*this, which_.at(key.id));
+  }
   ManagedKey put(const std::string& id, int which) {
     which_[id] = which;
     return managed(id);
   }
   std::vector<std::string> generated;
+  std::optional<Error> trouble;  // what signing for TLS with the key number `troubled` gives
+  int troubled = 200;
 
  private:
   ManagedKey managed(const std::string& id) {
@@ -449,6 +476,12 @@ inline Entry make_entry(const std::string& id, const std::string& path, std::vec
 
 // The parts a flow needs, wired together, with time that passes on both clocks.
 struct World : agent::LinkClient {
+  void on_key_lost(const Error& why) override {
+    keys_lost++;
+    if (tell_key_lost) tell_key_lost(why);
+  }
+  int keys_lost = 0;
+  std::function<void(const Error&)> tell_key_lost;
   explicit World(FakeLoop& l) : loop(l), server(l), dialer(l, server), keys(l), attestor(l), saver(l) {}
   void on_link_up() override { link_ups++; }
   // Loop, agent's clock and server's clock together, second by second.

@@ -72,6 +72,69 @@ TEST(AgentKeeper, AttestsWhenTheKeyOfTheStoredSvidIsGone) {
   EXPECT_EQ(s.identities, 1);
 }
 
+std::string key_health(const Health& health) {
+  const auto part = health.parts().find("key");
+  return part == health.parts().end() ? "not told" : part->second.state == HealthState::ok ? "ok" : part->second.reason;
+}
+
+TEST(AgentKeeper, AKeyThatIsAwayForAWhileIsNamedAndWaitedFor) {
+  FakeLoop loop;
+  KeeperScenario s(loop);
+  s.dialer.signs = true;
+  s.flow->start(s.stored(kNow - 10, kNow + 3600));
+  loop.run_ready();
+  EXPECT_TRUE(s.link.up());
+  EXPECT_EQ(key_health(s.health), "not told");
+  s.keys.trouble = Error{Code::unavailable, "keymanager(tpm2): TPM /dev/tpmrm0: no answer within 10 s"};
+  s.link.refresh();
+  loop.run_ready();
+  EXPECT_FALSE(s.link.up());
+  EXPECT_EQ(key_health(s.health), "Unavailable: keymanager(tpm2): TPM /dev/tpmrm0: no answer within 10 s");
+  EXPECT_EQ(s.health.parts().find("link")->second.reason,
+            "Unavailable: sign with the agent's key: keymanager(tpm2): TPM /dev/tpmrm0: no answer within 10 s");
+  s.keys.trouble.reset();
+  s.pass(60);
+  EXPECT_TRUE(s.link.up());
+  EXPECT_EQ(key_health(s.health), "ok");
+  EXPECT_EQ(s.keys_lost, 0);
+  EXPECT_EQ(s.server.count("AttestAgent"), 0u);
+}
+
+TEST(AgentKeeper, AKeyThatIsLostIsReplacedByAnotherAttestation) {
+  FakeLoop loop;
+  KeeperScenario s(loop);
+  s.tell_key_lost = [&](const Error& why) { s.flow->on_key_lost(why); };
+  s.dialer.signs = true;
+  s.keys.trouble = Error{Code::failed_precondition, "keymanager(tpm2): key agent-svid-A was made by another TPM"};
+  s.flow->start(s.stored(kNow - 10, kNow + 3600));
+  s.pass(5);
+  EXPECT_GE(s.keys_lost, 1);
+  EXPECT_EQ(s.server.count("AttestAgent"), 1u);
+  EXPECT_EQ(s.keys.generated, std::vector<std::string>{"agent-svid-B"}) << "the old one's place is not taken";
+  EXPECT_TRUE(s.link.up());
+  EXPECT_EQ(key_health(s.health), "ok");
+}
+
+TEST(AgentKeeper, AKeyThatComesBackWhileTheServerRefusesAnotherIsUsedAgain) {
+  FakeLoop loop;
+  KeeperScenario s(loop);
+  s.tell_key_lost = [&](const Error& why) { s.flow->on_key_lost(why); };
+  s.dialer.signs = true;
+  s.keys.trouble = Error{Code::failed_precondition, "another TPM"};
+  s.server.refuse["AttestAgent"] = Error{Code::invalid_argument, "join token does not exist or has already been used"};
+  s.flow->start(s.stored(kNow - 10, kNow + 3600));
+  s.pass(300);
+  EXPECT_GE(s.server.count("AttestAgent"), 2u);
+  EXPECT_FALSE(s.link.up());
+  s.keys.trouble.reset();
+  s.pass(60);
+  EXPECT_TRUE(s.link.up());
+  s.flow->on_accepted();
+  const size_t attempts = s.server.count("AttestAgent");
+  s.pass(300);
+  EXPECT_EQ(s.server.count("AttestAgent"), attempts) << "no need for another one";
+}
+
 TEST(AgentKeeper, RenewsAtHalfLifeByItsKindWithTheOtherKey) {
   for (const bool reattestable : {false, true}) {
     FakeLoop loop;

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// A TPM that is busy, locked out, or lies.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "kit_tpm/device.h"
+#include "swtpm.h"
+#include "tpm_proxy.h"
+
+namespace limpet::tpm {
+namespace {
+
+using test::tpm_response;
+
+constexpr uint32_t kCreatePrimary = 0x131;
+constexpr uint32_t kGetCapability = 0x17a;
+
+class TpmTrouble : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!test::SwTpm::there()) GTEST_SKIP() << "swtpm is not installed";
+    ::setenv("TSS2_LOG", "all+NONE", 0);  // tss2-mu says on stderr what it thinks of senseless contents
+    ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+    swtpm = std::make_unique<test::SwTpm>(directory + "/tpm");
+    ASSERT_TRUE(swtpm->start());
+    proxy = std::make_unique<test::TpmProxy>(directory + "/proxy", swtpm->socket(),
+                                             [this](uint32_t code) { return answer(code); });
+    DeviceSettings settings;
+    settings.address = *parse_address(directory + "/proxy");
+    settings.answer_ms = 2'000;
+    settings.busy_ms = 200;
+    device = std::make_unique<Device>(std::move(settings));
+  }
+  void TearDown() override {
+    proxy.reset();
+    swtpm.reset();
+    std::filesystem::remove_all(directory);
+  }
+  std::unique_ptr<Tpm> open() {
+    auto tpm = device->open();
+    EXPECT_TRUE(tpm) << tpm.error().text();
+    return tpm ? std::move(*tpm) : nullptr;
+  }
+  // Which commands are answered by `canned`, and how often.
+  std::optional<Bytes> answer(uint32_t code) {
+    if (code != hit || times <= 0) return std::nullopt;
+    --times;
+    ++answered;
+    return canned;
+  }
+  std::atomic<uint32_t> hit = 0;
+  std::atomic<int> times = 0;
+  std::atomic<int> answered = 0;
+  Bytes canned;
+  std::string directory = ::testing::TempDir() + "limpet_tpm_XXXXXX";
+  std::unique_ptr<test::SwTpm> swtpm;
+  std::unique_ptr<test::TpmProxy> proxy;
+  std::unique_ptr<Device> device;
+};
+
+TEST_F(TpmTrouble, ABusyTpmIsAskedAgain) {
+  for (const uint32_t rc : {0x922u, 0x908u, 0x90au, 0x920u, 0x923u}) {
+    auto tpm = open();
+    canned = tpm_response(rc);
+    times = 3;
+    hit = kCreatePrimary;
+    const auto made = tpm->create_primary(Hierarchy::owner, srk_ecc());
+    EXPECT_TRUE(made) << made.error().text();
+    EXPECT_EQ(times, 0);
+  }
+}
+
+TEST_F(TpmTrouble, ATpmThatStaysBusyIsUnavailable) {
+  auto tpm = open();
+  canned = tpm_response(0x922);
+  times = 1'000'000;
+  hit = kCreatePrimary;
+  const auto refused = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  EXPECT_EQ(refused.error().text(),
+            "Unavailable: TPM2_CreatePrimary: TPM_RC_RETRY (0x922): the TPM stayed busy; try again");
+  EXPECT_GT(answered, 1);
+  times = 0;
+  EXPECT_TRUE(tpm->create_primary(Hierarchy::owner, srk_ecc())) << "the connection is still good";
+}
+
+TEST_F(TpmTrouble, ALockoutIsNotProlongedByMoreAttempts) {
+  auto tpm = open();
+  canned = tpm_response(0x921);
+  times = 10;
+  hit = kCreatePrimary;
+  const auto refused = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  EXPECT_EQ(refused.error().code, Code::unavailable);
+  EXPECT_NE(refused.error().message.find("TPM_RC_LOCKOUT (0x921): too many wrong passwords"), std::string::npos);
+  EXPECT_EQ(answered, 1);
+}
+
+TEST_F(TpmTrouble, AnswersThatAreNoTpmsAreRefused) {
+  const Bytes lies[] = {
+      *hex_decode("80010000000900000000"),                  // shorter than a header
+      *hex_decode("800100001001000000000000"),              // larger than any response
+      *hex_decode("ffffffffffffffffffff"),                  //
+      *hex_decode("80010000000a0000000000"),                // more than it says
+      *hex_decode("474554202f20485454502f312e310d0a0d0a"),  // another protocol
+      *hex_decode("8001"),                                  // and then nothing
+      {},                                                   // hangs up
+  };
+  for (const Bytes& lie : lies) {
+    auto tpm = open();
+    canned = lie;
+    times = 1;
+    hit = kGetCapability;
+    const auto refused = tpm->info();
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::unavailable) << hex_encode(lie) << ": " << refused.error().text();
+    EXPECT_EQ(tpm->info().error().code, Code::unavailable) << "the connection is not used again";
+  }
+  times = 0;
+  EXPECT_TRUE(open()->info());
+}
+
+// Well framed, senseless inside: whatever it is, an error or a value, and no harm (the sanitizers watch).
+TEST_F(TpmTrouble, SenselessContentsDoNoHarm) {
+  std::mt19937 random(7);
+  auto tpm = open();
+  auto srk = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  ASSERT_TRUE(srk);
+  const auto made = tpm->create(*srk, signing_key(KeyType::ec_p256));
+  auto key = tpm->load(*srk, made->blob);
+  ASSERT_TRUE(key);
+  const std::pair<uint32_t, std::function<void()>> calls[] = {
+      {kGetCapability, [&] { (void)tpm->info(); }},
+      {kGetCapability, [&] { (void)tpm->pcr_banks(); }},
+      {kGetCapability, [&] { (void)tpm->has_curve(kCurveP256); }},
+      {0x17e, [&] { (void)tpm->read_pcrs({kAlgSha256, 0xff}); }},
+      {0x15d, [&] { (void)tpm->sign(*key, HashAlg::sha256, Bytes(32)); }},
+      {0x153, [&] { (void)tpm->create(*srk, signing_key(KeyType::ec_p256)); }},
+      {0x162, [&] { (void)tpm->save(*key); }},
+      {0x173, [&] { (void)tpm->read_persistent(0x81000001); }},
+      {0x169, [&] { (void)tpm->read_nv(0x01c00002); }},
+      {0x158, [&] { (void)tpm->quote(*key, {}, {kAlgSha256, 1}); }},
+      {0x176, [&] { (void)tpm->pcr_policy({kAlgSha256, 1}); }},
+  };
+  for (const auto& [code, call] : calls) {
+    for (int round = 0; round < 60; ++round) {
+      canned = {0x80, static_cast<uint8_t>(1 + random() % 2), 0, 0, 0, 0, 0, 0, 0, 0};
+      const size_t size = 10 + random() % (round < 30 ? 64 : 1500);
+      while (canned.size() < size) canned.push_back(static_cast<uint8_t>(random() % 3 == 0 ? random() : random() % 3));
+      canned[4] = static_cast<uint8_t>(size >> 8);
+      canned[5] = static_cast<uint8_t>(size);
+      times = 1;
+      hit = code;
+      call();
+    }
+  }
+  times = 0;
+}
+
+}  // namespace
+}  // namespace limpet::tpm

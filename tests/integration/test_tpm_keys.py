@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Server and agent with their keys in a TPM, played by swtpm: the CA's, the agent's own, and its cache's."""
+import http.client
+import json
+import os
+
+import pytest
+
+from support import process, stubs, swtpm
+from support.process import eventually
+
+pytestmark = pytest.mark.skipif(not swtpm.shutil.which('swtpm') or not os.path.exists(swtpm.PLUGINS + '/key_manager_tpm2.so'),
+                                reason='needs swtpm and the plugin key_manager_tpm2')
+
+ME = 'unix:uid:%d' % os.geteuid()
+
+
+@pytest.fixture
+def tpm(folder):
+    device = swtpm.SwTpm(folder).start()
+    yield device
+    device.vanish()
+
+
+def key_manager(tpm, role, directory, device=None):
+    return swtpm.table('tpm2', role, {'device': device or tpm.path, 'directory': directory}, 'KeyManager', 'key_manager_tpm2')
+
+
+def agent_with(make, tpm, server, device=None, start=True, attestor=None, **keys):
+    port = process.free_port()
+    if attestor is None:
+        keys['join_token'] = server.token('/host')
+    agent = process.Agent(server.port, roots=server.roots(), attestor=attestor,
+                          health_checks={'listener_enabled': True, 'bind_address': '127.0.0.1', 'bind_port': port}, **keys)
+    agent.health_port = port
+    agent.key_directory = agent.folder / 'tpm-keys'
+    agent.key_manager = key_manager(tpm, 'agent', agent.key_directory, device)
+    return make(lambda: agent, start=start)
+
+
+def svid(agent, wait=5):
+    with agent.workload() as workload:
+        return workload.fetch(wait=wait).svids[0].x509_svid
+
+
+def part(agent, name):
+    """What the agent's health says of one of its parts."""
+    connection = http.client.HTTPConnection('127.0.0.1', agent.health_port, timeout=10)
+    try:
+        connection.request('GET', '/ready')
+        found = json.loads(connection.getresponse().read())['parts'].get(name, {})
+        return found.get('state', ''), found.get('reason', '')
+    finally:
+        connection.close()
+
+
+def knows(agent, count):
+    with agent.workload() as workload:
+        return len(workload.fetch().svids) == count
+
+
+def on_disk(agent):
+    with open(os.path.join(agent.data_dir, 'agent.mdb'), 'rb') as file:
+        return svid(agent)[:200] in file.read()
+
+
+def key_files(agent):
+    return sorted(name for name in os.listdir(agent.key_directory) if name.endswith('.tpm2key'))
+
+
+def test_an_agents_own_key_is_the_tpms_and_is_kept_over_a_restart_and_a_reset(make, tpm):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server)
+    eventually(lambda: svid(agent))
+    assert len(key_files(agent)) == 1
+    for interrupt in (agent.stop, lambda: (agent.kill(), tpm.reset())):
+        interrupt()
+        agent.start()
+        # the token is spent: only the kept key brings it back
+        new = server.add('/late-%d' % len(agent.logs()), '/host', [ME])
+        eventually(lambda: any(new.spiffe_id.path in s.spiffe_id for s in fetch_all(agent)))
+    assert agent.logs().count('The agent has a new SVID') == 1, agent.logs()
+
+
+def fetch_all(agent):
+    with agent.workload() as workload:
+        return workload.fetch().svids
+
+
+def test_an_agent_renews_with_keys_of_the_tpm_in_turn(make, tpm):
+    server = make(process.Server, agent_ttl='20s')
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server)
+    eventually(lambda: svid(agent))
+    eventually(lambda: agent.logs().count('The agent has a new SVID') >= 3, wait=90)
+    assert len(key_files(agent)) == 2
+
+
+def test_a_tpm_that_vanishes_costs_no_workload_its_svid_and_is_named(make, tpm):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server)
+    before = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    tpm.vanish()
+    server.kill()
+    server.start()  # the agent has to shake hands again
+    eventually(lambda: part(agent, 'key')[0] == 'degraded')
+    assert 'keymanager(tpm2): TPM ' + tpm.path in part(agent, 'key')[1]
+    assert svid(agent) == before
+    # also over a restart without it
+    agent.stop()
+    agent.spawn()
+    eventually(lambda: svid(agent) == before)
+    eventually(lambda: part(agent, 'key')[0] == 'degraded')
+    tpm.start()
+    server.add('/late', '/host', [ME])
+    eventually(lambda: knows(agent, 2), wait=60)
+    assert part(agent, 'key') == ('ok', '')
+    assert agent.running() and agent.logs().count('The agent has a new SVID') == 1
+
+
+def test_another_tpm_means_another_key_and_the_old_file_is_kept(make, tpm, folder):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server)
+    before = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    files = key_files(agent)
+    with open(os.path.join(agent.key_directory, files[0])) as file:
+        text = file.read()
+    agent.stop()
+    tpm.replace()
+    agent.spawn()
+    eventually(lambda: agent.has_logged('was made by another TPM, or this one was cleared since'))
+    assert eventually(lambda: svid(agent) == before), 'workloads are served meanwhile'
+    eventually(lambda: agent.has_logged('Node attestation failed, trying again') or
+               agent.has_logged("could not be renewed, trying again"))  # its join token is spent
+    with open(os.path.join(agent.key_directory, files[0])) as file:
+        assert file.read() == text
+    agent.stop()
+    tpm.bring_back()
+    agent.spawn()
+    server.add('/late', '/host', [ME])
+    eventually(lambda: knows(agent, 2), wait=60)
+
+
+@pytest.mark.parametrize('key_type', ['ec-p256', 'ec-p384', 'rsa-2048'])
+def test_a_server_signs_with_a_ca_key_in_the_tpm_and_keeps_it(make, tpm, folder, key_type):
+    directory = folder / 'server-tpm-keys'
+    server = make(process.Server, key_manager=key_manager(tpm, 'server', directory), ca_key_type=key_type)
+    server.add('/mine', '/host', [ME])
+    roots = server.roots()
+    agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=roots)
+    eventually(lambda: svid(agent))
+    server.kill()
+    tpm.reset()
+    server.start()
+    assert server.roots() == roots
+    # away: what is signed already is served, the rest is told and comes later
+    tpm.vanish()
+    server.add('/late', '/host', [ME])
+    eventually(lambda: server.has_logged('TPM ' + tpm.path))
+    assert knows(agent, 1) and server.running()
+    tpm.start()
+    eventually(lambda: knows(agent, 2), wait=60)
+    assert server.roots() == roots
+
+
+def test_a_server_and_an_agent_share_one_tpm(make, tpm, folder):
+    server = make(process.Server, key_manager=key_manager(tpm, 'server', folder / 'server-tpm-keys'))
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server, plugins=swtpm.table('tpm', 'agent', {'device': tpm.path, 'pcrs': [7]}, 'Sealer', 'sealer_tpm'))
+    first = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    server.kill()
+    agent.kill()
+    agent.spawn()
+    eventually(lambda: svid(agent) == first)
+    assert not os.path.exists(os.path.join(agent.data_dir, 'seal.key'))
+    server.start()
+    server.add('/late', '/host', [ME])
+    eventually(lambda: knows(agent, 2), wait=60)
+
+
+def test_a_tpm_of_200_ms_a_command_delays_nobody_but_itself(make, tpm, folder):
+    slow = swtpm.SlowWay(tpm, folder / 'slow', 0.2)
+    try:
+        server = make(process.Server)
+        server.add('/mine', '/host', [ME])
+        agents = [agent_with(make, tpm, server, device=slow.path, start=False) for _ in range(3)]
+        for agent in agents:
+            agent.spawn()
+        before = [eventually(lambda: svid(agent), wait=60) for agent in agents]
+        server.kill()
+        server.start()  # all of them shake hands anew, at one slow TPM
+        done = slow.commands
+        assert [svid(agent) for agent in agents] == before
+        server.add('/late', '/host', [ME])
+        for agent in agents:
+            eventually(lambda: knows(agent, 2), wait=90)
+        assert slow.commands > done
+    finally:
+        slow.close()
