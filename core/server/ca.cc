@@ -39,6 +39,7 @@ class X509Ca::SignOperation {
  private:
   void on_signed(Result<Bytes> signature) {
     Result<SignedSvid> result;
+    ca_.on_key_answered(signature ? nullptr : &signature.error());
     if (signature) {
       KeyType type = authority_->signer->type();
       result->chain = {seal_certificate(tbs_, type, hash_for(type), *signature)};
@@ -251,6 +252,18 @@ void X509Ca::report(Result<void> outcome) {
   if (!current_ && (outcome || has_upstream())) return;
   Done<void> done = std::move(started_);
   done(current_ ? Result<void>() : std::move(outcome));
+}
+
+// A TPM or an HSM may go away between two rotations. Told and logged when it changes.
+void X509Ca::on_key_answered(const Error* why) {
+  if ((why != nullptr) == key_failing_) return;
+  key_failing_ = why != nullptr;
+  health_.report("ca_key", key_failing_ ? HealthState::degraded : HealthState::ok, key_failing_ ? why->text() : "");
+  if (key_failing_) {
+    logger_.error("The X509 CA's key cannot be used, nothing can be signed", {{"error", why->text()}});
+  } else {
+    logger_.info("The X509 CA's key can be used again");
+  }
 }
 
 void X509Ca::sign(SvidRequest request, Done<SignedSvid> done) {

@@ -90,6 +90,7 @@ class X509Ca {
   void on_pruned(Result<Bundle> pruned);
   void report(Result<void> outcome);
   [[nodiscard]] std::string free_slot() const;
+  void on_key_answered(const Error* why);  // null: it signed
   // Signed by itself though there is an upstream authority by now, or the reverse: to be replaced soon.
   [[nodiscard]] bool outdated(const CaSlot& slot) const {
     return slot.authority->upstream_chain.empty() == has_upstream();
@@ -113,6 +114,7 @@ class X509Ca {
   Journal journal_;
   bool journal_dirty_ = false;
   int failures_ = 0;
+  bool key_failing_ = false;  // as health has it
   int64_t next_prune_ms_ = 0;
   Timer tick_;
   std::unique_ptr<LoadCaFlow> loading_;

@@ -12,7 +12,6 @@ namespace limpet::tpm_wire {
 namespace {
 
 constexpr uint32_t kMaxRsaBits = 4096;
-constexpr std::string_view kIdentity = "IDENTITY";
 using MbedAes = Mbed<mbedtls_aes_context, mbedtls_aes_init, mbedtls_aes_free>;
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
@@ -44,22 +43,18 @@ Result<Bytes> encrypt_cfb(BytesView key, BytesView plain) {
   return out;
 }
 
-struct Wrapped {
-  Bytes seed;
-  Bytes secret;  // what the TPM gets the seed from
-};
-
 // Part 1, B.10.4: the label goes with its zero byte.
-Result<Wrapped> wrap_rsa(const Protector& ek) {
+Result<WrappedSeed> wrap_rsa(const Protector& ek, std::string_view what_for) {
+  const std::string label(what_for);
   MbedPk pk;
   TRY(load_public_pk(*pk, ek.key));
   mbedtls_rsa_context* rsa = mbedtls_pk_rsa(*pk);
-  Wrapped out{random_bytes(ek.aes_bits / 8u), Bytes(mbedtls_rsa_get_len(rsa))};
+  WrappedSeed out{random_bytes(ek.aes_bits / 8u), Bytes(mbedtls_rsa_get_len(rsa))};
   int code = mbedtls_rsa_set_padding(rsa, MBEDTLS_RSA_PKCS_V21, mbed_hash(ek.hash));
   if (code == 0)
-    code = mbedtls_rsa_rsaes_oaep_encrypt(rsa, mbed_random, nullptr,
-                                          reinterpret_cast<const unsigned char*>(kIdentity.data()),
-                                          kIdentity.size() + 1, out.seed.size(), out.seed.data(), out.secret.data());
+    code =
+        mbedtls_rsa_rsaes_oaep_encrypt(rsa, mbed_random, nullptr, reinterpret_cast<const unsigned char*>(label.c_str()),
+                                       label.size() + 1, out.seed.size(), out.seed.data(), out.secret.data());
   if (code != 0) return fail(mbed_error("RSA-OAEP", code));
   return out;
 }
@@ -71,7 +66,7 @@ Result<void> write_number(const mbedtls_mpi& number, Bytes& out) {
 }
 
 // Part 1, C.6.1: an ephemeral key; the seed follows from the shared point.
-Result<Wrapped> wrap_ecc(const Protector& ek) {
+Result<WrappedSeed> wrap_ecc(const Protector& ek, std::string_view label) {
   MbedPk pk;
   TRY(load_public_pk(*pk, ek.key));
   const mbedtls_ecp_keypair* theirs = mbedtls_pk_ec(*pk);
@@ -88,7 +83,7 @@ Result<Wrapped> wrap_ecc(const Protector& ek) {
   TRY(write_number(ours->MBEDTLS_PRIVATE(Q).MBEDTLS_PRIVATE(X), x));
   TRY(write_number(ours->MBEDTLS_PRIVATE(Q).MBEDTLS_PRIVATE(Y), y));
   TRY(write_number(theirs->MBEDTLS_PRIVATE(Q).MBEDTLS_PRIVATE(X), their_x));
-  Wrapped out{kdf_e(ek.hash, z, kIdentity, x, their_x, hash_bytes(ek.hash)), {}};
+  WrappedSeed out{kdf_e(ek.hash, z, label, x, their_x, hash_bytes(ek.hash)), {}};
   wipe(z);
   put_sized(out.secret, x);
   put_sized(out.secret, y);
@@ -96,6 +91,10 @@ Result<Wrapped> wrap_ecc(const Protector& ek) {
 }
 
 }  // namespace
+
+Result<WrappedSeed> wrap_seed(const Protector& key, std::string_view label) {
+  return key.key.is_rsa() ? wrap_rsa(key, label) : wrap_ecc(key, label);
+}
 
 Result<void> check_ek_size(const PublicKey& ek) {
   if (ek.is_rsa() && ek.bits() > kMaxRsaBits)
@@ -147,7 +146,7 @@ Bytes kdf_e(HashAlg hash, BytesView z, std::string_view label, BytesView u, Byte
 // Part 1, 24.4: encrypted first, then authenticated together with the name.
 Result<Credential> make_credential(const Protector& ek, BytesView name, BytesView secret) {
   if (secret.size() > hash_bytes(ek.hash)) return invalid("the secret is longer than the hash");
-  TRY_ASSIGN(Wrapped wrapped, ek.key.is_rsa() ? wrap_rsa(ek) : wrap_ecc(ek));
+  TRY_ASSIGN(WrappedSeed wrapped, wrap_seed(ek, "IDENTITY"));
   Bytes aes_key = kdf_a(ek.hash, wrapped.seed, "STORAGE", name, {}, ek.aes_bits / 8u);
   Bytes mac_key = kdf_a(ek.hash, wrapped.seed, "INTEGRITY", {}, {}, hash_bytes(ek.hash));
   wipe(wrapped.seed);

@@ -26,6 +26,14 @@ struct Credential {
 // `name` is the activated key's, `secret` at most as long as the hash. INVALID_ARGUMENT.
 Result<Credential> make_credential(const Protector& ek, BytesView name, BytesView secret);
 
+// A seed that only the holder of the key gets out of `secret`, TPM2B_ENCRYPTED_SECRET without its length (Part 1, B.10
+// and C.6). The label says what for: "IDENTITY", or "SECRET" for a session's salt.
+struct WrappedSeed {
+  Bytes seed;
+  Bytes secret;
+};
+Result<WrappedSeed> wrap_seed(const Protector& key, std::string_view label);
+
 // The two key derivations (Part 1, 11.4.10.2 and 11.4.10.3); `bytes` is the size of the result.
 Bytes kdf_a(HashAlg hash, BytesView key, std::string_view label, BytesView u, BytesView v, size_t bytes);
 Bytes kdf_e(HashAlg hash, BytesView z, std::string_view label, BytesView u, BytesView v, size_t bytes);

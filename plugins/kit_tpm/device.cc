@@ -3,6 +3,7 @@
 #include "kit_tpm/device.h"
 
 #include "kit_tpm/device_impl.h"
+#include "kit_tpm/secret_session.h"
 
 namespace limpet::tpm {
 namespace {
@@ -205,7 +206,14 @@ Result<Object> Tpm::create_primary(Hierarchy hierarchy, BytesView area, BytesVie
                                   &no_pcrs, &handle, &made, &data, &hash, &ticket, &name, &answers);
   }));
   impl_->loaded.push_back(handle);
-  return Object(this, handle, bytes_of(made.publicArea), name_of(name), auth);
+  Object object(this, handle, bytes_of(made.publicArea), name_of(name), auth);
+  // Who trusts the name trusts the key: so it is not taken from the wire alone.
+  Bytes expected = {kAlgSha256 >> 8, kAlgSha256 & 0xff};
+  append(expected, sha256(object.public_area_));
+  if (made.publicArea.nameAlg == kAlgSha256 && object.name_ != expected) {
+    return fail(forged_answer("TPM2_CreatePrimary"));
+  }
+  return object;
 }
 
 Result<Created> Tpm::create(const Object& parent, BytesView area, BytesView auth, BytesView data) {
@@ -221,6 +229,11 @@ Result<Created> Tpm::create(const Object& parent, BytesView area, BytesView auth
   TPM2B_CREATION_DATA creation = {};
   TPM2B_DIGEST hash = {};
   TPMT_TK_CREATION ticket = {};
+  std::optional<SecretSession> hidden;
+  if (!data.empty()) {
+    TRY_ASSIGN(SecretSession started, SecretSession::start(*this, *impl_, parent));
+    hidden.emplace(std::move(started));
+  }
   auto done = impl_->run(*this, "TPM2_Create", [&] {
     private_area = {};
     private_area.size = sizeof private_area.buffer;
@@ -230,9 +243,16 @@ Result<Created> Tpm::create(const Object& parent, BytesView area, BytesView auth
     hash.size = sizeof hash.buffer;
     ticket = {};
     TSS2L_SYS_AUTH_RESPONSE answers = {};
+    if (hidden) {
+      TSS2_RC rc = Tss2_Sys_Create_Prepare(impl_->sys, parent.handle_, &sensitive.value, &wish, &outside, &no_pcrs);
+      if (rc == TSS2_RC_SUCCESS) rc = hidden->execute(auths, {parent.name_}, SecretSession::Hides::command);
+      if (rc != TSS2_RC_SUCCESS) return rc;
+      return Tss2_Sys_Create_Complete(impl_->sys, &private_area, &public_area, &creation, &hash, &ticket);
+    }
     return Tss2_Sys_Create(impl_->sys, parent.handle_, &auths.value, &sensitive.value, &wish, &outside, &no_pcrs,
                            &private_area, &public_area, &creation, &hash, &ticket, &answers);
   });
+  if (hidden && hidden->forged()) return fail(forged_answer("TPM2_Create"));
   if (!done && base_code(last_rc_) == kRcValue) {  // what several TPMs say to a key size they lack
     return fail(Code::unimplemented, done.error().message + ": this TPM does not make that kind of key");
   }

@@ -110,7 +110,7 @@ class Tpm {
   // ---- objects ----
   // `area` is a template of templates.h, or any TPMT_PUBLIC.
   Result<Object> create_primary(Hierarchy hierarchy, BytesView area, BytesView auth = {});
-  // `sensitive`: the data of a sealed object.
+  // `sensitive`: the data of a sealed object, which crosses the bus encrypted for `parent`.
   Result<Created> create(const Object& parent, BytesView area, BytesView auth = {}, BytesView sensitive = {});
   Result<Object> load(const Object& parent, const KeyBlob& blob, BytesView auth = {});
   Result<Object> read_persistent(uint32_t handle, BytesView auth = {});  // NOT_FOUND; not flushed
@@ -142,8 +142,9 @@ class Tpm {
                                           BytesView secret);
   // The authPolicy of an object that only opens with these PCRs as they are now.
   Result<Bytes> pcr_policy(PcrSelection pcrs);
-  // mask 0: by its password.
-  Result<SecretBytes> unseal(const Object& object, PcrSelection pcrs = {});
+  // mask 0: by its password. The answer crosses the bus encrypted, by a session salted with `parent`, any storage key
+  // of this TPM; one that was changed on its way is UNAVAILABLE.
+  Result<SecretBytes> unseal(const Object& object, const Object& parent, PcrSelection pcrs = {});
 
   // The response code of the last command: 0, the TPM's, or kRcNoAnswer.
   [[nodiscard]] uint32_t last_rc() const { return last_rc_; }
@@ -151,6 +152,7 @@ class Tpm {
  private:
   friend class Device;
   friend class Object;
+  friend class SecretSession;
   struct Impl;
   explicit Tpm(std::unique_ptr<Impl> impl);
   void flush(uint32_t handle);

@@ -66,6 +66,13 @@ Result<void> Tpm::Impl::run(Tpm& tpm, const char* command, Call call) {
   }
 }
 
+// What came is not what the TPM said.
+inline Error forged_answer(const char* command) {
+  return Error{Code::unavailable, std::string(command) +
+                                      ": the answer is not authentic: something between this machine's CPU and its TPM "
+                                      "changes what they say"};
+}
+
 // ---- authorizations ----
 struct Auths {
   TSS2L_SYS_AUTH_COMMAND value = {};

@@ -218,10 +218,10 @@ TEST_F(TpmDevice, SealsUnderPcrs) {
   ASSERT_EQ(outcome(sealed), "ok");
   auto object = tpm->load(*srk, sealed->blob);
   ASSERT_EQ(outcome(object), "ok");
-  EXPECT_EQ(as_text(tpm->unseal(*object, pcrs)->view()), "thirty-two bytes of a data key..");
-  EXPECT_FALSE(tpm->unseal(*object)) << "the password is no way around the policy";
+  EXPECT_EQ(as_text(tpm->unseal(*object, *srk, pcrs)->view()), "thirty-two bytes of a data key..");
+  EXPECT_FALSE(tpm->unseal(*object, *srk)) << "the password is no way around the policy";
   ASSERT_EQ(outcome(tpm->extend_pcr(16, sha256(as_bytes("event")))), "ok");
-  const auto refused = tpm->unseal(*object, pcrs);
+  const auto refused = tpm->unseal(*object, *srk, pcrs);
   EXPECT_EQ(refused.error().code, Code::failed_precondition) << refused.error().text();
   EXPECT_NE(refused.error().message.find("TPM_RC_POLICY_FAIL"), std::string::npos) << refused.error().text();
   EXPECT_FALSE(tpm->read_pcrs({0x7777, 1}));

@@ -2,6 +2,7 @@
 // A TPM that is busy, locked out, or lies.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "kit_tpm/device.h"
@@ -24,8 +25,9 @@ class TpmTrouble : public ::testing::Test {
     ASSERT_NE(::mkdtemp(directory.data()), nullptr);
     swtpm = std::make_unique<test::SwTpm>(directory + "/tpm");
     ASSERT_TRUE(swtpm->start());
-    proxy = std::make_unique<test::TpmProxy>(directory + "/proxy", swtpm->socket(),
-                                             [this](uint32_t code) { return answer(code); });
+    proxy = std::make_unique<test::TpmProxy>(
+        directory + "/proxy", swtpm->socket(), [this](uint32_t code) { return answer(code); },
+        [this](uint32_t code, Bytes& theirs) { change(code, theirs); });
     DeviceSettings settings;
     settings.address = *parse_address(directory + "/proxy");
     settings.answer_ms = 2'000;
@@ -49,6 +51,16 @@ class TpmTrouble : public ::testing::Test {
     ++answered;
     return canned;
   }
+  // Turns a bit of the TPM's own answer to `forge` around, that many bytes before its end.
+  void change(uint32_t code, Bytes& theirs) {
+    if (code == forge && theirs.size() > forge_at) theirs[theirs.size() - forge_at] ^= 1;
+  }
+  bool seen(BytesView what) {
+    const Bytes all = proxy->seen();
+    return std::search(all.begin(), all.end(), what.begin(), what.end()) != all.end();
+  }
+  std::atomic<uint32_t> forge = 0;
+  std::atomic<size_t> forge_at = 0;
   std::atomic<uint32_t> hit = 0;
   std::atomic<int> times = 0;
   std::atomic<int> answered = 0;
@@ -119,6 +131,66 @@ TEST_F(TpmTrouble, AnswersThatAreNoTpmsAreRefused) {
   EXPECT_TRUE(open()->info());
 }
 
+TEST_F(TpmTrouble, WhoListensOnTheBusLearnsNoSecret) {
+  const Bytes secret = random_bytes(32);
+  for (const Bytes& root : {srk_ecc(), srk_rsa()}) {
+    for (const uint32_t mask : {0u, 1u << 7}) {
+      const PcrSelection pcrs = {kAlgSha256, mask};
+      auto tpm = open();
+      auto srk = tpm->create_primary(Hierarchy::owner, root);
+      ASSERT_TRUE(srk) << srk.error().text();
+      const Bytes policy = mask == 0 ? Bytes() : *tpm->pcr_policy(pcrs);
+      const auto made = tpm->create(*srk, sealed_data(policy), {}, secret);
+      ASSERT_TRUE(made) << made.error().text();
+      auto object = tpm->load(*srk, made->blob);
+      ASSERT_TRUE(object) << object.error().text();
+      const auto opened = tpm->unseal(*object, *srk, pcrs);
+      ASSERT_TRUE(opened) << opened.error().text();
+      EXPECT_EQ(to_bytes(opened->view()), secret);
+      EXPECT_TRUE(seen(made->blob.private_area)) << "the test looks at the right bytes";
+    }
+  }
+  EXPECT_FALSE(seen(BytesView(secret).first(8)));
+}
+
+TEST_F(TpmTrouble, WhoChangesWhatTheBusCarriesIsNoticed) {
+  constexpr uint32_t kUnseal = 0x15e;
+  constexpr uint32_t kCreate = 0x153;
+  const Bytes secret = random_bytes(32);
+  auto tpm = open();
+  auto srk = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  ASSERT_TRUE(srk);
+  const auto made = tpm->create(*srk, sealed_data(), {}, secret);
+  ASSERT_TRUE(made);
+  auto object = tpm->load(*srk, made->blob);
+  ASSERT_TRUE(object);
+  const auto refused = [](const Error& error, const char* command) {
+    EXPECT_EQ(error.text(),
+              std::string("Unavailable: ") + command +
+                  ": the answer is not authentic: something between this machine's CPU and its TPM changes "
+                  "what they say");
+  };
+  forge = kUnseal;
+  for (const size_t at : {1, 40, 75, 95}) {  // in the HMAC, the nonce, and the hidden secret
+    forge_at = at;
+    const auto opened = tpm->unseal(*object, *srk);
+    ASSERT_FALSE(opened) << at;
+    refused(opened.error(), "TPM2_Unseal");
+  }
+  forge = kCreate;
+  forge_at = 1;
+  const auto created = tpm->create(*srk, sealed_data(), {}, secret);
+  ASSERT_FALSE(created);
+  refused(created.error(), "TPM2_Create");
+  forge = kCreatePrimary;
+  forge_at = 6;  // the name: five bytes of an empty authorization follow it
+  const auto primary = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  ASSERT_FALSE(primary);
+  refused(primary.error(), "TPM2_CreatePrimary");
+  forge = 0;
+  EXPECT_TRUE(tpm->unseal(*object, *srk));
+}
+
 // Well framed, senseless inside: whatever it is, an error or a value, and no harm (the sanitizers watch).
 TEST_F(TpmTrouble, SenselessContentsDoNoHarm) {
   std::mt19937 random(7);
@@ -138,7 +210,7 @@ TEST_F(TpmTrouble, SenselessContentsDoNoHarm) {
       {0x162, [&] { (void)tpm->save(*key); }},
       {0x173, [&] { (void)tpm->read_persistent(0x81000001); }},
       {0x169, [&] { (void)tpm->read_nv(0x01c00002); }},
-      {0x158, [&] { (void)tpm->quote(*key, {}, {kAlgSha256, 1}); }},
+      {0x158, [&] { (void)tpm->quote(*key, {}, {{PcrSelection{kAlgSha256, 1}}}); }},
       {0x176, [&] { (void)tpm->pcr_policy({kAlgSha256, 1}); }},
   };
   for (const auto& [code, call] : calls) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signing, attesting and unsealing with a TPM's objects.
 #include "kit_tpm/device_impl.h"
+#include "kit_tpm/secret_session.h"
 
 namespace limpet::tpm {
 namespace {
@@ -226,7 +227,7 @@ Result<Bytes> Tpm::pcr_policy(PcrSelection pcrs) {
   return bytes_of(digest);
 }
 
-Result<SecretBytes> Tpm::unseal(const Object& object, PcrSelection pcrs) {
+Result<SecretBytes> Tpm::unseal(const Object& object, const Object& parent, PcrSelection pcrs) {
   Auths auths;
   std::optional<Session> session;
   if (pcrs.mask == 0) {
@@ -237,13 +238,17 @@ Result<SecretBytes> Tpm::unseal(const Object& object, PcrSelection pcrs) {
     auths.session(policy.handle());
     session.emplace(std::move(policy));
   }
+  TRY_ASSIGN(SecretSession hidden, SecretSession::start(*this, *impl_, parent));
   TPM2B_SENSITIVE_DATA inside = {};
-  TRY(impl_->run(*this, "TPM2_Unseal", [&] {
+  const auto done = impl_->run(*this, "TPM2_Unseal", [&] {
     inside = {};
     inside.size = sizeof inside.buffer;
-    TSS2L_SYS_AUTH_RESPONSE answers = {};
-    return Tss2_Sys_Unseal(impl_->sys, object.handle_, &auths.value, &inside, &answers);
-  }));
+    TSS2_RC rc = Tss2_Sys_Unseal_Prepare(impl_->sys, object.handle_);
+    if (rc == TSS2_RC_SUCCESS) rc = hidden.execute(auths, {object.name_}, SecretSession::Hides::answer);
+    return rc == TSS2_RC_SUCCESS ? Tss2_Sys_Unseal_Complete(impl_->sys, &inside) : rc;
+  });
+  if (hidden.forged()) return fail(forged_answer("TPM2_Unseal"));
+  if (!done) return fail(done.error());
   if (session) session->used_up();
   SecretBytes out(BytesView(inside.buffer, std::min<size_t>(inside.size, sizeof inside.buffer)));
   wipe(&inside, sizeof inside);

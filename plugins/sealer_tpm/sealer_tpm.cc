@@ -117,10 +117,9 @@ Result<Bytes> seal(Sealer& self, const limpet_op* op, BytesView plain, BytesView
 
 // ---- opening ----
 
-Result<Object> load(Tpm& tpm, const Blob& blob) {
+Result<Object> load(Tpm& tpm, const Object& root, const Blob& blob) {
   constexpr const char* kOther =
       "it was sealed by another TPM, or this one was cleared since; only the old TPM can open it";
-  TRY_ASSIGN(const Object root, root_of(tpm));
   if (root.name() != blob.root_name) return fail(Code::failed_precondition, kOther);
   auto loaded = tpm.load(root, blob.data_key);
   if (loaded || loaded.error().code == Code::unavailable) return loaded;
@@ -149,8 +148,9 @@ Result<SecretBytes> unseal(Sealer& self, const limpet_op* op, BytesView text, By
   TRY(check_sizes(text, 65'536, context));
   TRY_ASSIGN(const Blob blob, limpet::sealer_tpm::decode_blob(text));
   TRY_ASSIGN(const auto tpm, open(self, op));
-  TRY_ASSIGN(const Object object, load(*tpm, blob));
-  auto key = tpm->unseal(object, blob.pcrs);
+  TRY_ASSIGN(const Object root, root_of(*tpm));
+  TRY_ASSIGN(const Object object, load(*tpm, root, blob));
+  auto key = tpm->unseal(object, root, blob.pcrs);
   const uint32_t rc = limpet::tpm::base_code(tpm->last_rc());
   if (!key && (rc == limpet::tpm::kRcPolicyFail || rc == limpet::tpm::kRcValue)) {
     return fail(Code::failed_precondition, changed_pcrs(*tpm, blob));

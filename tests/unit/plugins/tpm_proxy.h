@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -31,8 +32,14 @@ class TpmProxy {
   // What to answer to a command; none: the TPM's own answer. Called on the proxy's thread. An empty one hangs up.
   using Answer = std::function<std::optional<Bytes>(uint32_t command_code)>;
 
-  TpmProxy(const std::string& path, std::string tpm, Answer answer)
-      : tpm_(std::move(tpm)), answer_(std::move(answer)), listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // What to do to the TPM's own answer. Called on the proxy's thread.
+  using Change = std::function<void(uint32_t command_code, Bytes& answer)>;
+
+  TpmProxy(const std::string& path, std::string tpm, Answer answer, Change change = nullptr)
+      : tpm_(std::move(tpm)),
+        answer_(std::move(answer)),
+        change_(std::move(change)),
+        listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     const sockaddr_un address = address_of(path);
     if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
         ::listen(listener_, 16) != 0) {
@@ -44,6 +51,11 @@ class TpmProxy {
     stop_ = true;
     thread_.join();
     ::close(listener_);
+  }
+  // Everything that passed, both ways.
+  [[nodiscard]] Bytes seen() const {
+    const std::lock_guard lock(mutex_);
+    return seen_;
   }
   TpmProxy(const TpmProxy&) = delete;
   TpmProxy& operator=(const TpmProxy&) = delete;
@@ -84,16 +96,28 @@ class TpmProxy {
         ::send(client, own->data(), own->size(), MSG_NOSIGNAL);
         continue;
       }
+      note(BytesView(buffer).first(static_cast<size_t>(got)));
       ::send(tpm, buffer.data(), static_cast<size_t>(got), MSG_NOSIGNAL);
       if (!readable(tpm)) return;
       const ssize_t answered = ::recv(tpm, buffer.data(), buffer.size(), 0);
       if (answered <= 0) return;
-      ::send(client, buffer.data(), static_cast<size_t>(answered), MSG_NOSIGNAL);
+      Bytes theirs(buffer.begin(), buffer.begin() + answered);
+      note(theirs);
+      if (change_) change_(code, theirs);
+      ::send(client, theirs.data(), theirs.size(), MSG_NOSIGNAL);
     }
+  }
+
+  void note(BytesView text) {
+    const std::lock_guard lock(mutex_);
+    append(seen_, text);
   }
 
   const std::string tpm_;
   const Answer answer_;
+  const Change change_;
+  mutable std::mutex mutex_;
+  Bytes seen_;  // guarded by mutex_
   const int listener_;
   std::atomic<bool> stop_ = false;
   std::thread thread_;

@@ -82,6 +82,26 @@ TEST(Ca, SignsLeavesThatVerifyAgainstTheBundleAndNeverOutliveIt) {
   EXPECT_EQ(sign(rig, request_for("/web", 1000 * kHour)).not_after, kStart + 24 * kHour);
 }
 
+TEST(Ca, AKeyThatIsAwayIsNamedInHealthUntilItSignsAgain) {
+  ServerRig rig;
+  ASSERT_TRUE(rig.start());
+  EXPECT_FALSE(rig.health.parts().contains("ca_key"));
+  rig.keys.sign_failure = "TPM /dev/tpmrm0: no answer within 7 s";
+  for (int i = 0; i < 2; ++i) {
+    Signing signing;
+    rig.core->ca().sign(request_for("/web"), signing.pending.then<&Signing::on_done>(&signing));
+    rig.run();
+    ASSERT_TRUE(signing.result && !*signing.result);
+    EXPECT_EQ(signing.result->error().text(),
+              "Unavailable: sign with the X.509 CA's key: TPM /dev/tpmrm0: no answer within 7 s");
+    EXPECT_EQ(rig.health.parts().at("ca_key").state, HealthState::degraded);
+    EXPECT_EQ(rig.health.parts().at("ca_key").reason, "Unavailable: TPM /dev/tpmrm0: no answer within 7 s");
+  }
+  rig.keys.sign_failure.clear();
+  sign(rig, request_for("/web"));
+  EXPECT_EQ(rig.health.parts().at("ca_key").state, HealthState::ok);
+}
+
 TEST(Ca, PreparesAtHalfOfItsLifeAndActivatesAtFiveSixths) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());

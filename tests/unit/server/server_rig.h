@@ -49,6 +49,7 @@ class FakeKeyManager final : public KeyManager {
   }
   void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) override {
     auto found = keys.find(key.id);
+    if (!sign_failure.empty()) return answer(std::move(done), Result<Bytes>(fail(Code::unavailable, sign_failure)));
     if (found == keys.end()) return answer(std::move(done), Result<Bytes>(fail(Code::not_found, "no key " + key.id)));
     answer(std::move(done), found->second.sign(alg, digest));
   }
@@ -60,7 +61,8 @@ class FakeKeyManager final : public KeyManager {
 
   std::map<std::string, PrivateKey> keys;
   size_t generated = 0;
-  std::string failure;  // not empty: what generate() says
+  std::string failure;       // not empty: what generate() says
+  std::string sign_failure;  // not empty: what sign() says
 
  private:
   ManagedKey managed(const std::string& id) {
