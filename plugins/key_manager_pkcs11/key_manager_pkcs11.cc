@@ -170,7 +170,13 @@ void end_bytes(limpet_op* op, limpet_bytes_done done, const Result<limpet::Bytes
   done(op, &status, {});
 }
 
+constexpr size_t kMaxPlainBytes = 4096;  // the interface's bounds
+constexpr size_t kMaxContextBytes = 64;
+
 void seal(limpet_instance* self, limpet_op* op, limpet_bytes plain, limpet_bytes context, limpet_bytes_done done) {
+  if (plain.len == 0 || plain.len > kMaxPlainBytes || context.len > kMaxContextBytes) {
+    return end_bytes(op, done, fail(Code::invalid_argument, "1 to 4096 bytes with at most 64 of context are sealed"));
+  }
   const auto blob = self_of(self)->wrap->seal(limpet::kit::view(plain), limpet::kit::view(context));
   end_bytes(op, done, blob ? Result<limpet::BytesView>(*blob) : fail(blob.error()));
 }

@@ -16,9 +16,12 @@ std::vector<Bytes> copy_all(pb_bytes_array_t* const* items, pb_size_t count) {
   return out;
 }
 
+constexpr size_t kMaxField = 60'000;  // a message's field holds 65,535 bytes; no request or key comes near
+
 }  // namespace
 
 Result<Bytes> new_ca_request(BytesView csr_der, uint32_t ttl_s) {
+  if (csr_der.size() > kMaxField) return fail(Code::invalid_argument, "the CSR is larger than 60,000 bytes");
   wire::Message<spire_api_server_svid_v1_NewDownstreamX509CARequest> request;
   wire::set_bytes(request->csr, csr_der);
   request->preferred_ttl = static_cast<int32_t>(std::min<uint32_t>(ttl_s, INT32_MAX));
@@ -32,6 +35,8 @@ Result<NewCa> read_new_ca(BytesView reply) {
 }
 
 Result<Bytes> publish_request(const limpet_jwt_key& key) {
+  if (key.spki_der.len > kMaxField || key.id.len > kMaxField)
+    return fail(Code::invalid_argument, "the JWT key or its id is larger than 60,000 bytes");
   wire::Message<spire_api_server_bundle_v1_PublishJWTAuthorityRequest> request;
   request->has_jwt_authority = true;
   wire::set_bytes(request->jwt_authority.public_key, kit::view(key.spki_der));

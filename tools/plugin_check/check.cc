@@ -37,6 +37,8 @@ Result<ComponentConfig> parse_component(yyjson_val* value) {
       out.data = json_of(item);
     } else if (name == "other") {
       out.other = json_of(item);
+    } else if (name == "second") {
+      out.second = json_of(item);
     } else if (name == "absent") {
       out.absent = text_of(item);
     } else if (name == "bad") {
@@ -51,8 +53,8 @@ Result<ComponentConfig> parse_component(yyjson_val* value) {
       yyjson_val* reason = nullptr;
       yyjson_obj_foreach(item, i, n, test, reason) out.skip[text_of(test)] = text_of(reason);
     } else {
-      return fail(Code::invalid_argument,
-                  "components: unknown key \"" + name + "\"; known: interface, name, data, other, bad, absent, skip");
+      return fail(Code::invalid_argument, "components: unknown key \"" + name +
+                                              "\"; known: interface, name, data, other, second, bad, absent, skip");
     }
   }
   if (out.interface_id.empty()) return fail(Code::invalid_argument, "components: interface is missing");
@@ -142,6 +144,10 @@ Subject* Check::ready(Offer offer, const limpet_component* other, const std::str
   if (data != nullptr) json = *data;
   const Op& op = s.configure(expand(json), false, trust_domain);
   return succeeded(s, op, "configure with the configuration given") ? &s : nullptr;
+}
+
+Subject* Check::ready_beside() {
+  return ready(Offer::everything, nullptr, config.second.empty() ? nullptr : &config.second);
 }
 
 bool Check::answered(Subject& s, const Op& op, const char* what, int64_t ms) {

@@ -23,6 +23,7 @@ struct ComponentConfig {
   std::string name;
   std::string data = "{}";
   std::string other;                        // another valid configuration
+  std::string second;                       // of a second instance beside the first, where that must be another one
   std::vector<std::string> bad;             // invalid ones
   std::string absent;                       // why what it stands on is not there: calls may fail then
   std::map<std::string, std::string> skip;  // test: reason
@@ -59,6 +60,7 @@ class Check {
   // A configured instance; nullptr after fail().
   Subject* ready(Offer offer = Offer::everything, const limpet_component* other = nullptr,
                  const std::string* data = nullptr);
+  Subject* ready_beside();  // a second instance beside the first
   // Waits, `ms` or as long as patience lasts; false after fail() when there was no answer.
   bool answered(Subject& s, const Op& op, const char* what, int64_t ms = 0);
   // Waits; false after fail() when it was not a success.

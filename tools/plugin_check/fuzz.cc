@@ -16,7 +16,7 @@ class Fuzz {
 
   void run() {
     for (Subject*& s : subjects_) {
-      s = c_.ready();
+      s = &s == &subjects_[0] ? c_.ready() : c_.ready_beside();
       if (s == nullptr) return;
     }
     const auto end = Clock::now() + std::chrono::milliseconds(c_.fuzz_ms);
@@ -38,6 +38,9 @@ class Fuzz {
   }
 
  private:
+  std::string own_config(const Subject* s) {
+    return c_.expand(s == subjects_[0] || c_.config.second.empty() ? c_.config.data : c_.config.second);
+  }
   size_t below(size_t n) { return static_cast<size_t>(random_()) % n; }
 
   std::string noise() {
@@ -72,7 +75,7 @@ class Fuzz {
     Op* op = nullptr;
     switch (below(12)) {
       case 0:
-        op = &s->configure(c_.expand(c_.config.data), below(2) == 0, c_.trust_domain, options);
+        op = &s->configure(own_config(s), below(2) == 0, c_.trust_domain, options);
         break;
       case 1:
         op = &s->configure(text(), below(2) == 0, c_.trust_domain, options);

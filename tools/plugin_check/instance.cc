@@ -107,7 +107,7 @@ void reconfigure(Check& c) {
 
 void two(Check& c) {
   Subject* first = c.ready();
-  Subject* second = first == nullptr ? nullptr : c.ready();
+  Subject* second = first == nullptr ? nullptr : c.ready_beside();
   if (second == nullptr) return;
   const Op& a = probe(*first);
   const Op& b = probe(*second);
