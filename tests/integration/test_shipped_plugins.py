@@ -27,8 +27,9 @@ def check(folder, plugin, components, *arguments, jobs=2, env=None):
     if not os.path.exists(module):
         pytest.skip('this build has no %s.so' % plugin)
     write(folder / 'check.json', json.dumps({'components': components}))
-    done = subprocess.run([CHECK, module, '--config', folder / 'check.json', '--format', 'json', '--cycles', '12', '--fuzz-seconds', '1',
-                           '--jobs', str(jobs), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600,
+    done = subprocess.run([CHECK, module, '--config', folder / 'check.json', '--format', 'json', '--fuzz-seconds', '1',
+                           '--jobs', str(jobs), '--cycles', '12' if jobs > 1 else '4', *arguments],  # devices are slow
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600,
                           universal_newlines=True, env=env)
     assert done.stdout, done.stderr
     results = json.loads(done.stdout)['results']
@@ -105,6 +106,24 @@ def test_node_attestor_tpm(folder, tpm):
     succeeded(found, SERVER, 'node_attestor.talks', 'node_attestor.replayed', 'node_attestor.truncated')
 
 
+@swtpm.needs_swtpm
+def test_node_attestor_tpm_devid(folder, tpm):
+    factory, maker = swtpm.Maker('Factory'), swtpm.Maker()
+    tpm.certify_ek(maker)
+    public, private, key = tpm.create_devid('ecc', b'')
+    for name, blob in (('devid.pub', public), ('devid.priv', private)):
+        with open(folder / name, 'wb') as out:
+            out.write(blob)
+    write(folder / 'devid.pem', factory.devid(key))
+    write(folder / 'devid-ca.pem', factory.pem())
+    write(folder / 'ek-ca.pem', maker.pem())
+    found = check(folder, 'node_attestor_tpm_devid', [
+        component(AGENT, {'tpm_device_path': tpm.path, 'devid_cert_path': folder / 'devid.pem', 'devid_pub_path': folder / 'devid.pub',
+                          'devid_priv_path': folder / 'devid.priv'}, bad=[{}]),
+        component(SERVER, {'devid_ca_path': folder / 'devid-ca.pem', 'endorsement_ca_path': folder / 'ek-ca.pem'}, bad=[{}])], jobs=1)
+    succeeded(found, SERVER, 'node_attestor.talks', 'node_attestor.replayed', 'node_attestor.truncated', 'node_attestor.forged')
+
+
 def test_node_attestor_join_token(folder):
     check(folder, 'node_attestor_join_token', [component(AGENT)])
 
@@ -159,7 +178,7 @@ def test_upstream_authority_spire_without_a_server(folder):
 
 def test_every_module_of_the_build_is_tried_here():
     tried = {'workload_attestor_unix', 'workload_attestor_systemd', 'key_manager_memory', 'key_manager_disk', 'key_manager_pkcs11',
-             'key_manager_tpm2', 'sealer_tpm', 'node_attestor_tpm', 'node_attestor_join_token', 'node_attestor_x509pop',
+             'key_manager_tpm2', 'sealer_tpm', 'node_attestor_tpm', 'node_attestor_tpm_devid', 'node_attestor_join_token', 'node_attestor_x509pop',
              'node_attestor_sshpop', 'node_attestor_http_challenge', 'upstream_authority_disk', 'upstream_authority_spire'}
     built = {name[:-3] for name in os.listdir(PLUGINS) if name.endswith('.so')}
     assert built <= tried, 'plugins without a test here: %s' % sorted(built - tried)

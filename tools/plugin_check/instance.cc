@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <clocale>
 #include <cstdio>
@@ -150,7 +151,7 @@ void many(Check& c) {
 void descriptors(Check& c) {
   if (cycles(c, 3) < 0) return;
   const size_t before = open_descriptors();
-  const int done = cycles(c, 20);
+  const int done = cycles(c, std::clamp(c.cycles, 4, 20));
   if (done < 0) return;
   const size_t after = open_descriptors();
   if (after > before)
@@ -160,7 +161,7 @@ void descriptors(Check& c) {
 void leaves_threads(Check& c) {
   if (cycles(c, 3) < 0) return;
   const size_t before = threads();
-  const int done = cycles(c, 20);
+  const int done = cycles(c, std::clamp(c.cycles, 4, 20));
   if (done < 0) return;
   c.bench().run_until([&] { return threads() <= before; }, 2'000);  // one that was joined may still be seen
   const size_t after = threads();
@@ -169,7 +170,7 @@ void leaves_threads(Check& c) {
 }
 
 void memory(Check& c) {
-  const int half = std::max(c.cycles / 4, 10);
+  const int half = std::max(c.cycles / 4, 4);
   if (cycles(c, half) < 0) return;
   const size_t first = allocated_bytes();
   const int one = cycles(c, half);
