@@ -65,9 +65,9 @@ TEST_P(TpmSealer, OpensWhatItSealedAlsoAfterRestartAndReset) {
     const std::string secret(size, 's');
     const auto blob = seal(secret);
     ASSERT_EQ(outcome(blob), "ok");
-    EXPECT_EQ(std::search(blob->begin(), blob->end(), secret.begin(), secret.begin() + std::min<size_t>(size, 16)) ==
-                  blob->end(),
-              size > 1);
+    if (size > 16) {
+      EXPECT_EQ(std::search(blob->begin(), blob->end(), secret.begin(), secret.begin() + 16), blob->end());
+    }
     EXPECT_EQ(unseal(*blob).value_or("?"), secret);
     EXPECT_EQ(unseal(*blob, "other").error().code, Code::failed_precondition) << "the context is bound";
     ASSERT_EQ(open(config()), "ok");
