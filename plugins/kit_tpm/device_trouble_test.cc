@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A TPM that is busy, locked out, or lies.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
+#include <thread>
 
 #include "kit_tpm/device.h"
 #include "swtpm.h"
@@ -189,6 +195,63 @@ TEST_F(TpmTrouble, WhoChangesWhatTheBusCarriesIsNoticed) {
   refused(primary.error(), "TPM2_CreatePrimary");
   forge = 0;
   EXPECT_TRUE(tpm->unseal(*object, *srk));
+}
+
+// A character device in place of /dev/tpmrm0: a terminal in raw mode, with the software TPM behind it.
+class Terminal {
+ public:
+  explicit Terminal(const std::string& tpm) : master_(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+    ::grantpt(master_);
+    ::unlockpt(master_);
+    name = ::ptsname(master_);
+    held_ = ::open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);  // or its end would be seen between two openings
+    termios raw = {};
+    ::tcgetattr(held_, &raw);
+    ::cfmakeraw(&raw);
+    ::tcsetattr(held_, TCSANOW, &raw);
+    thread_ = std::thread([this, tpm] { relay(tpm); });
+  }
+  ~Terminal() {
+    stop_ = true;
+    thread_.join();
+    ::close(held_);
+    ::close(master_);
+  }
+  std::string name;
+
+ private:
+  void relay(const std::string& tpm) {
+    auto way = Transport::open(*parse_address(tpm), 1'000);
+    pollfd item = {master_, POLLIN, 0};
+    while (way && !stop_) {
+      if (::poll(&item, 1, 20) <= 0) continue;
+      Bytes command(4096);
+      command.resize(static_cast<size_t>(std::max<ssize_t>(::read(master_, command.data(), command.size()), 0)));
+      if (!(*way)->send(command)) return;
+      const auto answer = (*way)->receive(5'000);
+      if (!answer || ::write(master_, answer->data(), answer->size()) < 0) return;
+    }
+  }
+  const int master_;
+  int held_ = -1;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+TEST_F(TpmTrouble, ADeviceNodeIsTalkedToAsWell) {
+  const Terminal terminal(swtpm->socket());
+  DeviceSettings settings;
+  settings.address = *parse_address("device:" + terminal.name);
+  settings.answer_ms = 2'000;
+  const Device node(std::move(settings));
+  for (int round = 0; round < 3; ++round) {
+    auto tpm = node.open();
+    ASSERT_TRUE(tpm) << tpm.error().text();
+    const auto info = (*tpm)->info();
+    ASSERT_TRUE(info) << info.error().text();
+    EXPECT_EQ(info->manufacturer, "IBM");
+    EXPECT_TRUE((*tpm)->create_primary(Hierarchy::owner, srk_ecc()));
+  }
 }
 
 // Well framed, senseless inside: whatever it is, an error or a value, and no harm (the sanitizers watch).

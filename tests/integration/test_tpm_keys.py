@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from support import process, stubs, swtpm
-from support.process import eventually
+from support import pki, process, stubs, swtpm
+from support.attestation import certify
+from support.process import eventually, toml_plugin, write
 
 pytestmark = pytest.mark.skipif(not swtpm.shutil.which('swtpm') or not os.path.exists(swtpm.PLUGINS + '/key_manager_tpm2.so'),
                                 reason='needs swtpm and the plugin key_manager_tpm2')
@@ -203,3 +204,65 @@ def test_a_tpm_of_200_ms_a_command_delays_nobody_but_itself(make, tpm, folder):
         assert slow.commands > done
     finally:
         slow.close()
+
+
+def device_certificate(folder):
+    """A factory's root and the certificate of one device, as files for x509pop."""
+    root_key, key = pki.new_key(), pki.new_key()
+    root = certify('factory root', root_key, ca=True)
+    write(folder / 'factory.pem', pki.pem_of(root))
+    write(folder / 'device.key', pki.key_pem(key))
+    write(folder / 'device.pem', pki.pem_of(certify('device-7', key, (root, root_key))))
+    return (toml_plugin('NodeAttestor', 'x509pop', {'ca_bundle_path': folder / 'factory.pem'}, role='server'),
+            toml_plugin('NodeAttestor', 'x509pop', {'private_key_path': folder / 'device.key',
+                                                    'certificate_path': folder / 'device.pem'}, role='agent'))
+
+
+def test_a_tpm_that_is_cleared_under_a_running_agent_costs_one_attestation(make, tpm, folder):
+    on_server, on_agent = device_certificate(folder)
+    server = make(process.Server, plugins=on_server)
+    agent = agent_with(make, tpm, server, attestor=on_agent)
+    path = eventually(lambda: server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents)[0].id.path
+    server.add('/mine', path, [ME])
+    before = eventually(lambda: svid(agent))
+    files = key_files(agent)
+    tpm.clear()
+    server.kill()
+    server.start()  # the agent has to shake hands again, with a key that is gone
+    eventually(lambda: agent.has_logged("The agent's key is lost, attesting anew with another"))
+    assert svid(agent) == before
+    server.add('/late', path, [ME])
+    eventually(lambda: knows(agent, 2), wait=60)
+    assert part(agent, 'key') == ('ok', '') and agent.logs().count('The agent has a new SVID') == 2
+    assert set(files) < set(key_files(agent)), 'nothing was deleted'
+    assert [a.id.path for a in server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents] == [path]
+
+
+def test_the_owners_password_comes_from_a_file(make, tpm, folder):
+    tpm.command(0x129, swtpm.sized(b'owned'), (swtpm.OWNER,), True)  # TPM2_HierarchyChangeAuth
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server, start=False)
+    agent.spawn()
+    eventually(lambda: agent.has_logged('TPM_RC_BAD_AUTH'))
+    assert agent.has_logged("the password is not this object's; check the configured password files")
+    agent.stop()
+    write(folder / 'owner', 'owned\n')
+    agent.key_manager = swtpm.table('tpm2', 'agent', {'device': tpm.path, 'directory': agent.key_directory,
+                                                      'owner_auth_file': folder / 'owner'}, 'KeyManager', 'key_manager_tpm2')
+    agent.start()
+    eventually(lambda: svid(agent))
+    assert 'owned' not in agent.logs()
+
+
+def test_an_agent_ends_when_told_also_while_its_tpm_is_silent(make, tpm):
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = agent_with(make, tpm, server)
+    eventually(lambda: svid(agent))
+    tpm.pause()
+    server.kill()
+    server.start()
+    eventually(lambda: agent.has_logged('Cannot reach the server'))
+    assert agent.stop() == 0
+    tpm.go_on()
