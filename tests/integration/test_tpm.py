@@ -4,6 +4,7 @@ reset, cleared, replaced, busy or gone."""
 import hashlib
 import json
 import os
+import struct
 import subprocess
 
 import pytest
@@ -321,6 +322,53 @@ def test_an_agent_that_keeps_its_pcrs_to_itself_gets_no_policy(make, folder, tpm
     enroll(server, '-hash', tpm.ek_hash())
     agent_with(make, server, tpm, quote_pcrs=False)
     assert selectors(attested(server, tpm.ek_hash())) == ['pub_hash:' + tpm.ek_hash()]
+
+
+# ---- the event log ----
+class BootLog:
+    """A firmware's event log, and its measurements in the TPM."""
+
+    def __init__(self, tpm):
+        self.tpm = tpm
+        spec = b'Spec ID Event03\0' + struct.pack('<IBBBBIHHB', 0, 0, 2, 0, 2, 1, 0x000B, 32, 0)
+        self.text = struct.pack('<II20sI', 0, 3, bytes(20), len(spec)) + spec
+
+    def event(self, pcr, kind, data):
+        hashed = hashlib.sha256(data).digest()
+        self.text += struct.pack('<IIIH', pcr, kind, 1, 0x000B) + hashed + struct.pack('<I', len(data)) + data
+        self.tpm.extend(pcr, hashed)
+
+    def variable(self, name, value):
+        guid = bytes.fromhex('61dfe48bca93d211aa0d00e098032b8c')
+        self.event(7, 0x80000001, guid + struct.pack('<QQ', len(name), len(value)) + name.encode('utf-16-le') + value)
+
+    def finish(self, path):
+        self.event(4, 0x80000003, bytes(200_000))  # logs of real machines are long
+        for pcr in range(8):
+            self.event(pcr, 4, bytes(4))
+        with open(path, 'wb') as out:
+            out.write(self.text)
+
+
+@pytest.mark.parametrize('on', [True, False])
+def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
+    log = BootLog(tpm)
+    log.variable('SecureBoot', bytes([on]))
+    log.variable('PK', b'key')
+    log.finish(folder / 'log')
+    server = server_with(make, event_log=True)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent_with(make, server, tpm, event_log_path=folder / 'log')
+    record = attested(server, hash_)
+    assert 'secureboot:' + ('enabled' if on else 'disabled') in selectors(record)
+    if not on:
+        return
+    # something is measured that the log does not tell of
+    tpm.extend(7, b'\x33' * 32)
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
+    assert eventually(lambda: 'secureboot:enabled' not in selectors(attested(server, hash_)), wait=60)
+    assert server.has_logged('no secureboot selector: event log: it does not lead to the quoted value of PCR 7')
 
 
 # ---- tpm info ----
