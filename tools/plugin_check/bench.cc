@@ -81,8 +81,8 @@ Op& Bench::new_op(HostSide& host, Answer kind, bool sheltered) {
   return *ops_.back();
 }
 
-HostSide& Bench::new_host(Offer offer) {
-  hosts_.push_back(std::make_unique<HostSide>(*this, offer));
+HostSide& Bench::new_host(Offer offer, const limpet_component& component) {
+  hosts_.push_back(std::make_unique<HostSide>(*this, offer, component));
   return *hosts_.back();
 }
 

@@ -119,7 +119,7 @@ class Bench {
   void note(Flaw flaw, std::string what);      // [any]
   [[nodiscard]] std::string first(Flaw flaw);  // empty: none
   [[nodiscard]] std::string first_of(std::vector<Flaw> of);
-  HostSide& new_host(Offer offer);
+  HostSide& new_host(Offer offer, const limpet_component& component);
   Op& new_op(HostSide& host, Answer kind, bool sheltered);
   void forget();  // all ops and hosts: only when no plugin can reach them
   // Runs the loop until `ready`; false: it was not within `ms`.
@@ -138,7 +138,7 @@ class Bench {
 // The limpet_host of one instance. Kept as long as the bench: a plugin may hold it wrongly.
 class HostSide {
  public:
-  HostSide(Bench& bench, Offer offer);
+  HostSide(Bench& bench, Offer offer, const limpet_component& component);
   ~HostSide();
   HostSide(const HostSide&) = delete;
   HostSide& operator=(const HostSide&) = delete;
@@ -160,6 +160,7 @@ class HostSide {
 
   Bench& bench_;
   const Offer offer_;
+  const limpet_component& component_;
   limpet_host host_ = {};
   std::atomic<bool> closed_{false};
   std::atomic<size_t> logged_{0};

@@ -61,6 +61,33 @@ Result<ComponentConfig> parse_component(yyjson_val* value) {
   return out;
 }
 
+Result<void> parse_shim(yyjson_val* value, ShimConfig& out) {
+  if (!yyjson_is_obj(value)) return fail(Code::invalid_argument, "shim must be an object");
+  size_t at = 0;
+  size_t count = 0;
+  yyjson_val* key = nullptr;
+  yyjson_val* item = nullptr;
+  yyjson_obj_foreach(value, at, count, key, item) {
+    const std::string name = text_of(key);
+    std::vector<std::string>* list = name == "devices"       ? &out.devices
+                                     : name == "read_paths"  ? &out.read_paths
+                                     : name == "write_paths" ? &out.write_paths
+                                                             : nullptr;
+    if (list == nullptr && name != "network")
+      return fail(Code::invalid_argument,
+                  "shim: unknown key \"" + name + "\"; known: network, devices, read_paths, write_paths");
+    if (list == nullptr) {
+      out.network = yyjson_get_bool(item);
+      continue;
+    }
+    size_t i = 0;
+    size_t n = 0;
+    yyjson_val* one = nullptr;
+    yyjson_arr_foreach(item, i, n, one) list->push_back(text_of(one));
+  }
+  return {};
+}
+
 }  // namespace
 
 const char* status_name(Status status) {
@@ -82,6 +109,8 @@ Result<Config> Config::parse(std::string_view json) {
     const std::string name = text_of(key);
     if (name == "trust_domain") {
       out.trust_domain = text_of(item);
+    } else if (name == "shim") {
+      TRY(parse_shim(item, out.shim));
     } else if (name == "components") {
       size_t i = 0;
       size_t n = 0;
@@ -91,7 +120,7 @@ Result<Config> Config::parse(std::string_view json) {
         out.components.push_back(std::move(parsed));
       }
     } else {
-      return fail(Code::invalid_argument, "unknown key \"" + name + "\"; known: trust_domain, components");
+      return fail(Code::invalid_argument, "unknown key \"" + name + "\"; known: trust_domain, shim, components");
     }
   }
   return out;

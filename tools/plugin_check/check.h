@@ -28,7 +28,15 @@ struct ComponentConfig {
   std::string absent;                       // why what it stands on is not there: calls may fail then
   std::map<std::string, std::string> skip;  // test: reason
 };
+// What a plugin that runs out of process may reach; see the option `isolation` of the host.
+struct ShimConfig {
+  bool network = false;
+  std::vector<std::string> devices;
+  std::vector<std::string> read_paths;
+  std::vector<std::string> write_paths;
+};
 struct Config {
+  ShimConfig shim;
   std::string trust_domain = "example.org";
   std::vector<ComponentConfig> components;
   static Result<Config> parse(std::string_view json);
@@ -57,6 +65,7 @@ class Check {
   [[nodiscard]] const Outcome& outcome() const { return outcome_; }
 
   Bench& bench();
+  std::shared_ptr<void> carried;  // what the carrier keeps for the plugin
   // A configured instance; nullptr after fail().
   Subject* ready(Offer offer = Offer::everything, const limpet_component* other = nullptr,
                  const std::string* data = nullptr);

@@ -6,9 +6,12 @@
 
 #include <cstring>
 #include <optional>
+#include <utility>
 
 namespace limpet::check {
 namespace {
+
+constexpr size_t kMaxName = 1000;  // of a symbol or a path; longer ones are cut
 
 std::unexpected<Error> damaged(const char* what) {
   return fail(Code::invalid_argument, std::string("not a sound ELF file: ") + what);
@@ -29,7 +32,7 @@ std::string text_at(std::string_view file, const ElfW(Shdr) & table, uint64_t of
   if (table.sh_offset > file.size() || table.sh_size > file.size() - table.sh_offset) return {};
   const std::string_view strings = file.substr(table.sh_offset, table.sh_size);
   if (offset >= strings.size()) return {};
-  const std::string_view rest = strings.substr(offset);
+  const std::string_view rest = strings.substr(offset, kMaxName);
   return std::string(rest.substr(0, rest.find('\0')));
 }
 
@@ -82,7 +85,8 @@ Result<ElfFacts> read_elf(std::string_view file) {
     if (segment->p_type == PT_GNU_RELRO) out.relro = true;
     if (segment->p_type == PT_GNU_STACK && (segment->p_flags & PF_X) != 0) out.executable_stack = true;
   }
-  bool symbols = false;
+  bool symbols = false;  // the first table of each kind counts: a sound file has one
+  bool dynamic = false;
   for (unsigned i = 0; i < header->e_shnum; ++i) {
     const auto section = at<ElfW(Shdr)>(file, header->e_shoff, i);
     if (!section) return damaged("its section headers end too early");
@@ -90,9 +94,10 @@ Result<ElfFacts> read_elf(std::string_view file) {
     const auto strings = at<ElfW(Shdr)>(file, header->e_shoff, section->sh_link);
     if (!strings) return damaged("a section without its names");
     if (section->sh_type == SHT_DYNSYM) {
-      symbols = true;
+      if (std::exchange(symbols, true)) continue;
       TRY(read_symbols(file, *section, *strings, out));
     } else {
+      if (std::exchange(dynamic, true)) continue;
       TRY(read_dynamic(file, *section, *strings, out));
     }
   }

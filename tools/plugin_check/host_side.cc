@@ -222,14 +222,18 @@ const void* HostSide::Services::service(const limpet_host* host, const char* id)
                                                                  {LIMPET_SERVICE_KV, &kKv},
                                                                  {LIMPET_SERVICE_IDENTITY, &kIdentity}};
   HostSide& self = side(host);
-  if (!self.usable("service") || self.offer_ == Offer::nothing || id == nullptr) return nullptr;
+  if (!self.usable("service")) return nullptr;
+  // by which the shim's create() learns whose instance it makes; no plugin's business
+  if (id != nullptr && std::strcmp(id, "limpet.internal.component") == 0) return &self.component_;
+  if (self.offer_ == Offer::nothing || id == nullptr) return nullptr;
   for (const auto& [name, table] : kAll) {
     if (std::strcmp(id, name) == 0) return table;
   }
   return nullptr;
 }
 
-HostSide::HostSide(Bench& bench, Offer offer) : bench_(bench), offer_(offer) {
+HostSide::HostSide(Bench& bench, Offer offer, const limpet_component& component)
+    : bench_(bench), offer_(offer), component_(component) {
   host_ = {sizeof(limpet_host), LIMPET_ABI_MINOR,       this, &Services::service, &Services::log,
            &Services::post,     &Services::time_left_ms};
 }

@@ -156,24 +156,24 @@ bool wanted(const Options& o, const std::string& name) {
   return std::ranges::none_of(o.exclude, hit);
 }
 
-std::vector<Planned> plan(const Options& o, const std::vector<Component>& components) {
+std::vector<Planned> plan(const Options& o, const std::vector<Component>& components, const std::string& prefix) {
   std::vector<Planned> out;
   const auto add = [&](const TestCase& test, const Component* component) {
     Planned p;
     p.test = &test;
     p.component = component;
-    p.result.test = test.name;
+    p.result.test = prefix + test.name;
     p.result.rule = test.rule;
     if (component != nullptr) p.result.component = component->label();
     out.push_back(std::move(p));
   };
   for (const TestCase* test : all_tests()) {
-    if (test->once && wanted(o, test->name)) add(*test, nullptr);
+    if (test->once && wanted(o, prefix + test->name)) add(*test, nullptr);
   }
   for (const Component& component : components) {
     for (const TestCase* test : all_tests()) {
       if (test->once || (test->kinds & of_kind(kind_of(component.interface_id))) == 0) continue;
-      if (wanted(o, test->name)) add(*test, &component);
+      if (wanted(o, prefix + test->name)) add(*test, &component);
     }
   }
   return out;
@@ -284,9 +284,10 @@ Result<std::vector<Component>> components_of(const Options& o, const Carrier& ca
   return out;
 }
 
-std::vector<TestResult> run_all(const Options& o, const std::vector<Component>& components, const Carrier& carrier,
-                                const std::function<void(const TestResult&)>& tell) {
-  std::vector<Planned> all = plan(o, components);
+namespace {
+
+std::vector<TestResult> run_planned(const Options& o, std::vector<Planned> all, const Carrier& carrier,
+                                    const std::function<void(const TestResult&)>& tell) {
   size_t told = 0;
   while (told < all.size()) {
     int running = 0;
@@ -315,31 +316,25 @@ std::vector<TestResult> run_all(const Options& o, const std::vector<Component>& 
   return out;
 }
 
-std::vector<TestResult> compare(const std::vector<TestResult>& here, const std::vector<TestResult>& there,
-                                const char* where) {
-  const auto good = [](const TestResult& r) {
-    return r.outcome.status == Status::success || r.outcome.status == Status::warning;
+}  // namespace
+
+std::vector<TestResult> run_all(const Options& o, const std::vector<Component>& components, const Carrier& carrier,
+                                const std::function<void(const TestResult&)>& tell) {
+  return run_planned(o, plan(o, components, ""), carrier, tell);
+}
+
+std::vector<TestResult> run_again(const Options& o, const std::vector<Component>& components, const Carrier& carrier,
+                                  const std::vector<TestResult>& here,
+                                  const std::function<void(const TestResult&)>& tell) {
+  const auto went_well = [&](const Planned& p) {
+    return std::ranges::any_of(here, [&](const TestResult& r) {
+      return p.result.test == "parity." + r.test && r.component == p.result.component &&
+             (r.outcome.status == Status::success || r.outcome.status == Status::warning);
+    });
   };
-  std::vector<TestResult> out;
-  for (const TestResult& a : here) {
-    const auto b = std::ranges::find_if(
-        there, [&](const TestResult& r) { return r.test == a.test && r.component == a.component; });
-    if (a.component.empty() || b == there.end()) continue;
-    TestResult r;
-    r.test = "parity." + a.test;
-    r.component = a.component;
-    r.rule = std::string("the same ") + where;
-    r.took_ms = b->took_ms;
-    if (!good(a)) {
-      r.outcome = {Status::skipped, std::string("in process it was ") + status_name(a.outcome.status)};
-    } else if (!good(*b)) {
-      r.outcome = {b->outcome.status == Status::crashed ? Status::crashed : Status::failed,
-                   std::string(where) + " it " + status_name(b->outcome.status) + ": " + b->outcome.message};
-      r.output = b->output;
-    }
-    out.push_back(std::move(r));
-  }
-  return out;
+  std::vector<Planned> again = plan(o, components, "parity.");
+  std::erase_if(again, [&](const Planned& p) { return p.component == nullptr || !went_well(p); });
+  return run_planned(o, std::move(again), carrier, tell);
 }
 
 }  // namespace limpet::check

@@ -15,6 +15,9 @@ struct Carrier {
   std::function<Result<const limpet_plugin*>(Check& check)> open;
 };
 Carrier in_process();
+#ifdef LIMPET_SHIM
+Carrier through_the_shim();
+#endif
 
 struct Options {
   std::string path;
@@ -51,9 +54,10 @@ Result<std::vector<Component>> components_of(const Options& options, const Carri
 // `tell` is called for each result as soon as it and those before it are there.
 std::vector<TestResult> run_all(const Options& options, const std::vector<Component>& components,
                                 const Carrier& carrier, const std::function<void(const TestResult&)>& tell);
-// One result for each test that went well in process: whether it went as well elsewhere.
-std::vector<TestResult> compare(const std::vector<TestResult>& here, const std::vector<TestResult>& there,
-                                const char* where);
+// Once more elsewhere: the tests of components that went well in `here`, each as "parity.<test>".
+std::vector<TestResult> run_again(const Options& options, const std::vector<Component>& components,
+                                  const Carrier& carrier, const std::vector<TestResult>& here,
+                                  const std::function<void(const TestResult&)>& tell);
 bool matches(std::string_view pattern, std::string_view name);  // '*' stands for anything
 
 std::string report_line(const TestResult& result);

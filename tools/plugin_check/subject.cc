@@ -22,7 +22,7 @@ Kind kind_of(std::string_view id) {
 
 // The host side is not freed with the subject: what a plugin does with it afterwards must be seen, not crash.
 Subject::Subject(Bench& bench, const limpet_component& component, Offer offer)
-    : bench_(bench), component_(component), host_(bench.new_host(offer)) {}
+    : bench_(bench), component_(component), host_(bench.new_host(offer, component)) {}
 
 Subject::~Subject() { destroy(); }
 
