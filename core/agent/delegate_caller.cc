@@ -66,10 +66,11 @@ void DelegateCaller::end(Result<void> verdict) {
 
 void log_delegate_refused(Logger& log, const wire::ServerCall& call, const Error& why) {
   if (why.code != Code::permission_denied || !call.peer().credentials) return;
-  log.warn("A caller of the Delegated Identity API was refused", {{"method", std::string(call.method())},
-                                                                  {"pid", std::to_string(call.peer().credentials->pid)},
-                                                                  {"uid", std::to_string(call.peer().credentials->uid)},
-                                                                  {"error", why.message}});
+  log.from_stranger(LogLevel::warn, "A caller of the Delegated Identity API was refused",
+                    {{"method", std::string(call.method())},
+                     {"pid", std::to_string(call.peer().credentials->pid)},
+                     {"uid", std::to_string(call.peer().credentials->uid)},
+                     {"error", why.message}});
 }
 
 }  // namespace limpet::agent

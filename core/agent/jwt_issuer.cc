@@ -151,11 +151,15 @@ void JwtIssuer::on_answer(Ask& ask, Result<Token> answer) {
   asks_.erase(ended->key());
   Result<std::string> text = fail(Code::internal, "not signed");
   if (answer) {
+    if (std::exchange(failing_, false)) log_.info("JWT-SVIDs can be renewed again");
     text = answer->text;
     if (ended->keep()) keep(ended->key(), std::move(*answer));
   } else if (const Token* token = ended->keep() ? valid(ended->key()) : nullptr) {
-    log_.warn("A JWT-SVID could not be renewed, the workload gets the one that is still valid",
-              {{"spiffe_id", ended->entry().spiffe_id.text()}, {"error", answer.error().text()}});
+    // Workloads ask as often as they like, also during an outage: once is enough until it works again.
+    if (!std::exchange(failing_, true)) {
+      log_.warn("JWT-SVIDs cannot be renewed, workloads get those that are still valid",
+                {{"spiffe_id", ended->entry().spiffe_id.text()}, {"error", answer.error().text()}});
+    }
     text = token->text;
   } else {
     text = fail(std::move(answer).error());

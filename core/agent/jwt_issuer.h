@@ -60,7 +60,8 @@ class JwtIssuer {
   std::map<std::string, Token> cache_;
   std::list<std::string> used_;  // keys of cache_, the latest first
   std::map<std::string, std::unique_ptr<Ask>> asks_;
-  uint64_t unique_ = 0;  // tells the calls for tokens with a `jti` apart
+  bool failing_ = false;  // said, and not over yet
+  uint64_t unique_ = 0;   // tells the calls for tokens with a `jti` apart
 };
 
 }  // namespace limpet::agent

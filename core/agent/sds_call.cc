@@ -75,8 +75,8 @@ void SdsCall::take(const Request& request) {
 
 // The first time at once; an Envoy that goes on refusing must not make both sides busy.
 void SdsCall::refused(const Request& request) {
-  parts_.workload.log.warn(
-      "Envoy refused its secrets",
+  parts_.workload.log.from_stranger(
+      LogLevel::warn, "Envoy refused its secrets",
       {{"error", std::string(wire::view(request.error_detail.message).substr(0, kMostRefusalText))},
        {"version", sent_version_}});
   if (refusals_++ == 0) return look();
@@ -114,11 +114,14 @@ bool SdsCall::waits_for_svids() {
   return true;
 }
 
+// The default name stands for the first identity.
 bool SdsCall::named_is_missing() const {
   const int64_t now = parts_.clock.now();
-  return std::ranges::any_of(audience_->identities(), [this, now](const Identity* identity) {
+  const auto& identities = audience_->identities();
+  const bool by_default = names_.contains(parts_.config.default_svid_name);
+  return std::ranges::any_of(identities, [&](const Identity* identity) {
     return (identity->svid == nullptr || identity->svid->not_after <= now) &&
-           names_.contains(identity->entry.spiffe_id.text());
+           (names_.contains(identity->entry.spiffe_id.text()) || (by_default && identity == identities.front()));
   });
 }
 

@@ -95,8 +95,9 @@ class Secrets {
     secret->which_type = envoy_service_secret_v3_Secret_validation_context_tag;
     auto& context = secret->type.validation_context;
     if (plain()) {
-      if (bundles.size() != 1)
-        return fail(Code::internal, "\"" + name + "\" needs the SPIFFE certificate validator of Envoy 1.18 or later");
+      // SPIRE's text; a list of trust domains has no form without the validator
+      if (bundles.size() != 1 || name == question_.config.default_all_bundles_name)
+        return fail(Code::internal, "unable to use \"SPIFFE validator\" on Envoy below 1.17");
       inline_text(context.has_trusted_ca, context.trusted_ca, pem_of(bundles.begin()->second->roots));
       return add(secret);
     }
@@ -202,16 +203,17 @@ Result<Bytes> encode_secrets(const SdsQuestion& question, const std::vector<Iden
     const std::string id = "spiffe://" + name;
     if (name != trust_domain && secrets.wants(id)) TRY(secrets.add_bundles(id, {{name, bundle}}));
   }
-  bool first = true;
+  // The default name is the first identity's, also while that has no valid SVID: another one in its place would change
+  // who an Envoy is.
+  const Identity* first = identities.empty() ? nullptr : identities.front();
   std::set<std::string> given;  // a name is given once, however many entries have it
   for (const Identity* identity : identities) {
     if (identity->svid == nullptr || identity->svid->not_after <= now) continue;
-    const bool default_too = std::exchange(first, false);
     const std::string id = identity->entry.spiffe_id.text();
     if (!given.contains(id) && secrets.wants(id)) {
       given.insert(id);
       TRY(secrets.add_identity(id, *identity));
-    } else if (default_too && secrets.takes(question.config.default_svid_name)) {
+    } else if (identity == first && secrets.takes(question.config.default_svid_name)) {
       TRY(secrets.add_identity(question.config.default_svid_name, *identity));
     }
   }

@@ -32,7 +32,7 @@ Flag instance_flag() { return {"instance", FlagType::text, "", "Instance name, p
 
 Result<std::string> socket_path(const Context& context, unsigned role) {
   const std::string& instance = context.flags->text("instance");
-  if (instance.empty()) return context.flags->text("socketPath");
+  if (instance.empty() || context.flags->given("socketPath")) return context.flags->text("socketPath");
   const char* variable =
       role == kServer ? "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE" : "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE";
   const char* pattern = std::getenv(variable);

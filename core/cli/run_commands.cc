@@ -27,11 +27,26 @@ Result<void> take_port(const Flags& flags, const char* name, uint16_t& port) {
   return {};
 }
 
-void take_log(const Flags& flags, LogConfig& log) {
+// A flag with a few words to choose from, as its key in the file has them.
+Result<void> take_word(const Flags& flags, const char* name, std::initializer_list<std::string_view> words,
+                       std::string& out) {
+  if (!flags.given(name)) return {};
+  const std::string& value = flags.text(name);
+  if (std::ranges::find(words, std::string_view(value)) != words.end()) {
+    out = value;
+    return {};
+  }
+  std::string known;
+  for (const std::string_view word : words) known += (known.empty() ? "" : ", ") + std::string(word);
+  return fail(Code::invalid_argument, std::string("-") + name + " \"" + value + "\" is not one of " + known);
+}
+
+Result<void> take_log(const Flags& flags, LogConfig& log) {
   take(flags, "logFile", log.file);
-  take(flags, "logFormat", log.format);
+  TRY(take_word(flags, "logFormat", {"text", "json"}, log.format));
   take(flags, "logLevel", log.level);
   if (flags.given("logSourceLocation")) log.source_location = flags.on("logSourceLocation");
+  return {};
 }
 
 Result<void> override_server(const Flags& flags, ServerConfig& server) {
@@ -39,7 +54,7 @@ Result<void> override_server(const Flags& flags, ServerConfig& server) {
   take(flags, "socketPath", server.socket_path);
   take(flags, "trustDomain", server.trust_domain);
   take(flags, "dataDir", server.data_dir);
-  take_log(flags, server.log);
+  TRY(take_log(flags, server.log));
   return take_port(flags, "serverPort", server.bind_port);
 }
 
@@ -49,7 +64,7 @@ Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
   take(flags, "trustDomain", agent.trust_domain);
   take(flags, "dataDir", agent.data_dir);
   take(flags, "trustBundle", agent.trust_bundle_path);
-  take(flags, "trustBundleFormat", agent.trust_bundle_format);
+  TRY(take_word(flags, "trustBundleFormat", {"pem", "spiffe"}, agent.trust_bundle_format));
   take(flags, "joinToken", agent.join_token);
   take(flags, "joinTokenFile", agent.join_token_file);
   // what a flag says takes the place of its counterpart in the file
@@ -74,7 +89,7 @@ Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
   if (flags.given("allowUnauthenticatedVerifiers")) {
     agent.allow_unauthenticated_verifiers = flags.on("allowUnauthenticatedVerifiers");
   }
-  take_log(flags, agent.log);
+  TRY(take_log(flags, agent.log));
   return take_port(flags, "serverPort", agent.server_port);
 }
 

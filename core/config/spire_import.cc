@@ -164,7 +164,9 @@ class Importer {
   void federation(const HclValue& value, Tables& out) {
     each_object(value, [&](const HclValue& object) {
       HclValue copy = object;
-      drop_acme(copy);
+      for (size_t i = 0; i < copy.keys.size(); ++i) {
+        if (copy.keys[i] == "bundle_endpoint") drop_acme(copy.items[i]);
+      }
       out[""] += "federation = " + inline_toml(copy) + "\n";
     });
   }
@@ -224,11 +226,21 @@ class Importer {
     return {};
   }
 
+  // What comes with Limpet as a shared object.
+  static bool is_loadable(std::string_view type, std::string_view name) {
+    return (type == "WorkloadAttestor" && name == "systemd") || (type == "NodeAttestor" && name == "tpm_devid");
+  }
+  static std::string shared_object(std::string_view type, std::string_view name) {
+    return (type == "WorkloadAttestor" ? "workload_attestor_" : "node_attestor_") + std::string(name) + ".so";
+  }
+
   void plugin(const HclValue& root, const std::string& type, const std::string& name, const HclValue& block) {
     const std::string full = "plugins." + type + "." + name;
     if (const std::string_view reason = no_plugin(type, name, block); !reason.empty()) {
       return note(block.line, full, reason);
     }
+    if (is_loadable(type, name))
+      note(block.line, full, "it is not built in: add path and sha256 of " + shared_object(type, name));
     out_.toml += "\n[[plugin]]\ntype = " + quoted(type) + "\nname = " + quoted(name) + "\n";
     if (!both_) out_.toml += root.find("server") != nullptr ? "role = \"server\"\n" : "role = \"agent\"\n";
     for (size_t i = 0; i < block.keys.size(); ++i) {

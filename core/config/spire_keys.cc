@@ -75,6 +75,7 @@ constexpr SpirePlugin kPlugins[] = {
     {"UpstreamAuthority", "awssecret", kCloud},
     {"UpstreamAuthority", "gcp_cas", kCloud},
     {"WorkloadAttestor", "k8s", kKubernetes},
+    {"WorkloadAttestor", "docker", "a plugin for Docker is not part of Limpet"},
     {"WorkloadAttestor", "slurm", "a plugin for Slurm is not part of Limpet"},
     {"WorkloadAttestor", "windows", kWindows},
 };

@@ -16,9 +16,13 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/cut.h"
 
 namespace limpet {
 namespace {
+
+// One value of a record. What is longer came from a peer, and a log is no place to store it.
+constexpr size_t kMostValue = 4096;
 
 // By number; "warning" is how SPIRE's logs and commands spell it.
 constexpr std::array<std::string_view, 8> kNames{"", "panic", "fatal", "error", "warning", "info", "debug", "trace"};
@@ -46,7 +50,9 @@ void append_hex(std::string& out, const char* format, unsigned value) {
 }
 
 // One line stays one line: control characters and what is not UTF-8 are escaped. `json` picks \u00XX over \xXX.
-void append_quoted(std::string& out, std::string_view text, bool json) {
+void append_quoted(std::string& out, std::string_view whole, bool json) {
+  const std::string cut = whole.size() > kMostValue ? cut_text(whole, kMostValue) : std::string();
+  std::string_view text = cut.empty() ? whole : cut;
   out += '"';
   while (!text.empty()) {
     const char c = text.front();
@@ -73,7 +79,7 @@ void append_quoted(std::string& out, std::string_view text, bool json) {
 }
 
 void append_value(std::string& out, std::string_view value) {
-  if (is_plain(value)) {
+  if (value.size() <= kMostValue && is_plain(value)) {
     out += value;
   } else {
     append_quoted(out, value, false);

@@ -18,6 +18,8 @@ constexpr std::string_view kJoinToken = "join_token";
 constexpr int64_t kDeadlineMs = 120'000;  // from the payload to the result; TPMs and slow links need their time
 constexpr int kAttempts = 5;
 
+constexpr size_t kMostTypeBytes = 255;
+
 class AttestAgentFlow final : public wire::ServerFlow {
  public:
   AttestAgentFlow(Context& context, wire::ServerCall& call) : context_(context), call_(call), deadline_(context.loop) {}
@@ -61,6 +63,10 @@ class AttestAgentFlow final : public wire::ServerFlow {
     payload_ = to_bytes(wire::view(request.params.data.payload));
     if (csr_.empty()) return "missing CSR";
     if (type_.empty()) return "missing attestation data type";
+    if (type_.size() > kMostTypeBytes) {
+      type_.clear();
+      return "attestation data type is longer than any node attestor's name";
+    }
     if (payload_.empty()) return "missing attestation data payload";
     return {};
   }

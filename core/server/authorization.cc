@@ -36,13 +36,15 @@ class GateFlow final : public wire::ServerFlow {
     if (auto known = identify(); !known) return call_.finish(std::unexpected(std::move(known).error()));
     if (allowed_ & kAny) return proceed("nobody", "");
     if (caller_.local) return (allowed_ & kLocal) ? proceed("local", "transport") : refuse(denied(call_.method()));
-    if (allowed_ & kAdmin) {
+    // An agent that is late is told so (check_agent); an administrator's SVID simply counts no longer.
+    const bool late = caller_.certificate && context_.clock.now() > caller_.certificate->not_after;
+    if ((allowed_ & kAdmin) && !late) {
       if (const char* via = admin_via()) {
         caller_.admin = true;
         return proceed("admin", via);
       }
     }
-    if ((allowed_ & kDownstream) && has_entry(&Entry::downstream)) {
+    if ((allowed_ & kDownstream) && !late && has_entry(&Entry::downstream)) {
       caller_.downstream = true;
       return proceed("downstream", "entries");
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/cut.h"
 #include "base/limits.h"
 #include "wire/grpc_status.h"
 
@@ -19,12 +20,19 @@ bool is_grpc_content_type(std::string_view type) {
   return type.empty() || type.front() == '+' || type.front() == ';';
 }
 
+// nghttp2 sends no block of headers above 64 KiB: a longer status would never arrive. Percent-encoding makes three
+// bytes of one.
+constexpr size_t kMostMessage = 8192;
+constexpr size_t kMostDetails = 16384;
+
 HeaderFields status_fields(const Error* error) {
   HeaderFields fields;
   fields.emplace_back("grpc-status", std::to_string(error == nullptr ? 0 : static_cast<int>(error->code)));
   if (error == nullptr) return fields;
-  if (!error->message.empty()) fields.emplace_back("grpc-message", percent_encode(error->message));
-  if (!error->details.empty()) fields.emplace_back("grpc-status-details-bin", encode_bin(error->details));
+  if (!error->message.empty())
+    fields.emplace_back("grpc-message", percent_encode(cut_text(error->message, kMostMessage)));
+  if (!error->details.empty() && error->details.size() <= kMostDetails)
+    fields.emplace_back("grpc-status-details-bin", encode_bin(error->details));
   return fields;
 }
 

@@ -161,6 +161,20 @@ def test_an_unknown_attestor_fails_the_precondition(server):
         h2grpc.FAILED_PRECONDITION, 'error getting node attestor: could not find node attestor type "no_such"')
 
 
+def test_an_endless_attestor_name_is_refused_and_does_not_fill_the_log(server):
+    node = Node(server)
+    before = len(server.logs())
+    for name in ('x' * 1_000_000, '\x01' * 1_000_000):
+        with server.tls() as link:
+            call = link.start(PREFIX + 'agent.v1.Agent/AttestAgent')
+            call.send(node.attest_request('x', name))
+            with pytest.raises(RpcError) as error:
+                call.receive(stubs.agent.AttestAgentResponse)
+        assert error.value.code == h2grpc.INVALID_ARGUMENT, error.value
+        assert error.value.message == ("malformed param: attestation data type is longer than any node attestor's name")
+    assert len(server.logs()) - before < 10_000
+
+
 def test_a_csr_that_is_none_is_refused_and_the_server_lives(server):
     request = Node(server).attest_request(server.token())
     request.params.params.csr = b'not a csr'

@@ -103,6 +103,13 @@ def test_default_is_the_first_identity(agent, mine):
     assert key.public_key().public_numbers() == chain[0].public_key().public_numbers()
 
 
+def test_a_refusal_of_very_many_names_arrives_cut(agent, mine):
+    names = ['spiffe://example.org/%0100d' % i for i in range(900)]
+    text = refusal(agent, *names)
+    assert 'workload is not authorized for the requested identities' in str(text)
+    assert str(text).rstrip("')").endswith('...') and len(str(text)) < 9000
+
+
 def test_an_identity_is_given_under_its_id(agent, mine):
     answer = fetch(agent, TWO)
     chain = [x509.load_pem_x509_certificate(answer[TWO].tls_certificate.certificate_chain.inline_bytes)]

@@ -108,6 +108,34 @@ TEST(SdsCall, PushesAChange) {
   EXPECT_NE(s.nonce(0), s.nonce(1));
 }
 
+// The first identity waits for its SVID: nobody else gets its name meanwhile, and what was sent stays.
+TEST(SdsCall, TheDefaultNameWaitsForTheFirstIdentity) {
+  FakeLoop loop;
+  SdsScenario s(loop);
+  s.cache.put_entry(make_entry("0", "/first", {{"unix", "uid:1"}}));
+  s.audiences.refresh();
+  s.run();
+  EXPECT_TRUE(s.call.sent.empty());
+  s.sign("0", kNow + 3600);
+  loop.run_ready();
+  loop.advance(agent::WorkloadApi::kWaitForAllMs);
+  loop.run_ready();
+  ASSERT_EQ(s.call.sent.size(), 1u) << s.call.end();
+  s.acknowledge(0);
+  s.sign("0", kNow - 1);  // it expired in an outage
+  loop.run_ready();
+  EXPECT_EQ(s.call.sent.size(), 1u);
+
+  SdsScenario never(loop);
+  never.cache.put_entry(make_entry("0", "/first", {{"unix", "uid:1"}}));
+  never.audiences.refresh();
+  never.run();
+  loop.advance(agent::WorkloadApi::kWaitForAnyMs);
+  loop.run_ready();
+  EXPECT_TRUE(never.call.sent.empty());
+  EXPECT_TRUE(never.call.end().starts_with("Unavailable: ")) << never.call.end();
+}
+
 TEST(SdsCall, PassesOverAnAnswerToAnOlderResponse) {
   FakeLoop loop;
   SdsScenario s(loop);

@@ -89,9 +89,31 @@ TEST(SdsMessages, AnExpiredSvidIsNotGiven) {
 TEST(SdsMessages, AllBundlesNeedTheSpiffeValidator) {
   Rig rig;
   const SdsNode old{.old_envoy = true};
-  EXPECT_NE(rig.ask({"ALL"}, old).find("SPIFFE certificate validator"), std::string::npos);
+  const std::string refusal = "Internal: unable to use \"SPIFFE validator\" on Envoy below 1.17";
+  EXPECT_EQ(rig.ask({"ALL"}, old), refusal);
   EXPECT_EQ(rig.ask({"ROOTCA"}, old), "ROOTCA");
   EXPECT_TRUE(rig.last->type.validation_context.has_trusted_ca);
+}
+
+// Also with one bundle: the answer is the same for every Envoy of that age.
+TEST(SdsMessages, AllBundlesNeedTheValidatorThoughThereBeOneOnly) {
+  Rig rig;
+  Entry one = make_entry("a", "/one", {{"unix", "uid:1"}});
+  rig.cache.put_entry(one);
+  EXPECT_EQ(rig.ask({"ALL"}), "ALL");
+  EXPECT_TRUE(rig.ask({"ALL"}, {.old_envoy = true}).starts_with("Internal: unable to use"));
+}
+
+// Another identity under the default name would change who an Envoy is.
+TEST(SdsMessages, TheDefaultNameNeverMovesToAnotherIdentity) {
+  Rig rig;
+  auto svid = std::make_unique<CachedSvid>();
+  svid->chain = {0x30, 0x02, 0x05, 0x00};
+  svid->key = SecretBytes(Bytes(100, 7));
+  svid->not_after = 1000;
+  rig.cache.put_svid(*rig.cache.find("b"), std::move(svid));
+  EXPECT_EQ(rig.ask({"spiffe://example.org/two"}, {}, 500), "spiffe://example.org/two");
+  EXPECT_NE(rig.ask({"default"}, {}, 500).find("not authorized"), std::string::npos);
 }
 
 TEST(SdsMessages, EachCertificateIsAPemBlockOfItsOwn) {

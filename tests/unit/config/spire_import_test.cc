@@ -105,6 +105,31 @@ TEST(SpireImport, AServerFileBecomesAConfigurationThatIsTaken) {
             "30 plugins.NodeAttestor.mine\n");
 }
 
+// Only the bundle endpoint has certificates to obtain.
+TEST(SpireImport, ATrustDomainMayBeCalledAcme) {
+  const auto imported = import_spire(R"(server { trust_domain = "example.org"
+    federation { federates_with "acme" { bundle_endpoint_url = "https://acme/" bundle_endpoint_profile "https_web" {} } } })");
+  ASSERT_TRUE(imported.has_value());
+  EXPECT_EQ(notes_of(*imported), "");
+  EXPECT_NE(imported->toml.find("\"acme\""), std::string::npos) << imported->toml;
+}
+
+TEST(SpireImport, PluginsThatAreNotBuiltInAreSaid) {
+  const auto imported = import_spire(R"(agent { trust_domain = "example.org" }
+plugins {
+  WorkloadAttestor "docker" { plugin_data {} }
+  WorkloadAttestor "systemd" { plugin_data {} }
+  NodeAttestor "tpm_devid" { plugin_data {} }
+})");
+  ASSERT_TRUE(imported.has_value());
+  EXPECT_EQ(notes_of(*imported),
+            "3 plugins.WorkloadAttestor.docker\n4 plugins.WorkloadAttestor.systemd\n5 plugins.NodeAttestor.tpm_devid\n");
+  EXPECT_EQ(imported->notes[1].reason,
+            "it is not built in: add path and sha256 of workload_attestor_systemd.so");
+  EXPECT_EQ(imported->toml.find("docker"), std::string::npos);
+  EXPECT_NE(imported->toml.find("name = \"systemd\""), std::string::npos);
+}
+
 TEST(SpireImport, AnAgentFileInJsonBecomesAConfigurationThatIsTaken) {
   const auto imported = import_spire(kAgentJson);
   ASSERT_TRUE(imported.has_value()) << imported.error().message;

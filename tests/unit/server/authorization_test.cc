@@ -96,6 +96,31 @@ TEST(Gate, LetsEachKindOfCallerIntoItsMethodsOnly) {
   }
 }
 
+// A connection may be older than the SVID it was opened with.
+TEST(Gate, AnExpiredSvidIsNobodysAnyMore) {
+  ServerRig rig;
+  ASSERT_TRUE(rig.start());
+  Entry admin = rig.entry("admin-entry", "/host", "/ops");
+  admin.admin = true;
+  rig.put_entry(admin);
+  Entry downstream = rig.entry("down-entry", "/host", "/nested");
+  downstream.downstream = true;
+  rig.put_entry(downstream);
+  struct Case {
+    const char* method;
+    const char* uri;
+  };
+  const Case cases[] = {{"entry.v1.Entry/ListEntries", "spiffe://example.org/admin"},
+                        {"entry.v1.Entry/ListEntries", "spiffe://example.org/ops"},
+                        {"bundle.v1.Bundle/PublishJWTAuthority", "spiffe://example.org/nested"}};
+  for (const Case& c : cases) {
+    const std::string method = std::string("spire.api.server.") + c.method;
+    EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(c.uri, {9}, kStart + 1)})).code, Code::unknown) << c.uri;
+    EXPECT_EQ(knock(rig, method, rig.remote({rig.certificate(c.uri, {9}, kStart - 1)})).code, Code::permission_denied)
+        << c.uri;
+  }
+}
+
 TEST(Gate, MethodsThatAreNotOfferedAreAuthorisedBeforeTheyAnswerUnimplemented) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());
