@@ -124,6 +124,18 @@ Result<void> check_ek(ServerSession& session, const Payload& payload) {
 
 // ---- 2. the challenge ----
 
+// Read anew each time; a file that cannot be used is no reason to let anybody in or to keep everybody out.
+const std::vector<PcrPolicy>& current_policies(Server& server) {
+  Settings& settings = *server.settings;
+  if (settings.policy_path.empty()) return settings.policies;
+  auto fresh = read_policies(settings.policy_path);
+  if (fresh) settings.policies = std::move(*fresh);
+  if (!fresh)
+    kit::log(server.host, LIMPET_LOG_ERROR,
+             "pcr_policy_path: " + fresh.error().message + "; the policies read before stay in force");
+  return settings.policies;
+}
+
 Result<void> ask_for_quote(ServerSession& session, bool agent_can) {
   const Settings& settings = *session.server->settings;
   if (!settings.wants_quote()) return {};
@@ -131,9 +143,7 @@ Result<void> ask_for_quote(ServerSession& session, bool agent_can) {
     if (settings.require_policy) return denied("require_pcr_policy: this agent does not quote PCRs");
     return {};
   }
-  if (!settings.policy_path.empty()) {
-    TRY_ASSIGN_WITHIN("pcr_policy_path", session.policies, read_policies(settings.policy_path));
-  }
+  session.policies = current_policies(*session.server);
   QuoteRequest request{random_bytes(kNonceBytes), {}, settings.event_log};
   for (const PcrPolicy& policy : session.policies) tpm_wire::add_pcrs(request.sets, policy.set.hash, policy.set.pcrs);
   if (settings.event_log) {

@@ -10,7 +10,6 @@
 #include "base/errno_text.h"
 #include "kit/kit.h"
 #include "kit/pem_files.h"
-#include "node_attestor_tpm/policies.h"
 
 namespace limpet::tpm_attestor {
 namespace {
@@ -73,8 +72,9 @@ Result<Settings> read_settings(const limpet_config& config) {
     return invalid("hash_path " + out.hash_path + " is not a directory");
   if (out.require_policy && out.policy_path.empty()) return invalid("require_pcr_policy needs pcr_policy_path");
   if (!out.policy_path.empty()) {
-    if (auto policies = read_policies(out.policy_path); !policies)
-      return invalid("pcr_policy_path: " + policies.error().message);
+    auto policies = read_policies(out.policy_path);
+    if (!policies) return invalid("pcr_policy_path: " + policies.error().message);
+    out.policies = std::move(*policies);
   }
   if (ca_path.empty()) return out;
   TRY_ASSIGN_WITHIN("ca_path", const std::vector<std::string> files, files_in(ca_path));

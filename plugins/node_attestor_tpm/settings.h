@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "crypto/x509.h"
+#include "node_attestor_tpm/policies.h"
 
 namespace limpet::tpm_attestor {
 
@@ -16,6 +17,7 @@ struct Settings {
   std::vector<Certificate> authorities;  // from ca_path: who may sign endorsement key certificates
   bool require_enrollment = false;       // a certificate alone does not let an agent in
   std::string policy_path;               // PCR policies; empty: none
+  std::vector<PcrPolicy> policies;       // as they were in it
   bool require_policy = false;           // an agent that matches no policy is refused
   bool event_log = false;                // tpm:secureboot
 
