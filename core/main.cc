@@ -102,8 +102,10 @@ std::vector<PluginConfig> with_join_token(std::vector<PluginConfig> plugins, con
   return plugins;
 }
 
-Catalog::Options catalog_options(PluginRole role) {
+Catalog::Options catalog_options(PluginRole role, UvLoop& loop, Health* health) {
   Catalog::Options options;
+  options.shim_loop = &loop;
+  options.health = health;
   options.role = role;
   if (role == PluginRole::server) options.provided = {"join_token"};  // the store owns the tokens
   return options;
@@ -142,8 +144,8 @@ class RoleOf : public Role {
     if (auto opened = open_metrics(); !opened) return fail_later(std::move(opened).error());
     HostServices services{&grpc_, &http_};
     add_services(services);
-    catalog_.emplace(PluginContext{loop_, *logger_, config_.trust_domain, services}, catalog_options(role_),
-                     built_in_plugins());
+    catalog_.emplace(PluginContext{loop_, *logger_, config_.trust_domain, services},
+                     catalog_options(role_, loop_, &health_), built_in_plugins());
     catalog_->start(plugins_, plugins_started_.template then<&RoleOf::on_plugins>(this));
   }
   void stop(Done<void> done) override {
@@ -353,7 +355,7 @@ int run(const Config& config, const cli::ReloadConfig& reload) {
 class Check {
  public:
   Result<void> plugins(const std::vector<PluginConfig>& plugins, const std::string& trust_domain, PluginRole role) {
-    Catalog catalog({loop_, Logger::none(), trust_domain}, catalog_options(role), built_in_plugins());
+    Catalog catalog({loop_, Logger::none(), trust_domain}, catalog_options(role, loop_, nullptr), built_in_plugins());
     catalog.validate(plugins, checked_.then<&Check::on_checked>(this));
     loop_.run();
     return result_;

@@ -150,6 +150,14 @@ struct PluginConfig {
   std::string path;    // of a shared object; empty: built in
   std::string sha256;  // lower-case hex; required with path
   bool enabled = true;
+  // Where it runs. Empty: "shim" with a path, else "in-process".
+  std::string isolation;                // "shim", "in-process"
+  std::string user;                     // of the shim's process; empty: limpet-shim, else nobody
+  bool network = false;                 // of the shim's process, like the next four
+  std::vector<std::string> devices;     // "/dev/tpmrm0"
+  std::vector<std::string> read_paths;  // beside libraries and time zones
+  std::vector<std::string> write_paths;
+  bool require_sandbox = false;  // a protection that cannot be put up is an error
   std::string data_json = "{}";  // the table `data`, as JSON text for the plugin
   int line = 0;                  // for messages
 };

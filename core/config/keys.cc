@@ -148,6 +148,13 @@ constexpr Key kPlugin[] = {
     {"", "path", ValueKind::text, AT(PluginConfig, path)},
     {"", "sha256", ValueKind::text, AT(PluginConfig, sha256)},
     {"", "enabled", ValueKind::boolean, AT(PluginConfig, enabled)},
+    {"", "isolation", ValueKind::text, AT(PluginConfig, isolation), "shim|in-process"},
+    {"", "user", ValueKind::text, AT(PluginConfig, user)},
+    {"", "network", ValueKind::boolean, AT(PluginConfig, network)},
+    {"", "devices", ValueKind::list, AT(PluginConfig, devices)},
+    {"", "read_paths", ValueKind::list, AT(PluginConfig, read_paths)},
+    {"", "write_paths", ValueKind::list, AT(PluginConfig, write_paths)},
+    {"", "require_sandbox", ValueKind::boolean, AT(PluginConfig, require_sandbox)},
 };
 
 // clang-format on

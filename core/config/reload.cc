@@ -95,7 +95,9 @@ ReloadedKeys reload(AgentConfig& running, const AgentConfig& next) {
 bool same_plugins(const std::vector<PluginConfig>& running, const std::vector<PluginConfig>& next) {
   return std::ranges::equal(running, next, [](const PluginConfig& a, const PluginConfig& b) {
     return a.type == b.type && a.name == b.name && a.role == b.role && a.path == b.path && a.sha256 == b.sha256 &&
-           a.enabled == b.enabled && a.data_json == b.data_json;
+           a.enabled == b.enabled && a.isolation == b.isolation && a.user == b.user && a.network == b.network &&
+           a.devices == b.devices && a.read_paths == b.read_paths && a.write_paths == b.write_paths &&
+           a.require_sandbox == b.require_sandbox && a.data_json == b.data_json;
   });
 }
 

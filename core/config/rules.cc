@@ -66,6 +66,7 @@ class Rules {
       if (!p.path.empty()) shared_object(table, p);
       if (p.path.empty() && !p.sha256.empty())
         at(table + ".sha256", "\"sha256\" needs \"path\": a built-in plugin has no file");
+      isolation(table, p);
       for (const char* role : {"server", "agent"}) {
         if (!p.enabled || (!p.role.empty() && p.role != role)) continue;
         if (seen.insert(p.type + " " + p.name + " " + role).second) continue;
@@ -199,6 +200,33 @@ class Rules {
     const bool hex =
         std::ranges::all_of(p.sha256, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
     if (p.sha256.size() != 64 || !hex) at(table + ".sha256", "\"sha256\" must be 64 lower-case hexadecimal digits");
+  }
+
+  void isolation(const std::string& table, const PluginConfig& p) {
+    if (p.path.empty() && p.isolation == "shim") {
+      return at(table + ".isolation",
+                "\"isolation\" is \"shim\", which needs \"path\": a built-in plugin runs in-process");
+    }
+    const bool shim = !p.path.empty() && p.isolation != "in-process";
+    const auto needs_shim = [&](const char* key, bool set) {
+      if (set && !shim)
+        at(table + "." + key, "\"" + std::string(key) +
+                                  "\" is about the plugin's own process: it needs a plugin with "
+                                  "\"path\" and isolation = \"shim\"");
+    };
+    needs_shim("user", !p.user.empty());
+    needs_shim("network", p.network);
+    needs_shim("require_sandbox", p.require_sandbox);
+    const auto paths = [&](const char* key, const std::vector<std::string>& list) {
+      needs_shim(key, !list.empty());
+      for (const std::string& path : list) {
+        if (!path.starts_with('/'))
+          at(table + "." + key, "\"" + std::string(key) + "\" has \"" + path + "\": an absolute path is expected");
+      }
+    };
+    paths("devices", p.devices);
+    paths("read_paths", p.read_paths);
+    paths("write_paths", p.write_paths);
   }
 
   const Places& places_;

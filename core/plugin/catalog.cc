@@ -108,7 +108,17 @@ Result<void> Catalog::find(const PluginConfig& config) {
   }
   const bool server_half = kind->interface_id == LIMPET_NODE_ATTESTOR_SERVER;
   if (server_half && config.path.empty() && options_.provided.contains(config.name)) return {};
+  const auto no_such_plugin = [&config] {
+    return fail(Code::not_found, where(config) + ": no such plugin " +
+                                     (config.path.empty() ? "is built in; give path and sha256 of a shared object"
+                                                          : "in " + config.path));
+  };
   std::vector<const limpet_plugin*> candidates = opened_;
+  if (!config.path.empty() && config.isolation != "in-process" && options_.shim_loop != nullptr) {
+    TRY_ASSIGN_WITHIN(where(config), const bool mine, find_in_shim(config, kind->interface_id, kind->other_half));
+    if (mine) return {};
+    return no_such_plugin();
+  }
   if (!config.path.empty()) {
     TRY_ASSIGN_WITHIN(where(config), const limpet_plugin* loaded, load_plugin_file(config.path, config.sha256));
     candidates = {loaded};
@@ -116,18 +126,44 @@ Result<void> Catalog::find(const PluginConfig& config) {
   bool other_half = false;
   for (const limpet_plugin* plugin : candidates) {
     if (const limpet_component* component = find_component(*plugin, kind->interface_id, config.name)) {
-      // what others may ask the host for comes before them
-      const auto place = std::ranges::find_if(
-          wanted_, [&](const Wanted& w) { return rank(w.interface_id) > rank(kind->interface_id); });
-      wanted_.insert(place, {config, component, kind->interface_id});
+      want(config, *component, kind->interface_id);
       return {};
     }
     other_half = other_half || find_component(*plugin, kind->other_half, config.name) != nullptr;
   }
   if (other_half && config.role.empty()) return {};  // a table without a role means the roles that the plugin serves
-  return fail(Code::not_found,
-              where(config) + ": no such plugin " +
-                  (config.path.empty() ? "is built in; give path and sha256 of a shared object" : "in " + config.path));
+  return no_such_plugin();
+}
+
+void Catalog::want(const PluginConfig& config, const limpet_component& component, std::string_view interface_id) {
+  // what others may ask the host for comes before them
+  const auto place =
+      std::ranges::find_if(wanted_, [&](const Wanted& w) { return rank(w.interface_id) > rank(interface_id); });
+  wanted_.insert(place, {config, &component, interface_id});
+}
+
+// A throw-away child looks at the file. False: there is no such component, nor another half that excuses it.
+Result<bool> Catalog::find_in_shim(const PluginConfig& config, std::string_view interface_id,
+                                   std::string_view other_half) {
+  shim::Settings settings;
+  settings.program = options_.shim_program;
+  settings.user = config.user;
+  settings.network = config.network;
+  settings.require_sandbox = config.require_sandbox;
+  settings.devices = config.devices;
+  settings.read_paths = config.read_paths;
+  settings.write_paths = config.write_paths;
+  settings.health = options_.health;
+  TRY_ASSIGN(auto component, shim::Component::open(*options_.shim_loop, std::move(settings), config.path, config.sha256,
+                                                   interface_id, config.name));
+  if (component->found()) {
+    want(config, *component, interface_id);
+    shims_.push_back(std::move(component));
+    return true;
+  }
+  return config.role.empty() && std::ranges::any_of(component->facts().components, [&](const auto& c) {
+           return c.interface_id == other_half && c.name == config.name;
+         });
 }
 
 Result<void> Catalog::check_counts() const {

@@ -17,6 +17,7 @@
 #include "plugin/key_manager.h"
 #include "plugin/loader.h"
 #include "plugin/sealer.h"
+#include "plugin/shim_component.h"
 #include "plugin/upstream_authority.h"
 
 namespace limpet {
@@ -30,6 +31,10 @@ class Catalog {
     // Server-side node attestation types that the core itself provides; such [[plugin]] tables are accepted and
     // skipped.
     std::set<std::string> provided = {};
+    // The loop that plugins' own processes are watched on, which is the context's; null: no plugin gets a process.
+    UvLoop* shim_loop = nullptr;
+    Health* health = nullptr;       // told of plugins whose processes keep dying
+    std::string shim_program = {};  // empty: limpet-shim beside us, or where it was installed
   };
   Catalog(const PluginContext& context, Options options, std::span<const StaticPlugin> built_in);
   ~Catalog();
@@ -62,6 +67,8 @@ class Catalog {
   void begin(const std::vector<PluginConfig>& plugins, bool dry_run, Done<void> done);
   Result<void> open_built_in();
   Result<void> find(const PluginConfig& config);
+  void want(const PluginConfig& config, const limpet_component& component, std::string_view interface_id);
+  Result<bool> find_in_shim(const PluginConfig& config, std::string_view interface_id, std::string_view other_half);
   Result<void> check_counts() const;
   void next();
   void on_configured(Result<void> result);
@@ -72,6 +79,7 @@ class Catalog {
   const Options options_;
   const std::span<const StaticPlugin> built_in_;
   std::vector<const limpet_plugin*> opened_;
+  std::vector<std::unique_ptr<shim::Component>> shims_;
   std::vector<Wanted> wanted_;
   size_t at_ = 0;
   bool dry_run_ = false;

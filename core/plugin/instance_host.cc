@@ -6,12 +6,14 @@
 #include <cstring>
 
 #include "plugin/borrow.h"
+#include "plugin/shim_component.h"
 
 namespace limpet {
 const void* Instance::host_service(const limpet_host* host, const char* id) {
   static constexpr limpet_timer_service kTimers = {sizeof(limpet_timer_service), 0, &timer_start, &timer_stop};
   if (id == nullptr) return nullptr;
   if (std::strcmp(id, LIMPET_SERVICE_TIMER) == 0) return &kTimers;
+  if (std::strcmp(id, shim::kComponentService) == 0) return &static_cast<Instance*>(host->ctx)->component_;
   return static_cast<Instance*>(host->ctx)->call_service(id);
 }
 

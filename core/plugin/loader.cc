@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loader: descriptor checks, and shared objects by path and digest.
+// The loader: descriptor checks. The checks of a file are in plugin_file.cc: a shim child does without them.
 #include "plugin/loader.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <limpet_plugin.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
-
-#include "base/bytes.h"
-#include "base/limits.h"
-#include "crypto/key.h"
 
 namespace limpet {
 namespace {
@@ -98,34 +90,6 @@ const char* check_component(const limpet_component& c) {
 
 std::string numbers(uint32_t major, uint32_t minor) { return std::to_string(major) + "." + std::to_string(minor); }
 
-// A file descriptor closed on return unless kept.
-struct Fd {
-  int fd = -1;
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
-Result<std::string> digest_of(int fd, size_t size, std::string_view path) {
-  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (map == MAP_FAILED) return refuse(path, std::string("cannot be read: ") + std::strerror(errno));
-  const Bytes sum = sha256({static_cast<const uint8_t*>(map), size});
-  ::munmap(map, size);
-  return hex_encode(sum);
-}
-
-Result<size_t> check_file(int fd, std::string_view path) {
-  struct stat st = {};
-  if (::fstat(fd, &st) != 0) return refuse(path, std::string("cannot be examined: ") + std::strerror(errno));
-  if (!S_ISREG(st.st_mode)) return refuse(path, "it is not a regular file");
-  if ((st.st_mode & S_IWOTH) != 0)
-    return refuse(path, "every user may write it; run chmod o-w on it and check its content");
-  const auto size = static_cast<size_t>(st.st_size);
-  if (size == 0) return refuse(path, "the file is empty");
-  if (size > limits::kPluginFileBytes) return refuse(path, "the file is larger than 64 MiB");
-  return size;
-}
-
 }  // namespace
 
 Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what) {
@@ -148,22 +112,17 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
   return p;
 }
 
-Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256) {
-  Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0) return fail(Code::not_found, "plugin " + path + " cannot be opened: " + std::strerror(errno));
-  TRY_ASSIGN(const size_t size, check_file(file.fd, path));
-  TRY_ASSIGN(const std::string digest, digest_of(file.fd, size, path));
-  if (digest != sha256) {
-    return refuse(path, "its SHA-256 is " + digest + " but the configuration expects " +
-                            (sha256.empty() ? "none; set sha256" : std::string(sha256)));
-  }
+Result<const limpet_plugin*> map_plugin(int fd, std::string_view path) {
   // The checked descriptor is mapped, not the path: the name could point elsewhere by now. The descriptor stays open
   // for the life of the process because the dynamic linker knows objects by name, and a reused number would find this
   // one.
-  const std::string name = "/proc/self/fd/" + std::to_string(file.fd);
+  const std::string name = "/proc/self/fd/" + std::to_string(fd);
   void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (handle == nullptr) return refuse(path, std::string("the dynamic linker says: ") + ::dlerror());
-  file.fd = -1;
+  if (handle == nullptr) {
+    const std::string why = ::dlerror();
+    ::close(fd);
+    return refuse(path, "the dynamic linker says: " + why);
+  }
   void* entry = ::dlsym(handle, "limpet_plugin_main");
   if (entry == nullptr) return refuse(path, "it does not export limpet_plugin_main");
   return open_plugin(reinterpret_cast<PluginMain>(entry), path);

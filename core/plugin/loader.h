@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -29,7 +30,26 @@ std::span<const StaticPlugin> built_in_plugins();
 
 // Asks the plugin for its descriptor and checks every struct in it. `what` names the plugin in errors.
 Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what);
-// Opens the file once, checks type, permissions and SHA-256 (lower-case hex), and only then maps that very file.
+
+// A shared object that was checked: type, permissions, SHA-256 (lower-case hex). Closed with this.
+class PluginFile {
+ public:
+  static Result<PluginFile> open(const std::string& path, std::string_view sha256);
+  PluginFile() = default;
+  PluginFile(PluginFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  PluginFile& operator=(PluginFile&& other) noexcept;
+  ~PluginFile();
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] int release() && { return std::exchange(fd_, -1); }
+
+ private:
+  explicit PluginFile(int fd) : fd_(fd) {}
+  int fd_ = -1;
+};
+// Maps the very file that was checked and asks it for its descriptor. Takes the descriptor, which stays
+// open for good.
+Result<const limpet_plugin*> map_plugin(int fd, std::string_view path);
+// Both.
 Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256);
 // The component of that interface and name; nullptr when the plugin has none. Empty name: any.
 const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id,

@@ -135,7 +135,8 @@ def lines(path):
 
 def test_a_bundle_is_published_at_the_start_and_after_each_change(make, folder, publisher):
     out = folder / 'published'
-    server = make(process.Server, plugins=by_path('BundlePublisher', 'lines', publisher, {'path': out}, role='server'))
+    server = make(process.Server, plugins=by_path('BundlePublisher', 'lines', publisher, {'path': out}, role='server',
+                                          user='root', write_paths=[folder.path]))
     assert eventually(lambda: lines(out)[-1] == '1 1', what='the first bundle')
     done = server.cli('localauthority', 'x509', 'prepare')
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,8 @@ MODULE = os.path.join(os.path.dirname(process.BINARY), 'tests', 'abi', 'mock_sea
 def sealer(device, **more):
     with open(MODULE, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    return toml_plugin('Sealer', 'mock', {'device': device}, role='agent', path=MODULE, sha256=digest, **more)
+    return toml_plugin('Sealer', 'mock', {'device': device}, role='agent', path=MODULE, sha256=digest,
+                       isolation='in-process', **more)
 
 
 @pytest.fixture

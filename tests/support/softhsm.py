@@ -20,7 +20,8 @@ needs_softhsm = pytest.mark.skipif(not os.path.exists(MODULE) or shutil.which('s
 
 def with_digest(path):
     with open(path, 'rb') as file:
-        return {'path': path, 'sha256': hashlib.sha256(file.read()).hexdigest()}
+        return {'path': path, 'sha256': hashlib.sha256(file.read()).hexdigest(),
+                'isolation': 'in-process'}
 
 
 class Token:

@@ -221,7 +221,7 @@ def table(name, role, data=None, kind='NodeAttestor', plugin=None):
     path = os.path.join(PLUGINS, (plugin or 'node_attestor_' + name) + '.so')
     with open(path, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest)
+    return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest, isolation='in-process')
 
 
 class SlowWay:

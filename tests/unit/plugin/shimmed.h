@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A plugin in a child process, for tests: the mock "moody" (tests/abi/mocks/moody.c) behind a facade, on a real loop.
+
+#include <gtest/gtest.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "crypto/key.h"
+#include "loop/uv_loop.h"
+#include "plugin/instance.h"
+#include "plugin/key_manager_facade.h"
+#include "plugin/shim_component.h"
+#include "plugin/shim_proxy.h"
+
+namespace limpet::test {
+
+// Asks, turns the loop until the answer is there, and hands it back.
+template <class T>
+class Await {
+ public:
+  explicit Await(UvLoop& loop) : loop_(loop) {}
+  Done<T> done() { return pending_.template then<&Await::on_answer>(this); }
+  Result<T> get() {
+    if (!answered_) loop_.run();
+    EXPECT_EQ(answers_, 1);
+    return std::move(result_);
+  }
+  int answers() const { return answers_; }
+
+ private:
+  void on_answer(Result<T> result) {
+    result_ = std::move(result);
+    answered_ = true;
+    ++answers_;
+    loop_.stop();
+  }
+  UvLoop& loop_;
+  Pending<T> pending_;
+  Result<T> result_ = fail(Code::internal, "no answer");
+  bool answered_ = false;
+  int answers_ = 0;
+};
+
+inline std::string digest_of_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string all((std::istreambuf_iterator<char>(in)), {});
+  return hex_encode(sha256(as_bytes(all)));
+}
+
+inline std::string text_of(const Result<Bytes>& answer) {
+  return answer ? std::string(as_text(*answer)) : code_name(answer.error().code) + " " + answer.error().message;
+}
+
+// One shimmed instance and what it needs.
+class ShimTest : public ::testing::Test {
+ protected:
+  ShimTest() {
+    settings_.program = LIMPET_SHIM;
+    settings_.sandbox = false;  // a sanitizer's memory and calls fit no policy; the sandbox has tests of its own
+    settings_.restart_first_ms = 5;
+    settings_.ping_every_ms = 300;
+    settings_.health = &health_;
+    log_path_ = ::testing::TempDir() + "limpet-shim-test-" + std::to_string(::getpid()) + ".log";
+    Logger::Options options;
+    options.file = log_path_;
+    logger_ = std::move(*Logger::open(options, clock_));
+  }
+  ~ShimTest() override { ::unlink(log_path_.c_str()); }
+
+  std::string mock(const char* name = "mock_moody") { return std::string(LIMPET_MOCKS) + "/" + name + ".so"; }
+  Result<std::shared_ptr<Instance>> open(const char* interface_id, const std::string& path,
+                                         const char* name = "moody") {
+    auto component = shim::Component::open(loop_, settings_, path, digest_of_file(path), interface_id, name);
+    if (!component) return fail(component.error());
+    if (!(*component)->found()) return fail(Code::not_found, "no such component");
+    components_.push_back(std::move(*component));
+    return Instance::create({loop_, *logger_, "example.org", services_}, *components_.back(), "test");
+  }
+  Result<void> configure(Instance& instance, const std::string& json = "{}", bool dry_run = false) {
+    Await<void> wait(loop_);
+    instance.configure(json, dry_run, wait.done());
+    return wait.get();
+  }
+  // Opened and configured.
+  std::shared_ptr<Instance> start(const char* interface_id, const char* file = "mock_moody") {
+    auto instance = open(interface_id, mock(file));
+    EXPECT_TRUE(instance.has_value()) << instance.error().message;
+    if (!instance) std::abort();
+    const auto configured = configure(**instance);
+    EXPECT_TRUE(configured.has_value()) << configured.error().message;
+    return *instance;
+  }
+  std::string sign(KeyManager& keys, const std::string& id, const std::string& digest = "digest") {
+    Await<Bytes> wait(loop_);
+    ManagedKey key;
+    key.id = id;
+    key.fingerprint = "f";
+    keys.sign(key, HashAlg::sha256, to_bytes(digest), wait.done());
+    return text_of(wait.get());
+  }
+  std::string logged() {
+    std::ifstream in(log_path_);
+    return {(std::istreambuf_iterator<char>(in)), {}};
+  }
+  void turn(int64_t ms) {
+    Timer timer(loop_);
+    timer.start<&UvLoop::stop>(ms, &loop_);
+    loop_.run();
+  }
+  std::string health() {
+    std::string out;
+    for (const auto& [part, state] : health_.parts()) {
+      if (state.state != HealthState::ok) out += part + ": " + state.reason;
+    }
+    return out;
+  }
+
+  UvLoop loop_;
+  SystemClock clock_;
+  std::string log_path_;
+  std::unique_ptr<Logger> logger_;
+  Health health_;
+  HostServices services_;
+  shim::Settings settings_;
+  std::vector<std::unique_ptr<shim::Component>> components_;
+};
+
+}  // namespace limpet::test
