@@ -80,33 +80,51 @@ def test_the_systemd_sample_is_valid_and_its_digest_matters(folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def tpm_sample(folder, name):
+    """A sample with this folder's paths and with the plugins of this build."""
+    with open(os.path.join(ETC, name + '.toml')) as file:
+        text = file.read().replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
+    for module in ('key_manager_tpm2', 'sealer_tpm', 'node_attestor_tpm'):
+        path = os.path.join(swtpm.PLUGINS, module + '.so')
+        if '/usr/lib/limpet/plugins/%s.so' % module in text:
+            text = text.replace('/usr/lib/limpet/plugins/%s.so' % module, path)
+            with open(path, 'rb') as file:
+                text = text.replace('0' * 64, hashlib.sha256(file.read()).hexdigest(), 1)
+    path = folder / (name + '.toml')
+    write(path, text)
+    done = run(['validate', '-config', path])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return text[text.index('[[plugin]]'):]
+
+
+def with_tables(role, tables):
+    head = role.config()
+    role.config = lambda: head[:head.index('[[plugin]]')] + tables
+    return role
+
+
 @pytest.mark.skipif(not swtpm.shutil.which('swtpm') or not os.path.exists(swtpm.PLUGINS + '/key_manager_tpm2.so'),
                     reason='needs swtpm and the plugin key_manager_tpm2')
-def test_the_tpm_sample_is_valid_and_an_agent_of_it_runs_on_a_tpm(make, folder):
-    """The sample's own plugin tables, with a software TPM in place of /dev/tpmrm0."""
-    key = pki.new_key()
-    write(folder / 'bootstrap.pem', pki.pem_of(certify('root', key, ca=True)))
-    write(folder / 'join-token', 'token')
-    with open(os.path.join(ETC, 'tpm-agent.toml')) as file:
-        text = file.read().replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
+def test_the_tpm_samples_are_valid_and_server_and_agent_of_them_know_each_other(make, folder):
+    """The samples' own plugin tables, with a software TPM in place of /dev/tpmrm0."""
+    write(folder / 'bootstrap.pem', pki.pem_of(certify('root', pki.new_key(), ca=True)))
     os.makedirs(folder / 'agent')
-    for name in ('key_manager_tpm2', 'sealer_tpm'):
-        path = os.path.join(swtpm.PLUGINS, name + '.so')
-        text = text.replace('/usr/lib/limpet/plugins/%s.so' % name, path)
-        with open(path, 'rb') as file:
-            text = text.replace('0' * 64, hashlib.sha256(file.read()).hexdigest(), 1)
-    write(folder / 'agent.toml', text)
-    done = run(['validate', '-config', folder / 'agent.toml'])
-    assert done.returncode == 0, done.stdout + done.stderr
+    os.makedirs(folder / 'server')
+    os.makedirs(folder / 'tpm-makers')
+    write(folder / 'tpm-makers/maker.pem', swtpm.Maker().pem())
+    with open(os.path.join(ETC, 'tpm-policies.json')) as file:
+        write(folder / 'tpm-policies.json', file.read())
     tpm = swtpm.SwTpm(folder).start()
     try:
-        server = make(process.Server)
-        agent = process.Agent(server.port, folder, join_token=server.token('/host'), roots=server.roots())
-        head = agent.config()
-        tables = text[text.index('[[plugin]]'):].replace('device:/dev/tpmrm0', tpm.path)
-        agent.config = lambda: head[:head.index('[[plugin]]')] + tables
-        make(lambda: agent)
-        eventually(lambda: [a.id.path for a in server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents])
+        tables = tpm_sample(folder, 'tpm-server')
+        server = make(lambda: with_tables(process.Server(folder), tables))
+        done = server.cli('tpm', 'enroll', '-hash', tpm.ek_hash())
+        assert done.returncode == 0, done.stderr
+        tables = tpm_sample(folder, 'tpm-agent').replace('device:/dev/tpmrm0', tpm.path)
+        make(lambda: with_tables(process.Agent(server.port, folder, roots=server.roots()), tables))
+        agent, = eventually(lambda: server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents)
+        assert agent.id.path == '/spire/agent/tpm/' + tpm.ek_hash()
+        assert 'pcr_policy:release' in [s.value for s in agent.selectors]
         assert [name for name in os.listdir(folder / 'agent/tpm-keys') if name.endswith('.tpm2key')]
     finally:
         tpm.vanish()
