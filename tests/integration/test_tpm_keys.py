@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Server and agent with their keys in a TPM, played by swtpm: the CA's, the agent's own, and its cache's."""
+import hashlib
 import http.client
 import json
 import os
@@ -266,3 +267,35 @@ def test_an_agent_ends_when_told_also_while_its_tpm_is_silent(make, tpm):
     eventually(lambda: agent.has_logged('Cannot reach the server'))
     assert agent.stop() == 0
     tpm.go_on()
+
+
+def test_the_plugins_work_as_well_in_processes_of_their_own(make, tpm, folder):
+    """As a path without `isolation` has it: another user, no network, no files but those named."""
+    def shimmed(name, kind, module, data, **more):
+        path = os.path.join(swtpm.PLUGINS, module + '.so')
+        with open(path, 'rb') as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        return toml_plugin(kind, name, data, role='agent', path=path, sha256=digest, devices=[tpm.path], **more)
+    directory = folder / 'tpm-keys'
+    os.makedirs(directory, 0o700)
+    if os.geteuid() == 0:
+        os.chown(directory, 65534, 65534)
+    os.chmod(tpm.path, 0o666)
+    server = make(process.Server)
+    server.add('/mine', '/host', [ME])
+    agent = process.Agent(server.port, join_token=server.token('/host'), roots=server.roots(),
+                          plugins=shimmed('tpm', 'Sealer', 'sealer_tpm', {'device': tpm.path}))
+    agent.key_manager = shimmed('tpm2', 'KeyManager', 'key_manager_tpm2', {'device': tpm.path, 'directory': directory},
+                                write_paths=[directory])
+    make(lambda: agent)
+    before = eventually(lambda: svid(agent))
+    eventually(lambda: on_disk(agent))
+    agent.stop()
+    server.kill()
+    agent.spawn()
+    eventually(lambda: svid(agent) == before)
+    server.start()
+    server.add('/late', '/host', [ME])
+    eventually(lambda: knows(agent, 2), wait=60)
+    assert not os.path.exists(os.path.join(agent.data_dir, 'seal.key'))
+    assert [name for name in os.listdir(directory) if name.endswith('.tpm2key')]
