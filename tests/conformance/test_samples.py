@@ -80,10 +80,10 @@ def test_the_systemd_sample_is_valid_and_its_digest_matters(folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def tpm_sample(folder, name):
+def tpm_sample(folder, name, change=lambda text: text):
     """A sample with this folder's paths and with the plugins of this build."""
     with open(os.path.join(ETC, name + '.toml')) as file:
-        text = file.read().replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
+        text = change(file.read()).replace('/etc/limpet', folder.path).replace('/var/lib/limpet', folder.path)
     for module in ('key_manager_tpm2', 'sealer_tpm', 'node_attestor_tpm'):
         path = os.path.join(swtpm.PLUGINS, module + '.so')
         if '/usr/lib/limpet/plugins/%s.so' % module in text:
@@ -110,17 +110,19 @@ def test_the_tpm_samples_are_valid_and_server_and_agent_of_them_know_each_other(
     write(folder / 'bootstrap.pem', pki.pem_of(certify('root', pki.new_key(), ca=True)))
     os.makedirs(folder / 'agent')
     os.makedirs(folder / 'server')
-    os.makedirs(folder / 'tpm-makers')
-    write(folder / 'tpm-makers/maker.pem', swtpm.Maker().pem())
+    os.makedirs(folder / 'tpm/makers')
+    write(folder / 'tpm/makers/maker.pem', swtpm.Maker().pem())
     with open(os.path.join(ETC, 'tpm-policies.json')) as file:
-        write(folder / 'tpm-policies.json', file.read())
-    tpm = swtpm.SwTpm(folder).start()
+        write(folder / 'tpm/policies.json', file.read())
+    tpm = swtpm.SwTpm(folder, 'swtpm').start()
+    os.chmod(tpm.path, 0o666)  # /dev/tpmrm0 has a group, which the plugins' own processes get
     try:
         tables = tpm_sample(folder, 'tpm-server')
         server = make(lambda: with_tables(process.Server(folder), tables))
         done = server.cli('tpm', 'enroll', '-hash', tpm.ek_hash())
         assert done.returncode == 0, done.stderr
-        tables = tpm_sample(folder, 'tpm-agent').replace('device:/dev/tpmrm0', tpm.path)
+        tables = tpm_sample(folder, 'tpm-agent', lambda text: text.replace('device:/dev/tpmrm0', tpm.path)
+                            .replace('/dev/tpmrm0', tpm.path))
         make(lambda: with_tables(process.Agent(server.port, folder, roots=server.roots()), tables))
         agent, = eventually(lambda: server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents)
         assert agent.id.path == '/spire/agent/tpm/' + tpm.ek_hash()
