@@ -183,6 +183,35 @@ typedef struct limpet_kv_service { /* [loop]; numbers and stop as those of limpe
   void (*stop)(const limpet_host *host, uint32_t call_id); /* a put that was begun may still happen */
 } limpet_kv_service;
 
+/* Keys that the role's key manager holds for its plugins, so that evidence may live in a TPM or an HSM. In the
+ * key manager their ids begin with "attest-"; the host adds that, and no other key can be named. Key managers and
+ * sealers have no such service. */
+#define LIMPET_SERVICE_KEYS "limpet.keys/1"
+typedef struct limpet_public_key limpet_public_key; /* below, with the key managers */
+typedef struct limpet_sign_request limpet_sign_request;
+/* err LIMPET_NOT_FOUND: the key manager has no such key; an operator makes it. [loop] */
+typedef void (*limpet_key_found_done)(void *arg, const limpet_status *err, const limpet_public_key *key);
+typedef void (*limpet_key_used_done)(void *arg, const limpet_status *err, limpet_bytes signature); /* [loop] */
+typedef struct limpet_keys_service { /* [loop]; numbers and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*find)(const limpet_host *host, limpet_str id, limpet_key_found_done done, void *arg);
+  /* With a key that find gave. LIMPET_FAILED_PRECONDITION: it gave none, or another stands behind the id by now. */
+  uint32_t (*sign)(const limpet_host *host, const limpet_sign_request *request, limpet_key_used_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id);
+} limpet_keys_service;
+
+/* The role's sealer, for a plugin's own secrets: as the sealer's table below, with a context of at most 32 bytes.
+ * The host binds the component to it: what one sealed, another cannot open. Sealers have no such service, and no
+ * host without a sealer has it. */
+#define LIMPET_SERVICE_SEAL "limpet.seal/1"
+typedef void (*limpet_seal_done)(void *arg, const limpet_status *err, limpet_bytes bytes); /* [loop] */
+typedef struct limpet_seal_service { /* [loop]; numbers and stop as those of limpet_grpc_service */
+  uint32_t size, reserved;
+  uint32_t (*seal)(const limpet_host *host, limpet_bytes plain, limpet_bytes context, limpet_seal_done done, void *arg);
+  uint32_t (*unseal)(const limpet_host *host, limpet_bytes blob, limpet_bytes context, limpet_seal_done done, void *arg);
+  void (*stop)(const limpet_host *host, uint32_t call_id);
+} limpet_seal_service;
+
 /* Server only: who the server is, and whom it believes. Its private key stays with the host. */
 #define LIMPET_SERVICE_IDENTITY "limpet.identity/1"
 typedef struct limpet_bundle limpet_bundle; /* below, with the upstream authorities */
@@ -296,14 +325,14 @@ typedef struct limpet_workload_attestor {
 #define LIMPET_KEY_MANAGER "limpet.key-manager/1"
 #define LIMPET_KEY_EC_P256 1u /* 2 P-384, 3 RSA-2048, 4 RSA-4096: the SPIRE SDK's numbers */
 #define LIMPET_HASH_SHA256 5u /* 6 SHA-384, 7 SHA-512 */
-typedef struct limpet_public_key {
+struct limpet_public_key {
   uint32_t size;
   uint32_t type;       /* LIMPET_KEY_* */
   limpet_str id;
   limpet_bytes spki_der;
   limpet_str fingerprint; /* changes whenever the key behind id is replaced */
-} limpet_public_key;
-typedef struct limpet_sign_request {
+};
+struct limpet_sign_request {
   uint32_t size;
   uint32_t hash;        /* LIMPET_HASH_* that made digest */
   limpet_str key_id;
@@ -311,7 +340,7 @@ typedef struct limpet_sign_request {
   int32_t pss_salt_len; /* -1: not PSS */
   uint32_t reserved;
   limpet_bytes message; /* the whole message where hash is 0: Ed25519, ML-DSA */
-} limpet_sign_request;
+};
 typedef void (*limpet_key_done)(limpet_op *op, const limpet_status *err, const limpet_public_key *key);
 typedef void (*limpet_keys_done)(limpet_op *op, const limpet_status *err,
                               const limpet_public_key *const *keys, size_t count);

@@ -20,12 +20,15 @@
 #include "cli/json.h"
 #include "config/config.h"
 #include "config/reload.h"
+#include "crypto/x509.h"
 #include "daemon.h"
 #include "health_listener.h"
 #include "loop/uv_loop.h"
 #include "metrics_listener.h"
 #include "plugin/catalog.h"
 #include "plugin/http_caller.h"
+#include "plugin/key_csr.h"
+#include "plugin/plugin_keys.h"
 #include "plugin/server_facts.h"
 #include "plugin/spiffe_caller.h"
 #include "report/health.h"
@@ -379,6 +382,53 @@ Result<void> check(const Config& config) {
   return {};
 }
 
+// Opens a role's key manager alone, and makes a key and a CSR in it.
+class CsrMaker {
+ public:
+  CsrMaker(const std::string& trust_domain, PluginRole role, const cli::CsrRequest& request)
+      : catalog_({loop_, log_, trust_domain}, {.role = role, .keys_only = true}, built_in_plugins()) {
+    wish_.key_id = std::string(kPluginKeyPrefix) + request.key_id;
+    wish_.type = request.type;
+    wish_.subject = encode_name({{kOidCommonName, request.common_name}});
+    wish_.dns_names = request.dns_names;
+    wish_.keep = !request.replace;
+  }
+  Result<Bytes> run(const std::vector<PluginConfig>& plugins) {
+    catalog_.start(plugins, started_.then<&CsrMaker::on_started>(this));
+    loop_.run();
+    return std::move(result_);
+  }
+
+ private:
+  void on_started(Result<void> started) {
+    if (!started) return end(fail(std::move(started).error()));
+    flow_.emplace(*catalog_.key_manager());
+    flow_->start(std::move(wish_), made_.then<&CsrMaker::on_made>(this));
+  }
+  void on_made(Result<KeyAndCsr> made) {
+    if (!made) return end(fail(std::move(made).error()));
+    end(std::move(made->csr));
+  }
+  void end(Result<Bytes> result) {
+    result_ = std::move(result);
+    loop_.stop();
+  }
+
+  UvLoop loop_;
+  Logger& log_ = Logger::none();
+  Catalog catalog_;
+  CsrWish wish_;
+  std::optional<KeyCsrFlow> flow_;
+  Pending<void> started_;
+  Pending<KeyAndCsr> made_;
+  Result<Bytes> result_ = fail(Code::internal, "nothing happened");
+};
+
+Result<Bytes> make_key_csr(const Config& config, const cli::CsrRequest& request) {
+  if (request.server) return CsrMaker(config.server->trust_domain, PluginRole::server, request).run(config.plugins);
+  return CsrMaker(config.agent->trust_domain, PluginRole::agent, request).run(config.plugins);
+}
+
 unsigned program_of(std::string_view path) {
   const auto name = path.substr(path.rfind('/') + 1);
   if (name == "spire-server") return cli::kServer;
@@ -391,6 +441,6 @@ unsigned program_of(std::string_view path) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
-  const limpet::cli::Runner runner{limpet::run, limpet::check};
+  const limpet::cli::Runner runner{limpet::run, limpet::check, limpet::make_key_csr};
   return limpet::cli::dispatch(limpet::program_of(argv[0]), {argv + 1, argv + argc}, runner);
 }

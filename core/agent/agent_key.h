@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Makes a new key for the agent in its key manager, and the CSR for it: always P-256, subject C=US, O=SPIRE, no SAN, as
-// SPIRE's agent does. A member of the flow that asks; loop thread only.
+// The agent's own key: always P-256, with a CSR of subject C=US, O=SPIRE and no SAN, as SPIRE's agent makes it. Pure
+// functions.
 
-#include "loop/done.h"
-#include "plugin/key_manager.h"
+#include "plugin/key_csr.h"
 
 namespace limpet::agent {
 
@@ -13,26 +12,6 @@ inline constexpr const char* kKeyA = "agent-svid-A";
 inline constexpr const char* kKeyB = "agent-svid-B";
 inline const char* other_key(std::string_view id) { return id == kKeyA ? kKeyB : kKeyA; }
 
-struct KeyAndCsr {
-  ManagedKey key;
-  Bytes csr;  // DER
-};
-
-class NewAgentKey {
- public:
-  explicit NewAgentKey(KeyManager& keys) : keys_(keys) {}
-  void start(const std::string& id, Done<KeyAndCsr> done);
-
- private:
-  void on_generated(Result<ManagedKey> key);
-  void on_signed(Result<Bytes> signature);
-
-  KeyManager& keys_;
-  ManagedKey key_;
-  Bytes info_;
-  Done<KeyAndCsr> done_;
-  Pending<ManagedKey> generated_;
-  Pending<Bytes> signed_;
-};
+CsrWish agent_csr(const std::string& key_id);
 
 }  // namespace limpet::agent

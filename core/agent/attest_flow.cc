@@ -30,7 +30,7 @@ void AttestFlow::start(std::string key_id, Done<NewIdentity> done) {
 void AttestFlow::on_dialled(Result<std::unique_ptr<wire::Channel>> channel) {
   if (!channel) return end(fail(std::move(channel).error()));
   channel_ = std::move(*channel);
-  new_key_.start(key_id_, keyed_.then<&AttestFlow::on_key>(this));
+  new_key_.start(agent_csr(key_id_), keyed_.then<&AttestFlow::on_key>(this));
 }
 
 // 3. the key stands

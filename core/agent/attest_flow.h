@@ -51,7 +51,7 @@ class AttestFlow {
   ServerTrust& trust_;
   NodeAttestorAgent& attestor_;
   std::string key_id_;
-  NewAgentKey new_key_;
+  KeyCsrFlow new_key_;
   NewIdentity identity_;
   Bytes csr_;
   int rounds_ = 0;

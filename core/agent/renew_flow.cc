@@ -22,7 +22,7 @@ void RenewFlow::start(const std::string& key_id, Done<NewIdentity> done) {
 void RenewFlow::on_channel(Result<SharedChannel> channel) {
   if (!channel) return end(fail(std::move(channel).error()));
   channel_ = std::move(*channel);
-  new_key_.start(key_id_, keyed_.then<&RenewFlow::on_key>(this));
+  new_key_.start(agent_csr(key_id_), keyed_.then<&RenewFlow::on_key>(this));
 }
 
 // 3. the key stands

@@ -34,7 +34,7 @@ class RenewFlow {
   const Clock& clock_;
   Link& link_;
   ServerTrust& trust_;
-  NewAgentKey new_key_;
+  KeyCsrFlow new_key_;
   std::string key_id_;
   NewIdentity identity_;
   SharedChannel channel_;

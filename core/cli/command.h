@@ -14,7 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
+#include "base/bytes.h"
+#include "crypto/key.h"
 
 namespace limpet {
 struct Config;
@@ -67,12 +68,24 @@ class Flags {
 
 using ReloadConfig = std::function<Result<void>(Config& config)>;
 
+// A key for a plugin in a role's key manager, and the CSR for it.
+struct CsrRequest {
+  bool server = false;
+  std::string key_id;
+  KeyType type = KeyType::ec_p256;
+  std::string common_name;
+  std::vector<std::string> dns_names;
+  bool replace = false;  // else a key that is there is used
+};
+
 // What runs the roles, given by main(): this folder does not know how a server or an agent works inside.
 struct Runner {
   // Until a signal ends it; the exit code. `reload` reads the configuration once more, as it was read for this run.
   int (*run)(const Config& config, const ReloadConfig& reload);
   // Checks what only the roles know (plugins and their data, by a dry run). Nothing is started or written.
   Result<void> (*check)(const Config& config);
+  // The CSR, in DER. The role need not run; a key manager may refuse to be used twice at a time.
+  Result<Bytes> (*make_csr)(const Config& config, const CsrRequest& request);
 };
 
 struct Context {

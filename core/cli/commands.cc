@@ -9,6 +9,7 @@
 #include "cli/federation_commands.h"
 #include "cli/health_commands.h"
 #include "cli/import_commands.h"
+#include "cli/key_commands.h"
 #include "cli/logger_commands.h"
 #include "cli/manual.h"
 #include "cli/run_commands.h"
@@ -20,8 +21,8 @@ namespace limpet::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
-    for (auto part : {import_commands(), health_commands(), entry_commands(), agent_commands(), server_commands(),
-                      authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
+    for (auto part : {import_commands(), key_commands(), health_commands(), entry_commands(), agent_commands(),
+                      server_commands(), authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
                       federation_commands(), tpm_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }

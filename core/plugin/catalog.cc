@@ -99,6 +99,7 @@ Result<void> Catalog::open_built_in() {
 // Finds the component a table asks for, loading its file when it names one.
 Result<void> Catalog::find(const PluginConfig& config) {
   if (!config.role.empty() && config.role != role_name(options_.role)) return {};
+  if (options_.keys_only && config.type != "KeyManager" && config.type != "Sealer") return {};
   const Kind* kind = find_kind(config.type, options_.role);
   if (kind == nullptr) {
     const PluginRole other = options_.role == PluginRole::server ? PluginRole::agent : PluginRole::server;
@@ -176,7 +177,7 @@ Result<void> Catalog::check_counts() const {
                                             " needs exactly one [[plugin]] with type = \"KeyManager\", found " +
                                             std::to_string(count(LIMPET_KEY_MANAGER)));
   }
-  if (options_.role == PluginRole::agent && count(LIMPET_NODE_ATTESTOR_AGENT) != 1) {
+  if (options_.role == PluginRole::agent && !options_.keys_only && count(LIMPET_NODE_ATTESTOR_AGENT) != 1) {
     return fail(Code::invalid_argument, "the agent needs exactly one [[plugin]] with type = \"NodeAttestor\", found " +
                                             std::to_string(count(LIMPET_NODE_ATTESTOR_AGENT)));
   }
@@ -219,9 +220,9 @@ void Catalog::on_configured(Result<void> result) {
 
 void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> instance) {
   if (interface_id == LIMPET_SEALER)
-    sealer_ = make_sealer(std::move(instance));
+    context_.services.sealer = (sealer_ = make_sealer(std::move(instance))).get();
   else if (interface_id == LIMPET_KEY_MANAGER)
-    key_manager_ = make_key_manager(std::move(instance));
+    keep_key_manager(std::move(instance));
   else if (interface_id == LIMPET_NODE_ATTESTOR_AGENT)
     agent_ = make_node_attestor_agent(std::move(instance));
   else if (interface_id == LIMPET_NODE_ATTESTOR_SERVER)
@@ -232,6 +233,11 @@ void Catalog::keep(std::string_view interface_id, std::shared_ptr<Instance> inst
     publishers_.push_back(make_bundle_publisher(std::move(instance)));
   else
     workload_.push_back(make_workload_attestor(std::move(instance)));
+}
+
+void Catalog::keep_key_manager(std::shared_ptr<Instance> instance) {
+  key_manager_ = make_key_manager(std::move(instance));
+  context_.services.keys = &plugin_keys_.emplace(*key_manager_);
 }
 
 void Catalog::end(Result<void> result) {

@@ -5,6 +5,7 @@
 // it. Loop thread only. Start-up order: construct, start(), then use.
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -31,6 +32,7 @@ class Catalog {
     // Server-side node attestation types that the core itself provides; such [[plugin]] tables are accepted and
     // skipped.
     std::set<std::string> provided = {};
+    bool keys_only = false;  // the key manager, and the sealer that it may need: nothing else is opened
     // The loop that plugins' own processes are watched on, which is the context's; null: no plugin gets a process.
     UvLoop* shim_loop = nullptr;
     Health* health = nullptr;       // told of plugins whose processes keep dying
@@ -73,6 +75,7 @@ class Catalog {
   void next();
   void on_configured(Result<void> result);
   void keep(std::string_view interface_id, std::shared_ptr<Instance> instance);
+  void keep_key_manager(std::shared_ptr<Instance> instance);
   void end(Result<void> result);
 
   PluginContext context_;
@@ -89,6 +92,7 @@ class Catalog {
 
   std::unique_ptr<Sealer> sealer_;
   std::unique_ptr<KeyManager> key_manager_;
+  std::optional<PluginKeys> plugin_keys_;
   std::unique_ptr<NodeAttestorAgent> agent_;
   std::vector<std::unique_ptr<NodeAttestorServer>> servers_;
   std::vector<std::unique_ptr<WorkloadAttestor>> workload_;

@@ -25,6 +25,8 @@
 #include "plugin/grpc_caller.h"
 #include "plugin/http_caller.h"
 #include "plugin/op.h"
+#include "plugin/plugin_keys.h"
+#include "plugin/sealer.h"
 #include "plugin/server_facts.h"
 #include "report/log.h"
 
@@ -38,6 +40,8 @@ struct HostServices {
   AgentLookup* agents = nullptr;            // limpet.agent-store/1
   const IdentityBoard* identity = nullptr;  // limpet.identity/1
   DeviceLookup* devices = nullptr;          // limpet.enrollment/1
+  PluginKeys* keys = nullptr;               // limpet.keys/1, set by the catalog
+  Sealer* sealer = nullptr;                 // limpet.seal/1, set by the catalog
 };
 
 // What every instance is given by main.
@@ -142,6 +146,14 @@ class Instance {
   static uint32_t agent_start(const limpet_host* host, limpet_str id, limpet_agent_done done, void* arg);
   static uint32_t enrollment_start(const limpet_host* host, limpet_str identifier, limpet_enrollment_done done,
                                    void* arg);
+  static uint32_t keys_find(const limpet_host* host, limpet_str id, limpet_key_found_done done, void* arg);
+  static uint32_t keys_sign(const limpet_host* host, const limpet_sign_request* request, limpet_key_used_done done,
+                            void* arg);
+  static uint32_t seal_start(const limpet_host* host, limpet_bytes plain, limpet_bytes context, limpet_seal_done done,
+                             void* arg);
+  static uint32_t unseal_start(const limpet_host* host, limpet_bytes blob, limpet_bytes context, limpet_seal_done done,
+                               void* arg);
+  [[nodiscard]] std::optional<Bytes> seal_context(limpet_bytes context) const;
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
   static void call_stop(const limpet_host* host, uint32_t id);
   [[nodiscard]] const void* call_service(const char* id) const;

@@ -30,12 +30,16 @@ const void* Instance::call_service(const char* id) const {
   static constexpr limpet_enrollment_service kEnrollment = {sizeof(limpet_enrollment_service), 0, &enrollment_start,
                                                             &call_stop};
   static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
+  static constexpr limpet_keys_service kKeys = {sizeof(limpet_keys_service), 0, &keys_find, &keys_sign, &call_stop};
+  static constexpr limpet_seal_service kSeal = {sizeof(limpet_seal_service), 0, &seal_start, &unseal_start, &call_stop};
   const auto is = [id](const char* name) { return std::strcmp(id, name) == 0; };
   if (is(LIMPET_SERVICE_GRPC)) return services_.grpc != nullptr ? &kGrpc : nullptr;
   if (is(LIMPET_SERVICE_HTTP)) return services_.http != nullptr ? &kHttp : nullptr;
   if (is(LIMPET_SERVICE_AGENT_STORE)) return services_.agents != nullptr ? &kAgents : nullptr;
   if (is(LIMPET_SERVICE_ENROLLMENT)) return services_.devices != nullptr ? &kEnrollment : nullptr;
   if (is(LIMPET_SERVICE_IDENTITY)) return services_.identity != nullptr ? &kIdentity : nullptr;
+  if (is(LIMPET_SERVICE_KEYS)) return services_.keys != nullptr ? &kKeys : nullptr;
+  if (is(LIMPET_SERVICE_SEAL)) return services_.sealer != nullptr ? &kSeal : nullptr;
   return nullptr;
 }
 
@@ -98,6 +102,73 @@ uint32_t Instance::enrollment_start(const limpet_host* host, limpet_str identifi
   });
   if (started == nullptr) return 0;
   self->services_.devices->find(self->name_, bounded(identifier), started->arm());
+  return started->id;
+}
+
+uint32_t Instance::keys_find(const limpet_host* host, limpet_str id, limpet_key_found_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  auto* started = self->begin_call<ManagedKey>([done, arg](const limpet_status* error, const ManagedKey* key) {
+    if (key == nullptr) return done(arg, error, nullptr);
+    const limpet_public_key lent = {sizeof(limpet_public_key), static_cast<uint32_t>(key->type), lend(key->id),
+                                    lend(key->key.spki()), lend(key->fingerprint)};
+    done(arg, nullptr, &lent);
+  });
+  if (started == nullptr) return 0;
+  self->services_.keys->find(bounded(id), started->arm());
+  return started->id;
+}
+
+uint32_t Instance::keys_sign(const limpet_host* host, const limpet_sign_request* request, limpet_key_used_done done,
+                             void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  if (!LIMPET_HAS(request, limpet_sign_request, pss_salt_len) || request->hash < 5 || request->hash > 7) return 0;
+  const auto alg = static_cast<HashAlg>(request->hash);
+  if (request->digest.len != (alg == HashAlg::sha256   ? 32u
+                              : alg == HashAlg::sha384 ? 48u
+                                                       : 64u) ||
+      request->digest.ptr == nullptr)
+    return 0;
+  auto* started = self->begin_call<Bytes>([done, arg](const limpet_status* error, const Bytes* signature) {
+    done(arg, error, signature != nullptr ? lend(*signature) : limpet_bytes{});
+  });
+  if (started == nullptr) return 0;
+  self->services_.keys->sign(bounded(request->key_id), alg, request->pss_salt_len,
+                             to_bytes({request->digest.ptr, request->digest.len}), started->arm());
+  return started->id;
+}
+
+// A plugin's blobs are its own: the component is bound to them, by the digest of its name.
+std::optional<Bytes> Instance::seal_context(limpet_bytes context) const {
+  constexpr size_t kMost = 32;
+  if (context.len > kMost || (context.ptr == nullptr && context.len > 0)) return std::nullopt;
+  Bytes out = sha256(as_bytes(label_));
+  append(out, {context.ptr, context.len});
+  return out;
+}
+
+uint32_t Instance::seal_start(const limpet_host* host, limpet_bytes plain, limpet_bytes context, limpet_seal_done done,
+                              void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  auto bound = self->seal_context(context);
+  if (!bound || plain.ptr == nullptr || plain.len > limits::kPluginTextBytes) return 0;
+  auto* started = self->begin_call<Bytes>([done, arg](const limpet_status* error, const Bytes* blob) {
+    done(arg, error, blob != nullptr ? lend(*blob) : limpet_bytes{});
+  });
+  if (started == nullptr) return 0;
+  self->services_.sealer->seal(SecretBytes(BytesView(plain.ptr, plain.len)), std::move(*bound), started->arm());
+  return started->id;
+}
+
+uint32_t Instance::unseal_start(const limpet_host* host, limpet_bytes blob, limpet_bytes context, limpet_seal_done done,
+                                void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  auto bound = self->seal_context(context);
+  if (!bound || blob.ptr == nullptr || blob.len > limits::kMessageBytes) return 0;
+  auto* started = self->begin_call<SecretBytes>([done, arg](const limpet_status* error, const SecretBytes* plain) {
+    done(arg, error, plain != nullptr ? lend(plain->view()) : limpet_bytes{});
+  });
+  if (started == nullptr) return 0;
+  self->services_.sealer->unseal(to_bytes({blob.ptr, blob.len}), std::move(*bound), started->arm());
   return started->id;
 }
 

@@ -59,11 +59,14 @@ void on_removed(limpet_op* op, const limpet_status* err) {
   answer_op<void>(op, err, [] { return Result<void>(); });
 }
 
-PluginCall sign_call(const Instance& instance, const std::string& key_id, HashAlg alg, Bytes digest) {
-  return [table = instance.table<limpet_key_manager>(), key_id, alg, data = std::move(digest)](limpet_instance* self,
-                                                                                               limpet_op* op) {
+constexpr int32_t kNoPss = -1;
+
+PluginCall sign_call(const Instance& instance, const std::string& key_id, HashAlg alg, Bytes digest,
+                     int32_t salt_len = kNoPss) {
+  return [table = instance.table<limpet_key_manager>(), key_id, alg, data = std::move(digest), salt_len](
+             limpet_instance* self, limpet_op* op) {
     const limpet_sign_request request = {
-        sizeof(limpet_sign_request), static_cast<uint32_t>(alg), lend(key_id), lend(data), -1, 0, {}};
+        sizeof(limpet_sign_request), static_cast<uint32_t>(alg), lend(key_id), lend(data), salt_len, 0, {}};
     table->sign(self, op, &request, &on_signature);
   };
 }
@@ -135,8 +138,11 @@ class Facade final : public KeyManager {
   }
 
   void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) override {
+    sign_pss(key, alg, kNoPss, std::move(digest), std::move(done));
+  }
+  void sign_pss(const ManagedKey& key, HashAlg alg, int32_t salt_len, Bytes digest, Done<Bytes> done) override {
     instance_->start(
-        std::make_unique<SignOp>(sign_call(*instance_, key.id, alg, std::move(digest)), key, std::move(done)),
+        std::make_unique<SignOp>(sign_call(*instance_, key.id, alg, std::move(digest), salt_len), key, std::move(done)),
         limits::kKeySignMs);
   }
 

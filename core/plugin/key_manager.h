@@ -29,6 +29,8 @@ class KeyManager {
   virtual void list(Done<std::vector<ManagedKey>> done) = 0;
   // NOT_FOUND: no such key. FAILED_PRECONDITION: the key behind the id was replaced since `key` was read.
   virtual void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) = 0;
+  // RSASSA-PSS, where the plugin can: else UNIMPLEMENTED.
+  virtual void sign_pss(const ManagedKey& key, HashAlg alg, int32_t salt_len, Bytes digest, Done<Bytes> done) = 0;
   virtual void remove(const std::string& id, Done<void> done) = 0;
   // For TLS with this key (see crypto/ecdsa.h): callable on worker threads, which wait for the plugin's answer.
   virtual std::shared_ptr<const BlockingSigner> blocking_signer(const ManagedKey& key) = 0;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Agent half: the chain is the payload, the answer is signed with the key beside it. The files are read anew at each
-// attempt, so that renewed ones are taken without a restart and missing ones never keep an agent from starting.
-// BLOCKING: it reads files and signs.
+// Agent half: the chain is the payload, the answer is signed with the key beside it, or with one that the host's key
+// manager holds. The files are read anew at each attempt, so that renewed ones are taken without a restart and missing
+// ones never keep an agent from starting. BLOCKING: it reads files, signs, and waits for the host.
 #include <optional>
 #include <utility>
 
+#include "kit/host_keys.h"
 #include "kit/kit.h"
 #include "kit/pem_files.h"
 #include "node_attestor_x509pop/halves.h"
@@ -13,53 +14,67 @@
 namespace limpet::x509pop {
 namespace {
 
-struct Paths {
-  std::string key;
+struct Settings {
+  std::string key_path;
+  std::string key_id;  // in the key manager; instead of a path
   std::string certificate;
   std::string intermediates;
 };
-struct AgentSession {
-  const Paths paths;
-  std::optional<PrivateKey> key;
+struct Agent {
+  explicit Agent(const limpet_host* host) : wait(host) {}
+  Settings settings;
+  kit::HostWait wait;
 };
-Paths* self_of(limpet_instance* self) { return reinterpret_cast<Paths*>(self); }
+struct AgentSession {
+  Agent& agent;
+  const Settings settings;
+  std::optional<PrivateKey> key;        // from the file
+  std::optional<PublicKey> public_key;  // set with the payload
+};
+Agent* self_of(limpet_instance* self) { return reinterpret_cast<Agent*>(self); }
 AgentSession* self_of(limpet_session* session) { return reinterpret_cast<AgentSession*>(session); }
 
-limpet_code create(const limpet_host*, limpet_instance** out) {
-  *out = reinterpret_cast<limpet_instance*>(new Paths());
+limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = reinterpret_cast<limpet_instance*>(new Agent(host));
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
+void cancel(limpet_instance* self, limpet_op* op) { self_of(self)->wait.cancel(op); }
 
-struct Loaded {
-  PrivateKey key;
-  std::vector<Certificate> chain;
-};
-
-Result<Loaded> load(const Paths& paths) {
-  TRY_ASSIGN(PrivateKey key, kit::read_private_key(paths.key));
-  TRY_ASSIGN(std::vector<Certificate> chain, kit::read_certificates(paths.certificate));
-  if (!(key.public_key() == chain.front().key))
-    return fail(Code::failed_precondition,
-                paths.key + ": the key does not match the certificate in " + paths.certificate);
-  if (!paths.intermediates.empty()) {
-    TRY_ASSIGN(std::vector<Certificate> more, kit::read_certificates(paths.intermediates));
+Result<std::vector<Certificate>> load_chain(const Settings& settings) {
+  TRY_ASSIGN(std::vector<Certificate> chain, kit::read_certificates(settings.certificate));
+  if (!settings.intermediates.empty()) {
+    TRY_ASSIGN(std::vector<Certificate> more, kit::read_certificates(settings.intermediates));
     for (Certificate& certificate : more) chain.push_back(std::move(certificate));
   }
-  return Loaded{std::move(key), std::move(chain)};
+  return chain;
 }
 
-Result<void> apply(Paths& self, const limpet_config& config) {
+Result<void> check_match(const Settings& settings, const PublicKey& key, const std::vector<Certificate>& chain) {
+  if (key == chain.front().key) return {};
+  const std::string name = settings.key_id.empty() ? settings.key_path : "key \"" + settings.key_id + "\"";
+  return fail(Code::failed_precondition, name + ": the key does not match the certificate in " + settings.certificate);
+}
+
+Result<void> check_files(const Settings& settings) {
+  TRY_ASSIGN(const std::vector<Certificate> chain, load_chain(settings));
+  if (!settings.key_id.empty()) return {};  // the host lends no keys to a check
+  TRY_ASSIGN(const PrivateKey key, kit::read_private_key(settings.key_path));
+  return check_match(settings, key.public_key(), chain);
+}
+
+Result<void> apply(Agent& self, const limpet_config& config) {
   kit::ConfigReader reader(kit::view(config.json));
-  Paths paths{reader.text("private_key_path"), reader.text("certificate_path"), reader.text("intermediates_path")};
+  Settings settings{reader.text("private_key_path"), reader.text("key_id"), reader.text("certificate_path"),
+                    reader.text("intermediates_path")};
   TRY(reader.finish());
-  if (paths.key.empty()) return fail(Code::invalid_argument, "private_key_path is required");
-  if (paths.certificate.empty()) return fail(Code::invalid_argument, "certificate_path is required");
-  if (config.dry_run != 0) {
-    TRY(load(paths));
-    return {};
-  }
-  self = std::move(paths);
+  if (settings.key_path.empty() && settings.key_id.empty())
+    return fail(Code::invalid_argument, "private_key_path is required, or key_id for a key of the key manager");
+  if (!settings.key_path.empty() && !settings.key_id.empty())
+    return fail(Code::invalid_argument, "set private_key_path or key_id, not both");
+  if (settings.certificate.empty()) return fail(Code::invalid_argument, "certificate_path is required");
+  if (config.dry_run != 0) return check_files(settings);
+  self.settings = std::move(settings);
   return {};
 }
 
@@ -68,24 +83,40 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 }
 
 limpet_session* open_session(limpet_instance* self) {
-  return reinterpret_cast<limpet_session*>(new AgentSession{*self_of(self), std::nullopt});
+  return reinterpret_cast<limpet_session*>(
+      new AgentSession{*self_of(self), self_of(self)->settings, std::nullopt, std::nullopt});
 }
 void close_session(limpet_session* session) { delete self_of(session); }
 
-Result<std::string> make_payload(AgentSession& session) {
-  TRY_ASSIGN(Loaded loaded, load(session.paths));
-  session.key = std::move(loaded.key);
-  return encode_payload(loaded.chain);
+Result<std::string> make_payload(AgentSession& session, limpet_op* op) {
+  const Settings& settings = session.settings;
+  TRY_ASSIGN(const std::vector<Certificate> chain, load_chain(settings));
+  if (settings.key_id.empty()) {
+    TRY_ASSIGN(PrivateKey key, kit::read_private_key(settings.key_path));
+    session.public_key = key.public_key();
+    session.key = std::move(key);
+  } else {
+    TRY_ASSIGN(session.public_key, kit::find_host_key(session.agent.wait, op, settings.key_id));
+  }
+  TRY(check_match(settings, *session.public_key, chain));
+  return encode_payload(chain);
 }
 
 void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
-  kit::end(op, done, make_payload(*self_of(session)));
+  kit::end(op, done, make_payload(*self_of(session), op));
+}
+
+Result<std::string> make_answer(AgentSession& self, limpet_op* op, BytesView challenge) {
+  if (!self.public_key) return fail(Code::failed_precondition, "a challenge without a payload before it");
+  if (self.key) return answer_challenge(*self.public_key, prover_of(*self.key), challenge);
+  const Prover prove = [&](BytesView digest) {
+    return kit::prove_with_host_key(self.agent.wait, op, self.settings.key_id, *self.public_key, digest);
+  };
+  return answer_challenge(*self.public_key, prove, challenge);
 }
 
 void answer(limpet_session* session, limpet_op* op, limpet_bytes challenge, limpet_bytes_done done) {
-  AgentSession& self = *self_of(session);
-  if (!self.key) return kit::end(op, done, fail(Code::failed_precondition, "a challenge without a payload before it"));
-  kit::end(op, done, answer_challenge(*self.key, kit::view(challenge)));
+  kit::end(op, done, make_answer(*self_of(session), op, kit::view(challenge)));
 }
 
 constexpr limpet_node_attestor_agent kTable = {
@@ -100,7 +131,7 @@ constexpr limpet_component kAgentHalf = {sizeof(limpet_component),
                                          create,
                                          destroy,
                                          configure,
-                                         nullptr,
+                                         cancel,
                                          &kTable};
 
 }  // namespace limpet::x509pop

@@ -4,6 +4,7 @@
 #include "carriers.h"
 #include "node_attestor_x509pop/proof.h"
 #include "plugin/node_attestor.h"
+#include "support/fake_services.h"
 #include "support/mint.h"
 
 namespace limpet {
@@ -71,7 +72,12 @@ TEST_P(X509Pop, RefusesConfigurationsItDoesNotUnderstand) {
   const auto server = [&](const std::string& json, const std::string& text) {
     refused(*server_instance, configure(*server_instance, json), text);
   };
-  refused(*agent_instance, configure(*agent_instance, "{}"), "private_key_path is required");
+  refused(*agent_instance, configure(*agent_instance, "{}"),
+          "private_key_path is required, or key_id for a key of the key manager");
+  refused(*agent_instance,
+          configure(*agent_instance, R"({"private_key_path":"x","key_id":"y","certificate_path":"z"})"),
+          "set private_key_path or key_id, not both");
+  refused(*agent_instance, configure(*agent_instance, R"({"key_id":"y"})"), "certificate_path is required");
   refused(*agent_instance, configure(*agent_instance, R"({"private_key_path":"x"})"), "certificate_path is required");
   server("{}", "one of ca_bundle_path or ca_bundle_paths must be configured");
   server(R"({"ca_bundle_path":"a","ca_bundle_paths":["b"]})",
@@ -204,6 +210,111 @@ TEST_P(X509Pop, BothHalvesAgreeForEachKindOfKey) {
               "InvalidArgument: nodeattestor(x509pop): the challenge was answered already");
   }
 }
+
+// ---- the key in the host's key manager ----
+class X509PopHeld : public X509Pop {
+ protected:
+  X509PopHeld() {
+    agent_instance->close();
+    services.keys = &plugin_keys;
+    agent_instance = create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix);
+  }
+  void hold(KeyType type) {
+    device(type);
+    std::filesystem::remove(directory + "/key");
+    holder.put("attest-device", shared_key(type, 100));
+  }
+  std::string held_config(const std::string& id = "device") {
+    return R"({"key_id":")" + id + R"(","certificate_path":")" + directory + R"(/cert","intermediates_path":")" +
+           directory + "/line\"}";
+  }
+  KeyHolder holder{loop};
+  PluginKeys plugin_keys{holder};
+};
+
+TEST_P(X509PopHeld, ProvesWithAKeyItNeverSees) {
+  ASSERT_EQ(outcome(configure(*agent_instance, held_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  for (KeyType type : {KeyType::ec_p256, KeyType::ec_p384, KeyType::rsa_2048}) {
+    hold(type);
+    auto ours = agent->open();
+    auto theirs = server->open("127.0.0.1");
+    const auto said = payload(*ours);
+    ASSERT_EQ(outcome(said), "ok");
+    const auto asked = step(*theirs, *said);
+    ASSERT_EQ(outcome(asked), "ok");
+    const auto proof = answer(*ours, asked->challenge);
+    ASSERT_EQ(outcome(proof), "ok");
+    const auto verdict = step(*theirs, *proof);
+    ASSERT_EQ(outcome(verdict), "ok") << key_type_name(type);
+    EXPECT_TRUE(verdict->attested);
+  }
+  EXPECT_EQ(holder.asked, (std::vector<std::string>{"attest-device", "attest-device", "attest-device pss 32"}));
+}
+
+TEST_P(X509PopHeld, SaysWhichKeyIsMissingOrDoesNotMatch) {
+  hold(KeyType::ec_p256);
+  ASSERT_EQ(outcome(configure(*agent_instance, held_config("other"))), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  EXPECT_EQ(
+      outcome(payload(*agent->open())),
+      "NotFound: nodeattestor(x509pop): key manager holder has no key \"attest-other\"; `limpet key csr -keyID other` "
+      "makes it");
+  holder.put("attest-other", shared_key(KeyType::ec_p256, 7));
+  EXPECT_EQ(outcome(payload(*agent->open())),
+            "FailedPrecondition: nodeattestor(x509pop): key \"other\": the key does not match the certificate in " +
+                directory + "/cert");
+}
+
+TEST_P(X509PopHeld, AKeyThatWasReplacedInBetweenProvesNothing) {
+  hold(KeyType::ec_p256);
+  ASSERT_EQ(outcome(configure(*agent_instance, held_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  auto ours = agent->open();
+  auto theirs = server->open("127.0.0.1");
+  const auto asked = step(*theirs, *payload(*ours));
+  holder.put("attest-device", shared_key(KeyType::ec_p256, 7));
+  EXPECT_TRUE(outcome(answer(*ours, asked->challenge)).starts_with("FailedPrecondition: nodeattestor(x509pop): "));
+}
+
+TEST_P(X509PopHeld, AHostWithoutKeysIsNamedAndADryRunDoesWithout) {
+  hold(KeyType::ec_p256);
+  services.keys = nullptr;
+  auto bare = create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_AGENT, kNodeAttestorPrefix);
+  EXPECT_EQ(outcome(configure(*bare, held_config(), true)), "ok");
+  ASSERT_EQ(outcome(configure(*bare, held_config())), "ok");
+  auto agent = make_node_attestor_agent(bare);
+  EXPECT_EQ(outcome(payload(*agent->open())),
+            "FailedPrecondition: nodeattestor(x509pop): this host has no keys for plugins (limpet.keys/1)");
+}
+
+TEST_P(X509PopHeld, AnAnswerThatIsWaitedForEndsWithTheAgent) {
+  hold(KeyType::ec_p256);
+  holder.silent = true;
+  ASSERT_EQ(outcome(configure(*agent_instance, held_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  auto ours = agent->open();
+  auto theirs = server->open("127.0.0.1");
+  const auto asked = step(*theirs, *payload(*ours));
+  Waiter<Bytes> waiter;
+  ours->answer(asked->challenge, waiter.arm());
+  for (int turn = 0; turn < 30'000 && holder.held.empty(); ++turn) {
+    if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_EQ(holder.held.size(), 1u);
+  ours.reset();
+  agent.reset();  // waits for the plugin's thread, which is told to give up
+  loop.run_ready();
+  holder.held.clear();
+}
+
+BOTH_CARRIERS(X509PopHeld);
 
 TEST_P(X509Pop, TheAgentRefusesChallengesThatAreNone) {
   ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");

@@ -39,12 +39,9 @@ Result<std::pair<Bytes, Bytes>> split(BytesView signature) {
   return std::pair(std::move(r_bytes), std::move(s_bytes));
 }
 
-Result<std::string> proof_members(const PrivateKey& key, BytesView digest) {
-  if (key.public_key().is_rsa()) {
-    TRY_ASSIGN(const Bytes signature, sign_pss(key, digest));
-    return ",\"signature\":" + quoted(signature);
-  }
-  TRY_ASSIGN(const Bytes signature, key.sign(HashAlg::sha256, digest));
+Result<std::string> proof_members(bool rsa, const Prover& prove, BytesView digest) {
+  TRY_ASSIGN(const Bytes signature, prove(digest));
+  if (rsa) return ",\"signature\":" + quoted(signature);
   TRY_ASSIGN(const auto numbers, split(signature));
   return ",\"r\":" + quoted(numbers.first) + ",\"s\":" + quoted(numbers.second);
 }
@@ -71,8 +68,14 @@ std::string encode_challenge(const PublicKey& key, BytesView nonce) {
   return one_of_two(key.is_rsa(), "{\"nonce\":" + quoted(nonce) + "}");
 }
 
-Result<std::string> answer_challenge(const PrivateKey& key, BytesView challenge_json) {
-  const bool rsa = key.public_key().is_rsa();
+Prover prover_of(const PrivateKey& key) {
+  return [&key](BytesView digest) {
+    return key.public_key().is_rsa() ? sign_pss(key, digest) : key.sign(HashAlg::sha256, digest);
+  };
+}
+
+Result<std::string> answer_challenge(const PublicKey& key, const Prover& prove, BytesView challenge_json) {
+  const bool rsa = key.is_rsa();
   TRY_ASSIGN_WITHIN("unable to unmarshal challenge", const GoJson document, GoJson::parse(challenge_json));
   TRY_ASSIGN_WITHIN("unable to unmarshal challenge", yyjson_val * ours,
                     GoJson::object(document.root(), member_of(rsa)));
@@ -82,7 +85,8 @@ Result<std::string> answer_challenge(const PrivateKey& key, BytesView challenge_
   TRY_ASSIGN_WITHIN("unable to unmarshal challenge", const Bytes theirs, GoJson::bytes(ours, "nonce"));
   const Bytes nonce = random_bytes(kNonceBytes);
   TRY_ASSIGN_WITHIN("failed to calculate challenge response", const Bytes digest, combine(theirs, nonce));
-  TRY_ASSIGN_WITHIN("failed to calculate challenge response", const std::string proof, proof_members(key, digest));
+  TRY_ASSIGN_WITHIN("failed to calculate challenge response", const std::string proof,
+                    proof_members(rsa, prove, digest));
   return one_of_two(rsa, "{\"nonce\":" + quoted(nonce) + proof + "}");
 }
 

@@ -3,6 +3,7 @@
 // The three messages of x509pop and the proof in them: both sides give 32 random bytes, the agent signs the SHA-256 of
 // both with its key (RSA-PSS, or ECDSA with r and s apart), taken as the digest itself. Pure functions, any thread.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,11 @@ Result<std::vector<Bytes>> decode_payload(BytesView json);
 
 std::string encode_challenge(const PublicKey& key, BytesView nonce);
 
+// What signs the SHA-256 of both nonces: RSA-PSS, or ECDSA as ASN.1.
+using Prover = std::function<Result<Bytes>(BytesView digest)>;
+Prover prover_of(const PrivateKey& key);  // `key` must live as long
 // The agent's answer to a challenge, with a fresh nonce of its own.
-Result<std::string> answer_challenge(const PrivateKey& key, BytesView challenge_json);
+Result<std::string> answer_challenge(const PublicKey& key, const Prover& prove, BytesView challenge_json);
 struct Answer {
   bool rsa = false;    // the RSA member was there
   bool ecdsa = false;  // the ECDSA member was there

@@ -31,6 +31,8 @@ SIZE(limpet_agent_store_service, 24);
 SIZE(limpet_enrollment, 32);
 SIZE(limpet_enrollment_service, 24);
 SIZE(limpet_kv_service, 40);
+SIZE(limpet_keys_service, 32);
+SIZE(limpet_seal_service, 32);
 SIZE(limpet_identity, 48);
 SIZE(limpet_identity_service, 16);
 SIZE(limpet_config, 40);

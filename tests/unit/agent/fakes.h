@@ -378,6 +378,7 @@ class FakeKeyManager final : public KeyManager {
     for (const auto& [id, which] : which_) all.push_back(managed(id));
     loop_.post([all = std::move(all), d = std::move(done)]() mutable { d(std::move(all)); });
   }
+  void sign_pss(const ManagedKey&, HashAlg, int32_t, Bytes, Done<Bytes>) override {}
   void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) override {
     auto signature = shared_key(KeyType::ec_p256, which_.at(key.id)).sign(alg, digest);
     loop_.post([s = std::move(signature), d = std::move(done)]() mutable { d(std::move(s)); });

@@ -192,6 +192,26 @@ TEST_F(CatalogTest, EitherRoleHasASealerOrNoneAndItComesFirst) {
   EXPECT_EQ(catalog->sealer(), nullptr);
 }
 
+TEST_F(CatalogTest, OnlyThePluginsAfterTheKeyManagerMayAskForItsKeys) {
+  const auto service = [this](const char* id) { return script.host->service(script.host, id) != nullptr; };
+  ASSERT_EQ(start(PluginRole::server, {kKeyTableConfig, table("Sealer", "box")}), "ok");
+  EXPECT_FALSE(service(LIMPET_SERVICE_KEYS)) << "the key manager itself";
+  EXPECT_TRUE(service(LIMPET_SERVICE_SEAL));
+  ASSERT_EQ(start(PluginRole::agent, {kNodeConfig, kKeyTableConfig}), "ok");
+  EXPECT_TRUE(service(LIMPET_SERVICE_KEYS));
+  EXPECT_FALSE(service(LIMPET_SERVICE_SEAL)) << "there is no sealer";
+}
+
+TEST_F(CatalogTest, KeysAloneTakeNoAttestor) {
+  catalog.emplace(PluginContext{loop, Logger::none(), "example.org"},
+                  Catalog::Options{.role = PluginRole::agent, .keys_only = true}, kBuiltIn);
+  Waiter<void> waiter;
+  catalog->start({table("NodeAttestor", "no such one"), kKeyTableConfig}, waiter.arm());
+  loop.run_ready();
+  ASSERT_EQ(outcome(waiter), "ok");
+  EXPECT_NE(catalog->key_manager(), nullptr);
+}
+
 TEST_F(CatalogTest, EachPluginGetsItsOwnConfiguration) {
   PluginConfig keys = kKeyTableConfig;
   keys.data_json = R"({"a":1})";

@@ -47,6 +47,7 @@ class FakeKeyManager final : public KeyManager {
     for (auto& [id, key] : keys) all.push_back(managed(id));
     answer(std::move(done), Result<std::vector<ManagedKey>>(std::move(all)));
   }
+  void sign_pss(const ManagedKey&, HashAlg, int32_t, Bytes, Done<Bytes>) override {}
   void sign(const ManagedKey& key, HashAlg alg, Bytes digest, Done<Bytes> done) override {
     auto found = keys.find(key.id);
     if (!sign_failure.empty()) return answer(std::move(done), Result<Bytes>(fail(Code::unavailable, sign_failure)));

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kit/host_wait.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "kit/kit.h"
+
+namespace limpet::kit {
+
+Error error_of(const limpet_status& status) {
+  return {static_cast<Code>(status.code), std::string(view(status.message))};
+}
+
+Result<void> HostWait::wait(limpet_op* op, std::unique_ptr<Call> call) {
+  constexpr int64_t kMostMs = 120'000;
+  const int64_t left = std::clamp<int64_t>(host_->time_left_ms(host_, op), 0, kMostMs);
+  Call* waiting = call.get();
+  std::unique_lock lock(mutex_);
+  running_ = op;
+  cancelled_ = false;
+  calls_.push_back(std::move(call));
+  host_->post(host_, &HostWait::begin, waiting);
+  ready_.wait_for(lock, std::chrono::milliseconds(left), [&] { return waiting->done || cancelled_; });
+  running_ = nullptr;
+  if (!waiting->done) {
+    waiting->abandoned = true;
+    return cancelled_ ? fail(Code::cancelled, "the call was given up")
+                      : fail(Code::deadline_exceeded, "the host did not answer in time");
+  }
+  const auto place = std::ranges::find_if(calls_, [waiting](const auto& one) { return one.get() == waiting; });
+  last_ = std::move(*place);
+  calls_.erase(place);
+  return {};
+}
+
+void HostWait::begin(void* arg) {
+  auto* call = static_cast<Call*>(arg);
+  HostWait* self = call->owner;
+  bool abandoned = false;
+  {
+    const std::lock_guard lock(self->mutex_);
+    abandoned = call->abandoned;
+  }
+  if (!abandoned && call->start(call) != 0) return;
+  call->refuse({Code::resource_exhausted, "the host takes no further call of this plugin"});
+  self->answered(call);
+}
+
+void HostWait::answered(Call* call) {
+  const std::lock_guard lock(mutex_);
+  call->done = true;
+  if (call->abandoned)
+    std::erase_if(calls_, [call](const auto& one) { return one.get() == call; });
+  else
+    ready_.notify_all();
+}
+
+void HostWait::cancel(limpet_op* op) {
+  const std::lock_guard lock(mutex_);
+  if (op != running_) return;
+  cancelled_ = true;
+  ready_.notify_all();
+}
+
+}  // namespace limpet::kit
