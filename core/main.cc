@@ -386,7 +386,7 @@ Result<void> check(const Config& config) {
 class CsrMaker {
  public:
   CsrMaker(const std::string& trust_domain, PluginRole role, const cli::CsrRequest& request)
-      : catalog_({loop_, log_, trust_domain}, {.role = role, .keys_only = true}, built_in_plugins()) {
+      : catalog_({loop_, log_, trust_domain}, keys_only(role, loop_), built_in_plugins()) {
     wish_.key_id = std::string(kPluginKeyPrefix) + request.key_id;
     wish_.type = request.type;
     wish_.subject = encode_name({{kOidCommonName, request.common_name}});
@@ -400,6 +400,11 @@ class CsrMaker {
   }
 
  private:
+  static Catalog::Options keys_only(PluginRole role, UvLoop& loop) {
+    Catalog::Options options = catalog_options(role, loop, nullptr);
+    options.keys_only = true;
+    return options;
+  }
   void on_started(Result<void> started) {
     if (!started) return end(fail(std::move(started).error()));
     flow_.emplace(*catalog_.key_manager());

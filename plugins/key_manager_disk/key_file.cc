@@ -13,11 +13,13 @@
 #include <cstring>
 
 #include "base/secret.h"
+#include "crypto/seal.h"
 
 namespace limpet::key_manager_disk {
 namespace {
 
-constexpr size_t kMaxFileBytes = 4u << 20;  // 1,000 RSA-4096 keys of 3.2 kB in base64, and room
+constexpr std::string_view kContext = "limpet key file 1";
+constexpr size_t kMaxFileBytes = 6u << 20;  // 1,000 RSA-4096 keys of 3.2 kB in base64, sealed: a third more, and room
 
 struct Fd {
   int fd = -1;
@@ -99,12 +101,29 @@ Result<void> add_key(kit::KeyTable& table, const std::string& path, yyjson_val* 
   return {};
 }
 
-Result<kit::KeyTable> parse(const SecretBytes& text, const std::string& path) {
-  kit::KeyTable table;
+// The base64 text of a member; empty: there is none, or it is something else.
+Bytes member(yyjson_val* root, const char* name) {
+  yyjson_val* value = yyjson_obj_get(root, name);
+  if (!yyjson_is_str(value)) return {};
+  return base64_decode({yyjson_get_str(value), yyjson_get_len(value)}).value_or(Bytes());
+}
+
+Result<KeyFile::Content> parse(const SecretBytes& text, const std::string& path) {
+  KeyFile::Content content;
+  kit::KeyTable& table = content.table;
   yyjson_read_err why = {};
   yyjson_doc* doc = yyjson_read_opts(const_cast<char*>(as_text(text.view()).data()), text.size(), YYJSON_READ_NOFLAG,
                                      &kSecretMemory, &why);
-  yyjson_val* keys = yyjson_obj_get(yyjson_doc_get_root(doc), "keys");
+  yyjson_val* root = yyjson_doc_get_root(doc);
+  yyjson_val* keys = yyjson_obj_get(root, "keys");
+  if (doc != nullptr && keys == nullptr) {
+    content.sealed_key = member(root, "sealed_key");
+    content.sealed = member(root, "sealed");
+    if (!content.sealed_key.empty() && !content.sealed.empty()) {
+      yyjson_doc_free(doc);
+      return content;
+    }
+  }
   Result<void> result;
   if (doc == nullptr) result = damaged(path, std::string("not JSON: ") + why.msg);
   // Go writes an empty map as null.
@@ -119,7 +138,7 @@ Result<kit::KeyTable> parse(const SecretBytes& text, const std::string& path) {
   }
   yyjson_doc_free(doc);
   if (!result) return fail(std::move(result).error());
-  return table;
+  return content;
 }
 
 // An id is any UTF-8; only what JSON demands is escaped.
@@ -181,20 +200,46 @@ Result<void> KeyFile::lock() {
               "key file " + path_ + " is in use by another key manager; give each its own file");
 }
 
-Result<kit::KeyTable> KeyFile::load() const {
+bool KeyFile::exists() const { return ::access(path_.c_str(), F_OK) == 0; }
+
+Result<kit::KeyTable> KeyFile::open(const Content& content, const SecretBytes& key) const {
+  const auto text = unseal(key, as_bytes(kContext), content.sealed);
+  if (!text) return damaged(path_, text.error().message);
+  TRY_ASSIGN(Content opened, parse(*text, path_));
+  if (!opened.sealed_key.empty()) return damaged(path_, "what is sealed in it is sealed again");
+  return std::move(opened.table);
+}
+
+Result<KeyFile::Content> KeyFile::load() const {
   const Fd file{::open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0 && errno == ENOENT) return kit::KeyTable();
+  if (file.fd < 0 && errno == ENOENT) return Content();
   if (file.fd < 0) return fail(Code::failed_precondition, "key file " + path_ + " cannot be opened: " + reason());
   struct stat st = {};
   if (::fstat(file.fd, &st) != 0 || !S_ISREG(st.st_mode)) return damaged(path_, "it is not a regular file");
   if (st.st_size <= 0) return damaged(path_, "it is empty");
-  if (static_cast<size_t>(st.st_size) > kMaxFileBytes) return damaged(path_, "it is larger than 4 MiB");
+  if (static_cast<size_t>(st.st_size) > kMaxFileBytes) return damaged(path_, "it is larger than 6 MiB");
   SecretBytes text(static_cast<size_t>(st.st_size));
   TRY(read_all(file.fd, text, path_));
   return parse(text, path_);
 }
 
 Result<void> KeyFile::save(const kit::KeyTable& table) const {
+  std::string text = encode(table);
+  auto saved = replace(as_bytes(text));
+  wipe(text.data(), text.size());
+  return saved;
+}
+
+Result<void> KeyFile::save_sealed(const kit::KeyTable& table, const SecretBytes& key, BytesView sealed_key) const {
+  std::string text = encode(table);
+  const auto sealed = seal(key, as_bytes(kContext), as_bytes(text));
+  wipe(text.data(), text.size());
+  if (!sealed) return fail(sealed.error());
+  return replace(as_bytes("{\"sealed_key\":\"" + base64_encode(sealed_key) + "\",\"sealed\":\"" +
+                          base64_encode(*sealed) + "\"}\n"));
+}
+
+Result<void> KeyFile::replace(BytesView text) const {
   const std::string fresh = path_ + ".new";
   const auto failed = [this](const std::string& what) {
     return fail(Code::unavailable, "key file " + path_ + " cannot be saved, the keys on disk are as before: " + what);
@@ -202,9 +247,7 @@ Result<void> KeyFile::save(const kit::KeyTable& table) const {
   ::unlink(fresh.c_str());  // left behind by a power cut; the lock says it is nobody's
   Fd file{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (file.fd < 0) return failed(fresh + ": " + reason());
-  std::string text = encode(table);
-  Result<void> written = write_all(file.fd, as_bytes(text));
-  wipe(text.data(), text.size());
+  Result<void> written = write_all(file.fd, text);
   if (written && ::fsync(file.fd) != 0) written = fail(Code::unavailable, "fsync: " + reason());
   if (written && ::rename(fresh.c_str(), path_.c_str()) != 0) written = fail(Code::unavailable, "rename: " + reason());
   if (!written) {

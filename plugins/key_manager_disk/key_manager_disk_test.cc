@@ -7,6 +7,7 @@
 
 #include "carriers.h"
 #include "plugin/key_manager_facade.h"
+#include "support/fake_services.h"
 
 namespace limpet {
 namespace {
@@ -54,7 +55,7 @@ TEST_P(DiskKeys, RefusesAConfigurationWithoutOnePlace) {
   EXPECT_EQ(open("{}"), either);
   EXPECT_EQ(open(R"({"keys_path":"a","directory":"b"})"), either);
   EXPECT_EQ(open(R"({"keys_file":"a"})"),
-            "InvalidArgument: keymanager(disk): unknown key \"keys_file\"; known: directory, keys_path");
+            "InvalidArgument: keymanager(disk): unknown key \"keys_file\"; known: directory, keys_path, sealed");
 }
 
 TEST_P(DiskKeys, KeysSurviveARestartAndStillSign) {
@@ -223,6 +224,103 @@ TEST_P(DiskKeys, ARemovedKeyStaysRemovedAfterARestart) {
 }
 
 BOTH_CARRIERS(DiskKeys);
+
+// ---- sealed by the host's sealer ----
+class SealedKeys : public DiskKeys {
+ protected:
+  SealedKeys() { services.sealer = &sealer; }
+  std::string sealed() { return R"({"sealed":true,"keys_path":")" + path() + "\"}"; }
+  Result<Keys> try_list() {
+    return wait<Keys>([&](Done<Keys> done) { keys->list(std::move(done)); });
+  }
+  OpenSealer sealer{loop};
+};
+
+TEST_P(SealedKeys, KeysSurviveARestartAndDoNotLieInTheClear) {
+  ASSERT_EQ(open(sealed()), "ok");
+  const auto made = generate("k");
+  ASSERT_EQ(outcome(made), "ok");
+  EXPECT_TRUE(read(path()).starts_with(R"({"sealed_key":")")) << read(path());
+  EXPECT_EQ(read(path()).find("keys\":{"), std::string::npos);
+  ASSERT_EQ(open(sealed()), "ok");
+  ASSERT_EQ(list().size(), 1u);
+  EXPECT_EQ(list()[0].key, made->key);
+  EXPECT_EQ(outcome(sign(*made)), "ok");
+  ASSERT_EQ(outcome(generate("l", KeyType::rsa_2048)), "ok");
+  ASSERT_EQ(outcome(wait<void>([&](Done<void> done) { keys->remove("k", std::move(done)); })), "ok");
+  ASSERT_EQ(open(sealed()), "ok");
+  ASSERT_EQ(list().size(), 1u);
+  EXPECT_EQ(list()[0].id, "l");
+}
+
+TEST_P(SealedKeys, AFileInTheClearIsSealedWhenItIsFirstUsed) {
+  ASSERT_EQ(open(config()), "ok");
+  const auto made = generate("k");
+  ASSERT_EQ(open(sealed()), "ok");
+  EXPECT_EQ(list()[0].key, made->key);
+  EXPECT_TRUE(read(path()).starts_with(R"({"sealed_key":")"));
+  EXPECT_EQ(dry_run(sealed()), "ok");
+}
+
+TEST_P(SealedKeys, ASealerThatIsAwayIsAskedAgainWithTheNextCall) {
+  ASSERT_EQ(open(sealed()), "ok");
+  const auto made = generate("k");
+  const std::string before = read(path());
+  sealer.away = true;
+  ASSERT_EQ(open(sealed()), "ok") << "it does not keep the role from starting";
+  EXPECT_EQ(outcome(try_list()), "Unavailable: keymanager(disk): key file " + path() + ": no such device");
+  EXPECT_EQ(sign(*made).error().code, Code::unavailable);
+  EXPECT_EQ(generate("k").error().code, Code::unavailable);
+  EXPECT_EQ(read(path()), before);
+  sealer.away = false;
+  EXPECT_EQ(outcome(sign(*made)), "ok");
+}
+
+TEST_P(SealedKeys, AnotherDeviceIsAnErrorThatLeavesTheFileAlone) {
+  ASSERT_EQ(open(sealed()), "ok");
+  ASSERT_EQ(outcome(generate("k")), "ok");
+  const std::string before = read(path());
+  sealer.device = "two";
+  ASSERT_EQ(open(sealed()), "ok");
+  EXPECT_EQ(
+      outcome(try_list()),
+      "FailedPrecondition: keymanager(disk): key file " + path() +
+          ": another device; it was left untouched: bring back the device that sealed it, restore a backup, or move "
+          "the file away to start with new keys");
+  EXPECT_FALSE(generate("k"));
+  EXPECT_EQ(read(path()), before);
+  sealer.device = "one";
+  EXPECT_EQ(list().size(), 1u);
+}
+
+TEST_P(SealedKeys, AChangedFileIsDamaged) {
+  ASSERT_EQ(open(sealed()), "ok");
+  ASSERT_EQ(outcome(generate("k")), "ok");
+  std::string text = read(path());
+  const size_t at = text.rfind("\"") - 8;
+  text[at] = text[at] == 'A' ? 'B' : 'A';
+  write(path(), text);
+  ASSERT_EQ(open(sealed()), "ok");
+  EXPECT_TRUE(outcome(try_list()).find("is damaged (sealed blob cannot be opened") != std::string::npos)
+      << outcome(try_list());
+  EXPECT_EQ(read(path()), text);
+}
+
+TEST_P(SealedKeys, WithoutASealerItSaysWhatIsMissing) {
+  ASSERT_EQ(open(sealed()), "ok");
+  ASSERT_EQ(outcome(generate("k")), "ok");
+  const std::string wanted = "FailedPrecondition: keymanager(disk): key file " + path() +
+                             " is sealed: set sealed = true, and configure the sealer that sealed it";
+  keys.reset();
+  EXPECT_EQ(open(config()), wanted);
+  keys.reset();
+  EXPECT_EQ(dry_run(config()), wanted);
+  services.sealer = nullptr;
+  EXPECT_EQ(open(sealed()),
+            "InvalidArgument: keymanager(disk): sealed = true needs a [[plugin]] with type = \"Sealer\"");
+}
+
+BOTH_CARRIERS(SealedKeys);
 
 }  // namespace
 }  // namespace limpet

@@ -144,6 +144,26 @@ def test_a_server_with_a_wrong_pin_says_so_and_ends(make, token):
     server.process = None
 
 
+def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder):
+    with open(os.path.join(process.ROOT, 'etc', 'hsm-server.toml')) as file:
+        text = file.read()
+    plugin = softhsm.with_digest(softhsm.PLUGIN)
+    for old, new in (('/usr/lib/limpet/plugins/key_manager_pkcs11.so', plugin['path']), ('0' * 64, plugin['sha256']),
+                     ('/etc/limpet/hsm-pin', token.pin_file), ('/var/lib/limpet/server', folder / 'sample-data')):
+        assert old in text
+        text = text.replace(old, str(new))
+    process.write(folder / 'sample.toml', text)
+    done = process.run(['validate', '-config', folder / 'sample.toml'], env=token.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    server = process.Server()
+    server.key_manager, server.env = text[text.index('[[plugin]]'):], token.env  # on a free port, with a socket of the test's
+    make(lambda: server)
+    roots = server.roots()
+    server.kill()
+    server.start()
+    assert server.roots() == roots and without_pin(server)
+
+
 def key_csr(agent, *more, env=None):
     process.write(agent.config_path, agent.config())
     return process.run(['key', 'csr', '-config', agent.config_path, '-keyID', 'device', *more], env=env)

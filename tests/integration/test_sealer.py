@@ -131,6 +131,39 @@ def test_another_device_costs_the_svids_and_the_first_one_brings_them_back(setup
     eventually(lambda: health(agent) == ('ok', ''))
 
 
+def test_a_servers_ca_keys_are_sealed_in_their_file(make, folder):
+    device, keys = folder / 'device', folder / 'keys.json'
+    write(device, 'first')
+    clear = toml_plugin('KeyManager', 'disk', {'keys_path': keys}, role='server')
+    server = make(process.Server, key_manager=clear)
+    roots = server.roots()
+    server.stop()
+    with open(keys) as file:
+        assert 'x509-CA-A' in file.read()
+    server.key_manager = toml_plugin('KeyManager', 'disk', {'keys_path': keys, 'sealed': True}, role='server')
+    server.plugins = sealer(device).replace('"agent"', '"server"')
+    server.start()
+    assert server.roots() == roots
+    server.kill()
+    with open(keys) as file:
+        text = file.read()
+    assert 'x509-CA-A' not in text and text.startswith('{"sealed_key":"')
+    server.start()
+    assert server.roots() == roots
+    server.stop()
+    write(device, 'second')
+    server.spawn()
+    eventually(lambda: not server.running())
+    assert server.has_logged('another device sealed it; it was left untouched: bring back the device'), server.logs()
+    server.process.wait()
+    server.process = None
+    with open(keys) as file:
+        assert file.read() == text
+    write(device, 'first')
+    server.start()
+    assert server.roots() == roots
+
+
 def test_a_key_file_gives_way_to_a_sealer(make, folder):
     server = make(process.Server)
     server.add('/mine', '/host', [ME])
