@@ -379,6 +379,7 @@ struct limpet_bundle {
   limpet_bytes_list x509_roots_der;
   const limpet_jwt_key *const *jwt_keys;
   size_t jwt_key_count;
+  limpet_bytes_list tainted_roots_der; /* those of the roots above that are about to be revoked */
 };
 typedef void (*limpet_minted_done)(limpet_op *op, const limpet_status *err, limpet_bytes_list chain_der,
                                 limpet_bytes_list roots_der);

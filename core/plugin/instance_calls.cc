@@ -184,7 +184,11 @@ limpet_code Instance::identity_get(const limpet_host* host, limpet_identity_use 
   keys.reserve(identity->bundle.jwt_authorities.size());  // key_list points into it
   key_list.reserve(identity->bundle.jwt_authorities.size());
   svid.reserve(identity->svid.size());
-  for (const X509Authority& root : identity->bundle.x509_authorities) roots.push_back(lend(root.der));
+  std::vector<limpet_bytes> tainted;
+  for (const X509Authority& root : identity->bundle.x509_authorities) {
+    roots.push_back(lend(root.der));
+    if (root.tainted) tainted.push_back(lend(root.der));
+  }
   for (const JwtAuthority& key : identity->bundle.jwt_authorities) {
     keys.push_back({sizeof(limpet_jwt_key), key.tainted ? 1u : 0u, lend(key.key_id), lend(key.spki), key.expires_at});
     key_list.push_back(&keys.back());
@@ -194,7 +198,8 @@ limpet_code Instance::identity_get(const limpet_host* host, limpet_identity_use 
                                 static_cast<uint32_t>(identity->bundle.refresh_hint),
                                 {roots.data(), roots.size()},
                                 key_list.data(),
-                                key_list.size()};
+                                key_list.size(),
+                                {tainted.data(), tainted.size()}};
   const limpet_identity lent = {
       sizeof(limpet_identity), 0, lend(self->trust_domain_), &bundle, {svid.data(), svid.size()}};
   use(arg, &lent);

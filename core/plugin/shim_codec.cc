@@ -37,6 +37,7 @@ void put(FrameWriter& out, const limpet_bundle* bundle) {
   put(out, bundle->x509_roots_der);
   out.u32(static_cast<uint32_t>(bundle->jwt_key_count));
   for (size_t i = 0; i < bundle->jwt_key_count; ++i) put(out, bundle->jwt_keys[i]);
+  put(out, LIMPET_HAS(bundle, limpet_bundle, tainted_roots_der) ? bundle->tainted_roots_der : limpet_bytes_list{});
 }
 
 void put(FrameWriter& out, const limpet_public_key* key) {
@@ -97,7 +98,8 @@ ReadBundle::ReadBundle(FieldReader& in) : hint(in.u32()), roots(in) {
     keys.push_back(get_jwt_key(in));
     key_list.push_back(&keys.back());
   }
-  bundle = {sizeof(limpet_bundle), hint, roots.list(), key_list.data(), key_list.size()};
+  tainted.emplace(in);
+  bundle = {sizeof(limpet_bundle), hint, roots.list(), key_list.data(), key_list.size(), tainted->list()};
 }
 
 limpet_public_key get_key(FieldReader& in) {

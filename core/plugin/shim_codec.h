@@ -5,6 +5,7 @@
 
 #include <limpet_plugin.h>
 
+#include <optional>
 #include <vector>
 
 #include "plugin/shim_wire.h"
@@ -47,6 +48,7 @@ struct ReadBundle {
   ReadBytes roots;
   std::vector<limpet_jwt_key> keys;
   std::vector<const limpet_jwt_key*> key_list;
+  std::optional<ReadBytes> tainted;  // stands behind the keys
   limpet_bundle bundle = {};
 };
 struct ReadKeys {

@@ -54,6 +54,9 @@ Result<UpstreamBundle> take_bundle(const std::string& label, const limpet_bundle
     out.jwt_keys.push_back(std::move(key));
   }
   out.refresh_hint = bundle->refresh_hint_s;
+  if (LIMPET_HAS(bundle, limpet_bundle, tainted_roots_der)) {
+    TRY_ASSIGN(out.tainted_roots, take(label, bundle->tainted_roots_der, limits::kBundleCertificates));
+  }
   return out;
 }
 

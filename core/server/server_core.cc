@@ -74,7 +74,8 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       limits_(loop, config.ratelimit_attestation, config.ratelimit_signing),
       ca_(loop, parts.clock, parts.logger, parts.health, parts.store, parts.keys, bundles_, std::move(options),
           parts.upstream, parts.metrics),
-      upstream_(loop, parts.logger, parts.health, bundles_, parts.upstream),
+      upstream_(loop, parts.logger, parts.health, bundles_, ca_, parts.upstream,
+                [this](const std::string& left) { svid_.renew_if_issued_by(left); }),
       publishers_(loop, parts.logger, parts.health, parts.store, bundles_, parts.publishers),
       jwt_(config.disable_jwt_svids
                ? nullptr

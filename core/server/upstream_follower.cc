@@ -6,11 +6,14 @@
 namespace limpet::server {
 namespace {
 
-constexpr int64_t kAgainMs = 5'000;  // SPIRE's interval of asking the server above
+constexpr int64_t kAgainMs = 5'000;        // SPIRE's interval of asking the server above
+constexpr int64_t kLeaveAgainMs = 30'000;  // each try costs the upstream a signature
+
+bool holds(const std::vector<Bytes>& list, const Bytes& der) { return std::ranges::find(list, der) != list.end(); }
 
 }  // namespace
 
-bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream) {
+bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream, bool taints) {
   bool changed = false;
   for (const Bytes& root : upstream.x509_roots) {
     if (std::ranges::find(bundle.x509_authorities, root, &X509Authority::der) != bundle.x509_authorities.end())
@@ -28,12 +31,31 @@ bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream) {
       changed = true;
     }
   }
+  if (!taints) return changed;
+  for (X509Authority& root : bundle.x509_authorities) {
+    if (root.tainted || !holds(upstream.tainted_roots, root.der)) continue;
+    root.tainted = true;
+    changed = true;
+  }
+  // an upstream without any root says nothing of those it had
+  if (!upstream.x509_roots.empty()) {
+    changed |= std::erase_if(bundle.x509_authorities, [&](const X509Authority& root) {
+                 return root.tainted && !holds(upstream.x509_roots, root.der);
+               }) > 0;
+  }
   return changed;
 }
 
-UpstreamFollower::UpstreamFollower(Loop& loop, Logger& logger, Health& health, BundleCache& bundles,
-                                   UpstreamAuthority* upstream)
-    : logger_(logger), health_(health), bundles_(bundles), upstream_(upstream), again_(loop) {}
+UpstreamFollower::UpstreamFollower(Loop& loop, Logger& logger, Health& health, BundleCache& bundles, X509Ca& ca,
+                                   UpstreamAuthority* upstream, Moved moved)
+    : logger_(logger),
+      health_(health),
+      bundles_(bundles),
+      ca_(ca),
+      upstream_(upstream),
+      moved_(std::move(moved)),
+      again_(loop),
+      leave_again_(loop) {}
 
 void UpstreamFollower::start() {
   if (upstream_ != nullptr) watch();
@@ -51,11 +73,54 @@ void UpstreamFollower::on_upstream_bundle(UpstreamBundle bundle) {
 void UpstreamFollower::take_waiting() {
   UpstreamBundle news = std::move(*waiting_);
   waiting_.reset();
+  // Everything signed under a tainted root is signed anew at once, which has to be under another one by then.
+  const bool stays = !under_tainted(news);
+  if (!stays) {
+    held_ = news;
+    leave_tainted_root();
+  } else {
+    held_.reset();
+    leave_again_.stop();
+  }
   Bundle own;
   if (bundles_.own() != nullptr) own = *bundles_.own();
-  if (!merge_upstream(own, news)) return;
-  bundles_.edit_own([n = std::move(news)](Bundle& bundle, ChangeSet&) { return merge_upstream(bundle, n); },
-                    merged_.then<&UpstreamFollower::on_merged>(this));
+  if (!merge_upstream(own, news, stays)) return;
+  bundles_.edit_own(
+      [n = std::move(news), stays](Bundle& bundle, ChangeSet&) { return merge_upstream(bundle, n, stays); },
+      merged_.then<&UpstreamFollower::on_merged>(this));
+}
+
+bool UpstreamFollower::under_tainted(const UpstreamBundle& news) const {
+  if (ca_.current() == nullptr || ca_.current()->upstream_authority_id.empty()) return false;
+  return std::ranges::any_of(news.tainted_roots, [&](const Bytes& der) {
+    const auto root = Certificate::parse(der);
+    return root && hex_encode(root->subject_key_id) == ca_.current()->upstream_authority_id;
+  });
+}
+
+void UpstreamFollower::leave_tainted_root() {
+  if (new_ca_.armed()) return;
+  ca_.prepare_now(new_ca_.then<&UpstreamFollower::on_new_ca>(this));
+}
+
+void UpstreamFollower::on_new_ca(Result<void> prepared) {
+  if (!held_) return;
+  const std::string left =
+      ca_.current() != nullptr ? hex_encode(ca_.current()->authority->certificate.subject_key_id) : std::string();
+  if (prepared) prepared = ca_.activate();
+  if (prepared && under_tainted(*held_))
+    prepared = fail(Code::failed_precondition, "the upstream authority still signs under the root that it tainted");
+  if (!prepared) {
+    logger_.warn("The CA hangs under a tainted root and cannot be replaced yet, trying again",
+                 {{"upstream_authority", upstream_->name()}, {"error", prepared.error().text()}});
+    leave_again_.start<&UpstreamFollower::leave_tainted_root>(kLeaveAgainMs, this);
+    return;
+  }
+  logger_.info("The CA hung under a root that was tainted above and is replaced", {{"local_authority_id", left}});
+  if (moved_) moved_(left);
+  if (!waiting_) waiting_ = std::move(held_);
+  held_.reset();
+  if (!merged_.armed()) take_waiting();
 }
 
 void UpstreamFollower::on_merged(Result<Bundle> merged) {

@@ -115,7 +115,7 @@ void watch_bundle(limpet_instance* self, limpet_op* op, limpet_bundle_update upd
   Disk& disk = *self_of(self);
   reload(disk);
   const std::vector<limpet_bytes> roots = lend_all(disk.ca->roots());
-  const limpet_bundle bundle = {sizeof(limpet_bundle), 0, {roots.data(), roots.size()}, nullptr, 0};
+  const limpet_bundle bundle = {sizeof(limpet_bundle), 0, {roots.data(), roots.size()}, nullptr, 0, {}};
   update(op, &bundle);
   limpet::kit::end(op, done, disk.reload_error ? fail(*disk.reload_error) : Result<void>());
 }

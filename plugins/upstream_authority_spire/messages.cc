@@ -55,8 +55,10 @@ Result<UpBundle> read_bundle(BytesView reply, std::string_view trust_domain) {
   }
   UpBundle out;
   out.refresh_hint = bundle->refresh_hint;
-  for (const auto& root : wire::items(bundle->x509_authorities, bundle->x509_authorities_count))
+  for (const auto& root : wire::items(bundle->x509_authorities, bundle->x509_authorities_count)) {
     out.roots.push_back(to_bytes(wire::view(root.asn1)));
+    if (root.tainted) out.tainted_roots.push_back(out.roots.back());
+  }
   for (const auto& key : wire::items(bundle->jwt_authorities, bundle->jwt_authorities_count)) {
     out.keys.push_back(
         {std::string(wire::view(key.key_id)), to_bytes(wire::view(key.public_key)), key.expires_at, key.tainted});

@@ -32,6 +32,7 @@ struct JwtKey {
 };
 struct UpBundle {
   std::vector<Bytes> roots;
+  std::vector<Bytes> tainted_roots;
   std::vector<JwtKey> keys;
   int64_t refresh_hint = 0;
 };

@@ -109,6 +109,8 @@ Result<void> tell_bundle(const Asked& asked, BytesView reply) {
   std::vector<limpet_bytes> roots;
   roots.reserve(bundle.roots.size());
   for (const Bytes& root : bundle.roots) roots.push_back(lend(root));
+  std::vector<limpet_bytes> tainted;
+  for (const Bytes& root : bundle.tainted_roots) tainted.push_back(lend(root));
   std::vector<limpet_jwt_key> keys;
   keys.reserve(bundle.keys.size());
   for (const JwtKey& key : bundle.keys) {
@@ -121,7 +123,8 @@ Result<void> tell_bundle(const Asked& asked, BytesView reply) {
                               static_cast<uint32_t>(bundle.refresh_hint),
                               {roots.data(), roots.size()},
                               list.data(),
-                              list.size()};
+                              list.size(),
+                              {tainted.data(), tainted.size()}};
   asked.update(asked.op, &lent);
   return {};
 }

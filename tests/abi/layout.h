@@ -49,6 +49,6 @@ SIZE(limpet_sign_request, 64);
 SIZE(limpet_key_manager, 40);
 SIZE(limpet_sealer, 24);
 SIZE(limpet_jwt_key, 48);
-SIZE(limpet_bundle, 40);
+SIZE(limpet_bundle, 56);
 SIZE(limpet_upstream_authority, 32);
 SIZE(limpet_bundle_publisher, 16);

@@ -161,7 +161,7 @@ Op& publish(Subject& s, const Bundle& b, CallOptions options) {
         const limpet_jwt_key key = {sizeof key, 0, op.loan.text(b.jwt_key_id), op.loan.bytes(b.jwt_key_spki), 0};
         const limpet_jwt_key* const lent = op.loan.value(key);
         const size_t count = b.jwt_key_id.empty() ? 0 : 1;
-        const limpet_bundle bundle = {sizeof bundle, 300, {roots, items.size()}, op.loan.value(lent), count};
+        const limpet_bundle bundle = {sizeof bundle, 300, {roots, items.size()}, op.loan.value(lent), count, {}};
         s.table<limpet_bundle_publisher>().publish(self, op.raw(), op.loan.value(bundle), &done_plain);
       },
       options);

@@ -32,7 +32,7 @@ struct UpScript {
     const limpet_bytes roots[] = {lend_bytes(root)};
     const limpet_jwt_key key = {sizeof key, 1, lend(kid), lend_bytes("spki"), 77};
     const limpet_jwt_key* const keys[] = {&key};
-    const limpet_bundle bundle = {sizeof bundle, 9, {roots, 1}, keys, kid.empty() ? size_t{0} : size_t{1}};
+    const limpet_bundle bundle = {sizeof bundle, 9, {roots, 1}, keys, kid.empty() ? size_t{0} : size_t{1}, {}};
     tell(watch, &bundle);
   }
   void end_watch(limpet_code code = LIMPET_OK) const {
@@ -218,13 +218,13 @@ TEST(UpstreamAuthority, ABundleThatCannotBeUsedEndsTheWatch) {
   auto upstream = open(loop);
   Watcher watcher;
   watcher.watch = upstream->watch_bundle(watcher);
-  limpet_bundle bundle = {8, 0, {}, nullptr, 0};
+  limpet_bundle bundle = {8, 0, {}, nullptr, 0, {}};
   script.tell(script.watch, &bundle);
   loop.run_ready();
   EXPECT_EQ(watcher.said, (Words{"Internal: upstreamauthority(up): the plugin's answer is not usable: no bundle, or a "
                                  "short struct"}));
   EXPECT_EQ(script.log, (Words{"watch", "cancel"}));
-  bundle = {sizeof bundle, 0, {}, nullptr, 3};
+  bundle = {sizeof bundle, 0, {}, nullptr, 3, {}};
   watcher.watch = upstream->watch_bundle(watcher);
   script.tell(script.watch, &bundle);
   loop.run_ready();
@@ -277,7 +277,7 @@ TEST(UpstreamAuthorityDeath, AnUpdateForAnotherCallOrAfterTheEndIsAMisuse) {
   watcher.watch = upstream->watch_bundle(watcher);
   Waiter<MintedCa> minted;
   upstream->mint_ca(to_bytes("csr"), 60, minted.arm());
-  const limpet_bundle bundle = {sizeof bundle, 0, {}, nullptr, 0};
+  const limpet_bundle bundle = {sizeof bundle, 0, {}, nullptr, 0, {}};
   EXPECT_DEATH(script.tell(script.mint, &bundle), "");
   script.end_watch();
   EXPECT_DEATH(script.tell(script.watch, &bundle), "");

@@ -36,8 +36,14 @@ CertificateTemplate ca_for(const PublicKey& key, const std::string& subject, con
 // Signs with a root of its own, or fails as it is told.
 class FakeUpstream final : public UpstreamAuthority {
  public:
-  FakeUpstream(Loop& loop, size_t key) : loop_(loop), key_(some_key(key)) {
-    root = signed_by(key_, ca_for(key_.public_key(), "root " + std::to_string(key), nullptr));
+  FakeUpstream(Loop& loop, size_t key) : loop_(loop), key_(&some_key(key)) {
+    root = signed_by(*key_, ca_for(key_->public_key(), "root " + std::to_string(key), nullptr));
+    signer_ = root;
+  }
+  // From now on another root's key signs.
+  void sign_as(const FakeUpstream& other) {
+    key_ = other.key_;
+    signer_ = other.root;
   }
   [[nodiscard]] const std::string& name() const override { return name_; }
   void mint_ca(Bytes csr_der, int64_t ttl, Done<MintedCa> done) override {
@@ -45,10 +51,10 @@ class FakeUpstream final : public UpstreamAuthority {
     last_ttl = ttl;
     Result<MintedCa> result = fail(Code::unavailable, failure);
     if (failure.empty()) {
-      CertificateTemplate cert = ca_for(csrs.back().key, "ca", &root);
+      CertificateTemplate cert = ca_for(csrs.back().key, "ca", &signer_);
       cert.subject = csrs.back().subject;
       cert.not_after = kStart + extra + 86400 * (1 + static_cast<int64_t>(csrs.size()));
-      result = MintedCa{{signed_by(key_, cert).der}, {root.der}};
+      result = MintedCa{{signed_by(*key_, cert).der}, {signer_.der}};
     }
     loop_.post([held = std::move(done), r = std::move(result)]() mutable { held(std::move(r)); });
   }
@@ -74,7 +80,8 @@ class FakeUpstream final : public UpstreamAuthority {
 
  private:
   Loop& loop_;
-  const PrivateKey& key_;
+  const PrivateKey* key_;
+  Certificate signer_;
   std::string name_ = "fake";
 };
 
@@ -180,17 +187,77 @@ TEST(UpstreamCa, AnUpstreamThatIsAwayForHoursOnlyDegrades) {
   EXPECT_NE(rig.core->ca().next(), nullptr);
 }
 
-TEST(UpstreamFollower, MergesWhatIsNewAndNeverTakesAnythingAway) {
+TEST(UpstreamFollower, MergesWhatIsNewAndTakesNothingAwayThatIsOnlyDropped) {
   Bundle bundle;
-  bundle.x509_authorities = {{to_bytes("own"), true}};
+  bundle.x509_authorities = {{to_bytes("own"), false}};
   bundle.jwt_authorities = {{"kid", to_bytes("spki"), 5, false}};
   EXPECT_FALSE(merge_upstream(bundle, {}));
   EXPECT_FALSE(merge_upstream(bundle, {{to_bytes("own")}, {{"kid", to_bytes("spki"), 5, false}}, 0}));
   EXPECT_TRUE(
       merge_upstream(bundle, {{to_bytes("new")}, {{"kid", to_bytes("spki"), 5, true}, {"two", {}, 6, false}}, 0}));
-  EXPECT_EQ(bundle.x509_authorities, (std::vector<X509Authority>{{to_bytes("own"), true}, {to_bytes("new"), false}}));
+  EXPECT_EQ(bundle.x509_authorities, (std::vector<X509Authority>{{to_bytes("own"), false}, {to_bytes("new"), false}}));
   ASSERT_EQ(bundle.jwt_authorities.size(), 2u);
   EXPECT_TRUE(bundle.jwt_authorities[0].tainted);
+}
+
+TEST(UpstreamFollower, ARootTaintedAboveIsTaintedAndRevokedHere) {
+  Bundle bundle;
+  bundle.x509_authorities = {{to_bytes("old"), false}, {to_bytes("new"), false}};
+  UpstreamBundle above;
+  above.x509_roots = {to_bytes("old"), to_bytes("new")};
+  above.tainted_roots = {to_bytes("old"), to_bytes("elsewhere")};
+  Bundle kept = bundle;
+  EXPECT_FALSE(merge_upstream(kept, above, false));
+  EXPECT_TRUE(merge_upstream(bundle, above));
+  EXPECT_EQ(bundle.x509_authorities, (std::vector<X509Authority>{{to_bytes("old"), true}, {to_bytes("new"), false}}));
+  EXPECT_FALSE(merge_upstream(bundle, above));
+  EXPECT_FALSE(merge_upstream(bundle, {}));  // no roots at all: nothing is said of them
+  above.x509_roots = {to_bytes("new")};
+  above.tainted_roots = {};
+  EXPECT_TRUE(merge_upstream(bundle, above));
+  EXPECT_EQ(bundle.x509_authorities, (std::vector<X509Authority>{{to_bytes("new"), false}}));
+}
+
+// The CA moves first: agents sign anew what hangs under a tainted root, and that must not be under it again.
+TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenOver) {
+  UpstreamRig rig;
+  ASSERT_TRUE(rig.start());
+  FakeUpstream moved{rig.loop, 64};
+  const std::string before = rig.core->ca().current()->upstream_authority_id;
+  ASSERT_EQ(before, hex_encode(rig.above.root.subject_key_id));
+  UpstreamBundle news;
+  news.x509_roots = {rig.above.root.der, moved.root.der};
+  news.tainted_roots = {rig.above.root.der};
+  const auto tainted = [&](const Bytes& der) {
+    for (const X509Authority& root : rig.core->bundles().own()->x509_authorities) {
+      if (root.der == der) return root.tainted;
+    }
+    return false;
+  };
+  // 1. the upstream cannot sign just now: the new root is known, nothing is tainted yet
+  rig.above.failure = "no route";
+  rig.above.listener->on_upstream_bundle(news);
+  rig.run();
+  EXPECT_FALSE(tainted(rig.above.root.der));
+  EXPECT_EQ(rig.core->bundles().own()->x509_authorities.size(), 2u);
+  EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, before);
+  // 2. it can, but still under the tainted root
+  rig.above.failure.clear();
+  rig.pass(30);
+  EXPECT_FALSE(tainted(rig.above.root.der));
+  // 3. under the other one: the CA moves, and then the root is tainted
+  rig.above.sign_as(moved);
+  rig.pass(30);
+  EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, hex_encode(moved.root.subject_key_id));
+  EXPECT_TRUE(tainted(rig.above.root.der));
+  EXPECT_FALSE(tainted(moved.root.der));
+  // 4. revoked above: gone here
+  news.x509_roots = {moved.root.der};
+  news.tainted_roots = {};
+  rig.above.listener->on_upstream_bundle(news);
+  rig.run();
+  ASSERT_EQ(rig.core->bundles().own()->x509_authorities.size(), 1u);
+  EXPECT_EQ(rig.core->bundles().own()->x509_authorities[0].der, moved.root.der);
 }
 
 TEST(UpstreamFollower, WatchesAgainAfterFiveSecondsAndSaysWhenItCannot) {
