@@ -84,9 +84,13 @@ typedef struct limpet_timer_service { /* [loop]; one-shot; stopping a fired id i
 } limpet_timer_service;
 
 #define LIMPET_SERVICE_POLL "limpet.poll/1"
-#define LIMPET_POLL_READ 1u /* 2 write */
+#define LIMPET_POLL_READ 1u
+#define LIMPET_POLL_WRITE 2u
 typedef struct limpet_poll_service { /* [loop]; level-triggered; the plugin still owns the fd */
   uint32_t size, reserved;
+  /* A limpet_code. Watching an fd again replaces what was watched; unwatch it before you close it. The host
+   * makes it non-blocking. An error of the fd shows as all the events asked for: the next read or write says
+   * which; unwatch it then. At most 64 for an instance; they end with it. */
   int32_t (*watch)(const limpet_host *host, int32_t fd, uint32_t events,
                    void (*fn)(void *arg, int32_t fd, uint32_t events), void *arg);
   void (*unwatch)(const limpet_host *host, int32_t fd);

@@ -26,14 +26,17 @@
 #include "loop/uv_loop.h"
 #include "metrics_listener.h"
 #include "plugin/catalog.h"
+#include "plugin/describe.h"
 #include "plugin/http_caller.h"
 #include "plugin/key_csr.h"
 #include "plugin/plugin_keys.h"
+#include "plugin/private_state.h"
 #include "plugin/server_facts.h"
 #include "plugin/spiffe_caller.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "report/metrics.h"
+#include "store/plugin_state.h"
 #include "store/store.h"
 #ifdef LIMPET_SERVER
 #include "server/enrollment_api.h"
@@ -61,6 +64,24 @@ Result<std::unique_ptr<Logger>> open_logger(const LogConfig& config, const Clock
   options.source_location = config.source_location;
   return Logger::open(options, clock);
 }
+
+// limpet.kv/1 over the role's own store, which knows nothing of plugins.
+class StoredPluginState final : public PrivateState {
+ public:
+  StoredPluginState(Loop& loop, Store& store) : table_(loop, store, kPluginStateKeys) {}
+  void get(const std::string& owner, std::string key, Done<Bytes> done) override {
+    table_.get(owner, std::move(key), std::move(done));
+  }
+  void put(const std::string& owner, std::string key, Bytes value, Done<Bytes> done) override {
+    table_.put(owner, std::move(key), std::move(value), std::move(done));
+  }
+  void remove(const std::string& owner, std::string key, Done<Bytes> done) override {
+    table_.remove(owner, std::move(key), std::move(done));
+  }
+
+ private:
+  PluginState table_;
+};
 
 // How long calls in flight may take once a signal came.
 constexpr int64_t kStopMs = 10'000;
@@ -145,7 +166,10 @@ class RoleOf : public Role {
     if (auto opened = open_store(); !opened) return fail_later(std::move(opened).error());
     if (auto opened = open_health(); !opened) return fail_later(std::move(opened).error());
     if (auto opened = open_metrics(); !opened) return fail_later(std::move(opened).error());
+    state_ = std::make_unique<StoredPluginState>(loop_, *store_);
     HostServices services{&grpc_, &http_};
+    services.state = state_.get();
+    services.poll = &loop_;
     add_services(services);
     catalog_.emplace(PluginContext{loop_, *logger_, config_.trust_domain, services},
                      catalog_options(role_, loop_, &health_), built_in_plugins());
@@ -192,10 +216,11 @@ class RoleOf : public Role {
   const char* name_;
   std::unique_ptr<Store> store_;
   const PluginRole role_;
-  SpiffeCaller grpc_;  // this and the next four: for plugins
+  SpiffeCaller grpc_;  // this and the next five: for plugins
   WireHttpCaller http_;
   std::unique_ptr<AgentLookup> agents_;
   std::unique_ptr<DeviceLookup> devices_;
+  std::unique_ptr<PrivateState> state_;
   IdentityBoard identity_;
   std::optional<Catalog> catalog_;
   std::unique_ptr<Proper> proper_;
@@ -434,6 +459,18 @@ Result<Bytes> make_key_csr(const Config& config, const cli::CsrRequest& request)
   return CsrMaker(config.agent->trust_domain, PluginRole::agent, request).run(config.plugins);
 }
 
+constexpr int64_t kDescribeMs = 10'000;
+
+Result<PluginDescription> describe(const std::string& path) { return describe_plugin_file(path, kDescribeMs); }
+
+std::vector<PluginDescription> built_in() {
+  std::vector<PluginDescription> out;
+  for (const StaticPlugin& plugin : built_in_plugins()) {
+    if (const auto opened = open_plugin(plugin.main, plugin.name)) out.push_back(description_of(**opened));
+  }
+  return out;
+}
+
 unsigned program_of(std::string_view path) {
   const auto name = path.substr(path.rfind('/') + 1);
   if (name == "spire-server") return cli::kServer;
@@ -446,6 +483,7 @@ unsigned program_of(std::string_view path) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
-  const limpet::cli::Runner runner{limpet::run, limpet::check, limpet::make_key_csr};
+  const limpet::cli::Runner runner{limpet::run, limpet::check, limpet::make_key_csr, limpet::describe,
+                                   limpet::built_in};
   return limpet::cli::dispatch(limpet::program_of(argv[0]), {argv + 1, argv + argc}, runner);
 }

@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/result.h"
 #include "crypto/key.h"
+#include "plugin/describe.h"
 
 namespace limpet {
 struct Config;
@@ -86,6 +88,9 @@ struct Runner {
   Result<void> (*check)(const Config& config);
   // The CSR, in DER. The role need not run; a key manager may refuse to be used twice at a time.
   Result<Bytes> (*make_csr)(const Config& config, const CsrRequest& request);
+  // What a plugin's file says of itself, asked in a throw-away process; and what is built in.
+  Result<PluginDescription> (*describe)(const std::string& path);
+  std::vector<PluginDescription> (*built_in)();
 };
 
 struct Context {

@@ -12,6 +12,7 @@
 #include "cli/key_commands.h"
 #include "cli/logger_commands.h"
 #include "cli/manual.h"
+#include "cli/plugin_commands.h"
 #include "cli/run_commands.h"
 #include "cli/server_commands.h"
 #include "cli/tpm_commands.h"
@@ -23,7 +24,7 @@ const std::vector<Command>& commands() {
     std::vector<Command> all = run_commands();
     for (auto part : {import_commands(), key_commands(), health_commands(), entry_commands(), agent_commands(),
                       server_commands(), authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
-                      federation_commands(), tpm_commands(), api_commands(), manual_commands()}) {
+                      federation_commands(), tpm_commands(), plugin_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -308,6 +308,7 @@ void Instance::close() {
     if (idle) ended = std::move(live_);
   }
   timers_.clear();
+  watches_.clear();
   calls_.clear();
   idle ? release() : abandon();
   const Error stopped{Code::unavailable, label_ + ": the plugin is being stopped"};

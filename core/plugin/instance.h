@@ -26,6 +26,7 @@
 #include "plugin/http_caller.h"
 #include "plugin/op.h"
 #include "plugin/plugin_keys.h"
+#include "plugin/private_state.h"
 #include "plugin/sealer.h"
 #include "plugin/server_facts.h"
 #include "report/log.h"
@@ -42,6 +43,8 @@ struct HostServices {
   DeviceLookup* devices = nullptr;          // limpet.enrollment/1
   PluginKeys* keys = nullptr;               // limpet.keys/1, set by the catalog
   Sealer* sealer = nullptr;                 // limpet.seal/1, set by the catalog
+  PrivateState* state = nullptr;            // limpet.kv/1
+  UvLoop* poll = nullptr;                   // limpet.poll/1: the loop of the context itself
 };
 
 // What every instance is given by main.
@@ -110,6 +113,7 @@ class Instance {
     std::unique_ptr<Session> session = {};  // a session to close
   };
   struct HostTimer;
+  struct HostWatch;
   struct HostCall;
   template <class T>
   struct CallOf;
@@ -134,6 +138,7 @@ class Instance {
   void abandon();
   [[noreturn]] void misuse(std::string_view what);
 
+  using PollFn = void (*)(void* arg, int32_t fd, uint32_t events);
   static const void* host_service(const limpet_host* host, const char* id);
   static void host_log(const limpet_host* host, int32_t level, limpet_str message, const limpet_field* fields,
                        size_t count);
@@ -155,10 +160,17 @@ class Instance {
                                void* arg);
   [[nodiscard]] std::optional<Bytes> seal_context(limpet_bytes context) const;
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
+  static int32_t poll_watch(const limpet_host* host, int32_t fd, uint32_t events, PollFn fn, void* arg);
+  static void poll_unwatch(const limpet_host* host, int32_t fd);
+  static uint32_t kv_get(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg);
+  static uint32_t kv_put(const limpet_host* host, limpet_str key, limpet_bytes value, limpet_kv_done done, void* arg);
+  static uint32_t kv_remove(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg);
   static void call_stop(const limpet_host* host, uint32_t id);
   [[nodiscard]] const void* call_service(const char* id) const;
   template <class T>
   CallOf<T>* begin_call(CallDone<T> tell);  // null: too many in flight
+  template <class Start>
+  uint32_t begin_kv(limpet_str key, size_t value_bytes, limpet_kv_done done, void* arg, Start start);
 
   const limpet_component& component_;
   const std::string name_;
@@ -189,6 +201,7 @@ class Instance {
   std::list<std::unique_ptr<Session>> sessions_;
   std::map<uint32_t, std::unique_ptr<HostTimer>> timers_;
   uint32_t last_timer_ = 0;
+  std::map<int32_t, std::unique_ptr<HostWatch>> watches_;  // by the plugin's number of the descriptor
   std::map<uint32_t, std::unique_ptr<HostCall>> calls_;
   uint32_t last_call_ = 0;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The services that a plugin calls and that answer later (gRPC, HTTP, the server's agents), and the one that answers at
-// once (the server's identity). What does the work is given by main; where it is missing, so is the service.
+// The services that a plugin calls and that answer later (gRPC, HTTP, the server's agents and devices, private state),
+// and the one that answers at once (the server's identity). What does the work is given by main; where it is missing,
+// so is the service.
 #include <cstring>
 
 #include "base/limits.h"
@@ -29,6 +30,7 @@ const void* Instance::call_service(const char* id) const {
                                                          &call_stop};
   static constexpr limpet_enrollment_service kEnrollment = {sizeof(limpet_enrollment_service), 0, &enrollment_start,
                                                             &call_stop};
+  static constexpr limpet_kv_service kState = {sizeof(limpet_kv_service), 0, &kv_get, &kv_put, &kv_remove, &call_stop};
   static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
   static constexpr limpet_keys_service kKeys = {sizeof(limpet_keys_service), 0, &keys_find, &keys_sign, &call_stop};
   static constexpr limpet_seal_service kSeal = {sizeof(limpet_seal_service), 0, &seal_start, &unseal_start, &call_stop};
@@ -37,6 +39,7 @@ const void* Instance::call_service(const char* id) const {
   if (is(LIMPET_SERVICE_HTTP)) return services_.http != nullptr ? &kHttp : nullptr;
   if (is(LIMPET_SERVICE_AGENT_STORE)) return services_.agents != nullptr ? &kAgents : nullptr;
   if (is(LIMPET_SERVICE_ENROLLMENT)) return services_.devices != nullptr ? &kEnrollment : nullptr;
+  if (is(LIMPET_SERVICE_KV)) return services_.state != nullptr ? &kState : nullptr;
   if (is(LIMPET_SERVICE_IDENTITY)) return services_.identity != nullptr ? &kIdentity : nullptr;
   if (is(LIMPET_SERVICE_KEYS)) return services_.keys != nullptr ? &kKeys : nullptr;
   if (is(LIMPET_SERVICE_SEAL)) return services_.sealer != nullptr ? &kSeal : nullptr;
@@ -170,6 +173,47 @@ uint32_t Instance::unseal_start(const limpet_host* host, limpet_bytes blob, limp
   if (started == nullptr) return 0;
   self->services_.sealer->unseal(to_bytes({blob.ptr, blob.len}), std::move(*bound), started->arm());
   return started->id;
+}
+
+// start(key, done) hands the request on; one beyond the bounds is answered here.
+template <class Start>
+uint32_t Instance::begin_kv(limpet_str key, size_t value_bytes, limpet_kv_done done, void* arg, Start start) {
+  auto* started = begin_call<Bytes>([done, arg](const limpet_status* error, const Bytes* value) {
+    done(arg, error, value != nullptr ? lend(*value) : limpet_bytes{});
+  });
+  if (started == nullptr) return 0;
+  const char* wrong = nullptr;
+  if (key.ptr == nullptr || key.len == 0 || key.len > kPluginStateKeyBytes) wrong = "a key has 1 to 255 bytes";
+  if (value_bytes > kPluginStateValueBytes) wrong = "a value has at most 64 KiB";
+  if (wrong == nullptr) {
+    start(std::string(key.ptr, key.len), started->arm());
+  } else {
+    timers_loop_.post([held = started->arm(), wrong]() mutable { held(fail(Code::invalid_argument, wrong)); });
+  }
+  return started->id;
+}
+
+uint32_t Instance::kv_get(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  return self->begin_kv(key, 0, done, arg, [self](std::string name, Done<Bytes> answer) {
+    self->services_.state->get(self->label_, std::move(name), std::move(answer));
+  });
+}
+
+uint32_t Instance::kv_put(const limpet_host* host, limpet_str key, limpet_bytes value, limpet_kv_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  if (value.ptr == nullptr && value.len > 0) return 0;
+  return self->begin_kv(key, value.len, done, arg, [self, value](std::string name, Done<Bytes> answer) {
+    self->services_.state->put(self->label_, std::move(name), Bytes(value.ptr, value.ptr + value.len),
+                               std::move(answer));
+  });
+}
+
+uint32_t Instance::kv_remove(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg) {
+  auto* self = static_cast<Instance*>(host->ctx);
+  return self->begin_kv(key, 0, done, arg, [self](std::string name, Done<Bytes> answer) {
+    self->services_.state->remove(self->label_, std::move(name), std::move(answer));
+  });
 }
 
 limpet_code Instance::identity_get(const limpet_host* host, limpet_identity_use use, void* arg) {

@@ -107,7 +107,14 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
   if (p->components == nullptr || p->components[0] == nullptr) return refuse(what, "it has no components");
   for (size_t i = 0; p->components[i] != nullptr; ++i) {
     if (i == kMaxComponents) return refuse(what, "it lists more than 64 components");
-    if (const char* wrong = check_component(*p->components[i])) return refuse(what, wrong);
+    const limpet_component& one = *p->components[i];
+    if (const char* wrong = check_component(one)) return refuse(what, wrong);
+    for (size_t j = 0; j < i; ++j) {
+      const limpet_component& other = *p->components[j];
+      if (std::strcmp(one.interface_id, other.interface_id) == 0 && std::strcmp(one.name, other.name) == 0) {
+        return refuse(what, std::string("it has two components ") + one.interface_id + " named \"" + one.name + "\"");
+      }
+    }
   }
   return p;
 }

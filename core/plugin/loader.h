@@ -35,6 +35,8 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
 class PluginFile {
  public:
   static Result<PluginFile> open(const std::string& path, std::string_view sha256);
+  // Whatever its digest, which is told: for a look at a file that nobody configured. Never to be run by a role.
+  static Result<PluginFile> open_any(const std::string& path, std::string& sha256);
   PluginFile() = default;
   PluginFile(PluginFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   PluginFile& operator=(PluginFile&& other) noexcept;
@@ -44,12 +46,15 @@ class PluginFile {
 
  private:
   explicit PluginFile(int fd) : fd_(fd) {}
+  static Result<PluginFile> open(const std::string& path, const std::string_view* expected, std::string& digest);
   int fd_ = -1;
 };
 // Maps the very file that was checked and asks it for its descriptor. Takes the descriptor, which stays
 // open for good.
 Result<const limpet_plugin*> map_plugin(int fd, std::string_view path);
-// Both.
+// The same of whatever file stands there, unchecked: for tools, never for a role.
+Result<const limpet_plugin*> map_plugin_at(const std::string& path);
+// Checks and maps.
 Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256);
 // The component of that interface and name; nullptr when the plugin has none. Empty name: any.
 const limpet_component* find_component(const limpet_plugin& plugin, std::string_view interface_id,

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/limits.h"
 #include "crypto/key.h"
+#include "plugin/file_checks.h"
 #include "plugin/loader.h"
 
 namespace limpet {
@@ -51,16 +52,35 @@ PluginFile::~PluginFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-Result<PluginFile> PluginFile::open(const std::string& path, std::string_view sha256) {
-  PluginFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+// `expected` null: any digest will do.
+Result<PluginFile> PluginFile::open(const std::string& path, const std::string_view* expected, std::string& digest) {
+  // without O_NONBLOCK the open of a FIFO would wait for its writer
+  PluginFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd_ < 0) return fail(Code::not_found, "plugin " + path + " cannot be opened: " + std::strerror(errno));
   TRY_ASSIGN(const size_t size, check_file(file.fd_, path));
-  TRY_ASSIGN(const std::string digest, digest_of(file.fd_, size, path));
-  if (digest != sha256) {
+  TRY_ASSIGN(digest, digest_of(file.fd_, size, path));
+  if (expected != nullptr && digest != *expected) {
     return refuse(path, "its SHA-256 is " + digest + " but the configuration expects " +
-                            (sha256.empty() ? "none; set sha256" : std::string(sha256)));
+                            (expected->empty() ? "none; set sha256" : std::string(*expected)));
   }
+  TRY(check_place(path));
+  TRY(check_shared_object(file.fd_, size, path));
   return file;
+}
+
+Result<PluginFile> PluginFile::open(const std::string& path, std::string_view sha256) {
+  std::string digest;
+  return open(path, &sha256, digest);
+}
+
+Result<PluginFile> PluginFile::open_any(const std::string& path, std::string& sha256) {
+  return open(path, nullptr, sha256);
+}
+
+Result<const limpet_plugin*> map_plugin_at(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return fail(Code::not_found, "plugin " + path + " cannot be opened: " + std::strerror(errno));
+  return map_plugin(fd, path);
 }
 
 Result<const limpet_plugin*> load_plugin_file(const std::string& path, std::string_view sha256) {

@@ -36,6 +36,8 @@ std::string_view table_name(TableId table) {
       return "federation";
     case TableId::enrollments:
       return "enrollments";
+    case TableId::plugin_state:
+      return "plugin_state";
     case TableId::agent_state:
       return "agent_state";
     case TableId::agent_entries:

@@ -43,9 +43,14 @@ inline constexpr std::string_view kRevisionKey = "revision";  // meta -> u64 big
 inline constexpr auto kMetaTable = static_cast<TableId>(0);
 inline constexpr auto kLogTable = static_cast<TableId>(1);  // revision (u64 big-endian) -> encoded changes
 inline constexpr std::array kTables = {
-    kMetaTable,           kLogTable,           TableId::entries,     TableId::entry_ids,   TableId::entry_keys,
-    TableId::agents,      TableId::agent_ids,  TableId::join_tokens, TableId::bundles,     TableId::ca_journal,
-    TableId::counters,    TableId::federation, TableId::enrollments, TableId::agent_state, TableId::agent_entries,
+    kMetaTable,           kLogTable,
+    TableId::entries,     TableId::entry_ids,
+    TableId::entry_keys,  TableId::agents,
+    TableId::agent_ids,   TableId::join_tokens,
+    TableId::bundles,     TableId::ca_journal,
+    TableId::counters,    TableId::federation,
+    TableId::enrollments, TableId::plugin_state,
+    TableId::agent_state, TableId::agent_entries,
     TableId::agent_svids,
 };
 std::string_view table_name(TableId table);  // "entries", for people

@@ -34,6 +34,7 @@ enum class TableId : uint8_t {
   counters = 24,       // name -> u64 big-endian: next row numbers
   federation = 25,     // trust domain name -> StoredFederation
   enrollments = 26,    // node attestor, slash, identifier -> StoredEnrollment
+  plugin_state = 27,   // of both roles: component, slash, key -> what the plugin likes
   agent_state = 32,    // the agent's own state: "svid", "bundle", "time", ...
   agent_entries = 33,  // entry id -> entry as the server sent it
   agent_svids = 34,    // entry id -> sealed SVID and key

@@ -158,3 +158,42 @@ def test_a_publisher_that_refuses_its_configuration_is_named(folder, publisher):
     done = process.run(['validate', '-config', server.config_path])
     assert done.returncode == 1
     assert 'BundlePublisher "lines"' in done.stdout + done.stderr and 'path is missing' in done.stdout + done.stderr
+
+
+# ---- the host's services ----
+@pytest.fixture(scope='module')
+def counter():
+    place = process.Folder()
+    path = place / 'counter.so'
+    subprocess.run(['cc', '-std=c11', '-D_GNU_SOURCE', '-O1', '-fPIC', '-shared', '-fvisibility=hidden', '-I',
+                    os.path.join(ROOT, 'abi'), '-Wl,-z,defs',
+                    '-Wl,--version-script=' + os.path.join(ROOT, 'abi/limpet_plugin.map'), '-o', path,
+                    os.path.join(ROOT, 'tests/abi/mocks/counter.c')], check=True, timeout=120)
+    os.chmod(path, 0o755)
+    yield path
+    place.remove()
+
+
+@pytest.mark.parametrize('isolation', ['in-process', 'shim'])
+def test_a_plugins_private_state_outlives_the_server(make, counter, isolation):
+    server = make(process.Server, plugins=by_path('BundlePublisher', 'counter', counter, role='server', isolation=isolation))
+    assert server.has_logged('started 1 times')
+    assert server.stop() == 0
+    server.start()
+    assert eventually(lambda: server.has_logged('started 2 times'), what='the second start')
+    # validation has no services, and counts nothing
+    done = process.run(['validate', '-config', server.config_path])
+    assert done.returncode == 0, done.stderr
+    server.kill()
+    server.start()
+    assert eventually(lambda: server.has_logged('started 3 times'), what='the third start')
+
+
+@pytest.mark.parametrize('isolation', ['in-process', 'shim'])
+def test_a_plugins_private_state_outlives_the_agent(server, make, counter, isolation):
+    agent = make(process.Agent, server.port, join_token=server.token('/counted-' + isolation), roots=server.roots(),
+                 plugins=by_path('WorkloadAttestor', 'counter', counter, isolation=isolation))
+    assert eventually(lambda: agent.has_logged('started 1 times'), what='the first start')
+    assert agent.stop() == 0
+    agent.start()
+    assert eventually(lambda: agent.has_logged('started 2 times'), what='the second start')

@@ -3,9 +3,9 @@
 #include <dlfcn.h>
 
 #include "crypto/key.h"
+#include "plugin/elf_facts.h"
 #include "plugin/loader.h"
 #include "plugin_check/check.h"
-#include "plugin_check/elf_facts.h"
 #include "plugin_check/resources.h"
 
 namespace limpet::check {
@@ -63,7 +63,7 @@ PluginMain entry_of(Check& c) {
 
 void load(Check& c) {
   const std::string digest = hex_encode(sha256(as_bytes(read_whole(c.path))));
-  const auto plugin = load_plugin_file(c.path, digest);
+  const auto plugin = map_plugin_at(c.path);
   if (!plugin) return c.fail(plugin.error().message);
   c.note("sha256 " + digest + ", " + (*plugin)->id + " " + (*plugin)->version + ", " + (*plugin)->license);
 }

@@ -230,9 +230,7 @@ void begin(const Options& o, const Carrier& carrier, Planned& p) {
 }  // namespace
 
 Carrier in_process() {
-  return {"in process", [](Check& check) -> Result<const limpet_plugin*> {
-            return load_plugin_file(check.path, hex_encode(sha256(as_bytes(read_whole(check.path)))));
-          }};
+  return {"in process", [](Check& check) -> Result<const limpet_plugin*> { return map_plugin_at(check.path); }};
 }
 
 bool matches(std::string_view pattern, std::string_view name) {

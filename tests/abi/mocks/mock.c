@@ -5,6 +5,8 @@
  */
 #include <limpet_plugin.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 struct limpet_instance {
   const limpet_host* host;
@@ -122,8 +124,15 @@ static const limpet_component component = {
 
 #ifdef MOCK_NO_COMPONENTS
 static const limpet_component* const components[] = {NULL};
+#elif defined(MOCK_DUPLICATE)
+static const limpet_component* const components[] = {&component, &component, NULL};
 #else
 static const limpet_component* const components[] = {&component, NULL};
+#endif
+
+#ifdef MOCK_TWO_SYMBOLS
+LIMPET_EXPORT int mock_second_symbol;
+int mock_second_symbol = 1;
 #endif
 
 static const limpet_plugin plugin = {
@@ -159,6 +168,15 @@ LIMPET_EXPORT const limpet_plugin* limpet_plugin_other(uint32_t major, uint32_t 
 const limpet_plugin* limpet_plugin_main(uint32_t major, uint32_t minor) {
   (void)major;
   (void)minor;
+#ifdef MOCK_CRASHES
+  abort();
+#endif
+#ifdef MOCK_HANGS
+  for (;;) pause();
+#endif
+#ifdef MOCK_EXITS
+  exit(0);
+#endif
 #ifdef MOCK_NULL
   (void)plugin;
   return NULL;

@@ -35,7 +35,7 @@ class LoaderFiles : public ::testing::Test {
   ~LoaderFiles() override { std::filesystem::remove_all(directory); }
   std::string copy(const std::string& from, mode_t mode) {
     const std::string to = directory + "/plugin.so";
-    std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing);
+    std::ofstream(to, std::ios::binary | std::ios::trunc) << std::ifstream(from, std::ios::binary).rdbuf();
     EXPECT_EQ(::chmod(to.c_str(), mode), 0);
     return to;
   }
@@ -66,6 +66,8 @@ TEST(Loader, RefusesEachFlawWithItsReason) {
       {"sealer_short_table", "its sealer table is too short"},
       {"sealer_missing_function", "its sealer table lacks a function"},
       {"no_entry", "it does not export limpet_plugin_main"},
+      {"duplicate", "it has two components limpet.workload-attestor/1 named \"mock\""},
+      {"two_symbols", "it exports more than limpet_plugin_main: mock_second_symbol"},
   };
   for (const Case& c : cases) {
     const std::string error = load_error(mock(c.name));
@@ -122,7 +124,59 @@ TEST_F(LoaderFiles, RefusesWhatIsNoSharedObject) {
   EXPECT_NE(load_plugin_file(empty, "").error().message.find("the file is empty"), std::string::npos);
   const std::string text = directory + "/text.so";
   std::ofstream(text) << "not an object";
-  EXPECT_NE(load_error(text).find("the dynamic linker says"), std::string::npos);
+  EXPECT_NE(load_error(text).find("not a sound ELF file: it has no ELF header"), std::string::npos);
+  EXPECT_NE(load_error("/bin/true").find("it does not export limpet_plugin_main"),
+            std::string::npos);                     // a program is no shared object of ours
+  const std::string fifo = directory + "/fifo.so";  // must not wait for a writer
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_NE(load_plugin_file(fifo, "").error().message.find("it is not a regular file"), std::string::npos);
+  EXPECT_NE(load_plugin_file("/dev/null", "").error().message.find("it is not a regular file"), std::string::npos);
+}
+
+// Changes one byte of the ELF header.
+TEST_F(LoaderFiles, RefusesABuildForAnotherMachine) {
+  struct Case {
+    std::streamoff at;
+    char value;
+    const char* reason;
+  };
+  const Case cases[] = {
+      {4, sizeof(void*) == 8 ? 1 : 2, sizeof(void*) == 8 ? "it has 32 bits, this limpet has 64" : "it has 64 bits"},
+      {5, 2, "its bytes stand in the other order"},
+      {18, 40, "it is for arm, this limpet is for "},
+      {16, 2, "it is no shared object"},
+  };
+  for (const Case& c : cases) {
+    const std::string path = copy(mock("good"), 0644);
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).seekp(c.at).put(c.value);
+    EXPECT_NE(load_error(path).find(c.reason), std::string::npos) << load_error(path);
+  }
+}
+
+TEST_F(LoaderFiles, RefusesAFileThatIsCutShortAnywhere) {
+  const std::string whole = copy(mock("good"), 0644);
+  const auto size = static_cast<size_t>(std::filesystem::file_size(whole));
+  for (const size_t keep : {size_t{1}, size_t{63}, size_t{64}, size_t{200}, size / 2, size - 1}) {
+    copy(mock("good"), 0644);
+    ASSERT_EQ(::truncate(whole.c_str(), static_cast<off_t>(keep)), 0);
+    EXPECT_NE(load_error(whole).find(" refused: "), std::string::npos) << keep;
+  }
+}
+
+TEST_F(LoaderFiles, RefusesADirectoryInWhichEveryoneMayReplaceIt) {
+  const std::string path = copy(mock("good"), 0644);
+  ASSERT_EQ(::chmod(directory.c_str(), 0777), 0);
+  const std::string error = load_error(path);
+  EXPECT_NE(error.find("every user may replace it, for every user may write "), std::string::npos) << error;
+  EXPECT_NE(error.find("run chmod o-w on that"), std::string::npos) << error;
+  ASSERT_EQ(::chmod(directory.c_str(), 01777), 0);  // as /tmp: only the owner may replace it
+  EXPECT_EQ(load_error(path), "loaded");
+  // the link's own place is not what is loaded from; its target's is
+  const std::string open_place = directory + "/open";
+  ASSERT_EQ(::mkdir(open_place.c_str(), 0700), 0);
+  ASSERT_EQ(::chmod(open_place.c_str(), 0777), 0);
+  ASSERT_EQ(::symlink(path.c_str(), (open_place + "/link.so").c_str()), 0);
+  EXPECT_EQ(load_error(open_place + "/link.so"), "loaded");
 }
 
 }  // namespace

@@ -38,6 +38,9 @@ void on_agent(void* arg, const limpet_status* error, const limpet_agent_info* ag
                                               : to_string(agent->id) + " " + to_string(agent->attestation_type) +
                                                     (agent->banned != 0 ? " banned" : ""));
 }
+void on_kv(void* arg, const limpet_status* error, limpet_bytes value) {
+  static_cast<Heard*>(arg)->note(error, "<" + std::string(as_text({value.ptr, value.len})) + ">");
+}
 void on_identity(void* arg, const limpet_identity* identity) {
   const limpet_bundle& bundle = *identity->bundle;
   std::string said = to_string(identity->trust_domain) + " roots " + std::to_string(bundle.x509_roots_der.count) +
@@ -55,7 +58,11 @@ class Services : public ::testing::Test {
     ASSERT_TRUE(made) << made.error().text();
     instance = *made;
   }
-  void open_all() { open({&grpc, &http, &agents, &board, &devices}); }
+  void open_all() {
+    HostServices all{&grpc, &http, &agents, &board, &devices};
+    all.state = &state;
+    open(all);
+  }
   template <class Table>
   const Table* service(const char* id) {
     return static_cast<const Table*>(script.host->service(script.host, id));
@@ -75,6 +82,7 @@ class Services : public ::testing::Test {
   FakeHttp http;
   FakeAgents agents;
   FakeDevices devices;
+  FakeState state;
   IdentityBoard board;
   Heard heard;
   std::shared_ptr<Instance> instance;
@@ -83,7 +91,7 @@ class Services : public ::testing::Test {
 TEST_F(Services, AreAbsentWhereTheHostHasNothingBehindThem) {
   open({});
   for (const char* id : {LIMPET_SERVICE_GRPC, LIMPET_SERVICE_HTTP, LIMPET_SERVICE_AGENT_STORE, LIMPET_SERVICE_IDENTITY,
-                         LIMPET_SERVICE_ENROLLMENT, LIMPET_SERVICE_POLL, "limpet.http/2", ""}) {
+                         LIMPET_SERVICE_ENROLLMENT, LIMPET_SERVICE_POLL, LIMPET_SERVICE_KV, "limpet.http/2", ""}) {
     EXPECT_EQ(script.host->service(script.host, id), nullptr) << id;
   }
   EXPECT_EQ(script.host->service(script.host, nullptr), nullptr);
@@ -149,6 +157,61 @@ TEST_F(Services, ADeviceIsEnrolledForThisAttestorOrNot) {
   devices.waiting[2](fail(Code::data_loss, "a damaged row"));
   EXPECT_EQ(heard.said, (std::vector<std::string>{"1 rack 7 5", "0  0", "error 15"}));
   instance->close();
+}
+
+TEST_F(Services, StateIsAskedForInTheNameOfTheComponent) {
+  open_all();
+  const auto* kv = service<limpet_kv_service>(LIMPET_SERVICE_KV);
+  const uint8_t value[] = {'v', 'w'};
+  EXPECT_NE(kv->put(script.host, text("k"), {value, 2}, &on_kv, &heard), 0u);
+  EXPECT_NE(kv->get(script.host, text("k"), &on_kv, &heard), 0u);
+  EXPECT_NE(kv->get(script.host, text(std::string(255, 'k')), &on_kv, &heard), 0u);
+  EXPECT_NE(kv->remove(script.host, text("k"), &on_kv, &heard), 0u);
+  EXPECT_EQ(state.asked,
+            (std::vector<std::string>{"put workloadattestor(scripted) k 2", "get workloadattestor(scripted) k",
+                                      "get workloadattestor(scripted) " + std::string(255, 'k'),
+                                      "remove workloadattestor(scripted) k"}));
+  state.waiting[0](Bytes());
+  state.waiting[1](to_bytes("vw"));
+  state.waiting[2](fail(Code::not_found, "no such key"));
+  state.waiting[3](fail(Code::resource_exhausted, "the disk is full"));
+  EXPECT_EQ(heard.said, (std::vector<std::string>{"<>", "<vw>", "error 5 no such key", "error 8 the disk is full"}));
+  instance->close();
+}
+
+TEST_F(Services, StateBeyondTheBoundsIsAnErrorThatTheStoreDoesNotSee) {
+  open_all();
+  const auto* kv = service<limpet_kv_service>(LIMPET_SERVICE_KV);
+  const std::vector<uint8_t> value(kPluginStateValueBytes + 1);
+  const std::string long_key(256, 'k');
+  EXPECT_NE(kv->get(script.host, text(""), &on_kv, &heard), 0u);
+  EXPECT_NE(kv->get(script.host, {nullptr, 4}, &on_kv, &heard), 0u);
+  EXPECT_NE(kv->remove(script.host, text(long_key), &on_kv, &heard), 0u);
+  EXPECT_NE(kv->put(script.host, text("k"), {value.data(), value.size()}, &on_kv, &heard), 0u);
+  EXPECT_EQ(kv->put(script.host, text("k"), {nullptr, 1}, &on_kv, &heard), 0u);
+  EXPECT_TRUE(heard.said.empty());  // not before start has returned
+  loop.run_ready();
+  EXPECT_EQ(heard.said,
+            (std::vector<std::string>{"error 3 a key has 1 to 255 bytes", "error 3 a key has 1 to 255 bytes",
+                                      "error 3 a key has 1 to 255 bytes", "error 3 a value has at most 64 KiB"}));
+  EXPECT_TRUE(state.asked.empty());
+  EXPECT_NE(kv->put(script.host, text("k"), {value.data(), kPluginStateValueBytes}, &on_kv, &heard), 0u);
+  EXPECT_EQ(state.asked.size(), 1u);
+  instance->close();
+}
+
+TEST_F(Services, NobodyHearsOfStateAfterStopOrTheEnd) {
+  open_all();
+  const auto* kv = service<limpet_kv_service>(LIMPET_SERVICE_KV);
+  const uint32_t stopped = kv->get(script.host, text("a"), &on_kv, &heard);
+  kv->get(script.host, text("b"), &on_kv, &heard);
+  kv->get(script.host, text(""), &on_kv, &heard);
+  kv->stop(script.host, stopped);
+  state.waiting[0](Bytes());
+  instance->close();
+  state.waiting[1](Bytes());
+  loop.run_ready();
+  EXPECT_TRUE(heard.said.empty());
 }
 
 TEST_F(Services, AnAgentIsFoundOrNot) {

@@ -11,6 +11,7 @@
 #include "plugin/grpc_caller.h"
 #include "plugin/http_caller.h"
 #include "plugin/plugin_keys.h"
+#include "plugin/private_state.h"
 #include "plugin/sealer.h"
 #include "plugin/server_facts.h"
 
@@ -45,6 +46,21 @@ struct FakeAgents final : AgentLookup, Kept<std::string, KnownAgent> {
 struct FakeDevices final : DeviceLookup, Kept<std::pair<std::string, std::string>, KnownDevice> {
   void find(const std::string& attestor, const std::string& identifier, Done<KnownDevice> done) override {
     asked.emplace_back(attestor, identifier);
+    waiting.push_back(std::move(done));
+  }
+};
+struct FakeState final : PrivateState, Kept<std::string, Bytes> {
+  void get(const std::string& owner, std::string key, Done<Bytes> done) override {
+    keep("get " + owner + " " + key, std::move(done));
+  }
+  void put(const std::string& owner, std::string key, Bytes value, Done<Bytes> done) override {
+    keep("put " + owner + " " + key + " " + std::to_string(value.size()), std::move(done));
+  }
+  void remove(const std::string& owner, std::string key, Done<Bytes> done) override {
+    keep("remove " + owner + " " + key, std::move(done));
+  }
+  void keep(std::string what, Done<Bytes> done) {
+    asked.push_back(std::move(what));
     waiting.push_back(std::move(done));
   }
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "plugin_check/elf_facts.h"
+#include "plugin/elf_facts.h"
 
 #include <elf.h>
 #include <link.h>
@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-namespace limpet::check {
+namespace limpet {
 namespace {
 
 constexpr size_t kMaxName = 1000;  // of a symbol or a path; longer ones are cut
@@ -34,6 +34,60 @@ std::string text_at(std::string_view file, const ElfW(Shdr) & table, uint64_t of
   if (offset >= strings.size()) return {};
   const std::string_view rest = strings.substr(offset, kMaxName);
   return std::string(rest.substr(0, rest.find('\0')));
+}
+
+// The machine that this program was compiled for, as an ELF header names it; EM_NONE: not told.
+constexpr uint16_t kMachine =
+#if defined(__x86_64__)
+    EM_X86_64;
+#elif defined(__i386__)
+    EM_386;
+#elif defined(__aarch64__)
+    EM_AARCH64;
+#elif defined(__arm__)
+    EM_ARM;
+#elif defined(__riscv)
+    EM_RISCV;
+#elif defined(__mips__)
+    EM_MIPS;
+#elif defined(__powerpc64__)
+    EM_PPC64;
+#elif defined(__powerpc__)
+    EM_PPC;
+#elif defined(__s390x__)
+    EM_S390;
+#else
+    EM_NONE;
+#endif
+
+std::string machine_name(unsigned machine) {
+  switch (machine) {
+    case EM_X86_64:
+      return "x86-64";
+    case EM_386:
+      return "i386";
+    case EM_AARCH64:
+      return "aarch64";
+    case EM_ARM:
+      return "arm";
+    case EM_RISCV:
+      return "riscv";
+    default:
+      return "machine " + std::to_string(machine);
+  }
+}
+
+// Empty: this program could load it.
+std::string wrong_machine(const ElfW(Ehdr) & header) {
+  constexpr uint16_t kOne = 1;
+  const bool little = *reinterpret_cast<const uint8_t*>(&kOne) == 1;
+  const unsigned bits = header.e_ident[EI_CLASS] == ELFCLASS64 ? 64 : 32;
+  if (bits != 8 * sizeof(void*))
+    return "it has " + std::to_string(bits) + " bits, this limpet has " + std::to_string(8 * sizeof(void*));
+  if ((header.e_ident[EI_DATA] == ELFDATA2LSB) != little) return "its bytes stand in the other order";
+  if (kMachine != EM_NONE && header.e_machine != kMachine)
+    return "it is for " + machine_name(header.e_machine) + ", this limpet is for " + machine_name(kMachine);
+  return {};
 }
 
 bool is_exported(const ElfW(Sym) & symbol) {
@@ -76,8 +130,9 @@ Result<void> read_dynamic(std::string_view file, const ElfW(Shdr) & section, con
 Result<ElfFacts> read_elf(std::string_view file) {
   const auto header = at<ElfW(Ehdr)>(file, 0);
   if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return damaged("it has no ELF header");
-  if (header->e_ident[EI_CLASS] != (sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32) || header->e_type != ET_DYN)
-    return damaged("it is no shared object for this machine");
+  if (const std::string wrong = wrong_machine(*header); !wrong.empty())
+    return fail(Code::invalid_argument, wrong + "; use a build for this machine");
+  if (header->e_type != ET_DYN) return damaged("it is no shared object");
   ElfFacts out;
   for (unsigned i = 0; i < header->e_phnum; ++i) {
     const auto segment = at<ElfW(Phdr)>(file, header->e_phoff, i);
@@ -105,4 +160,4 @@ Result<ElfFacts> read_elf(std::string_view file) {
   return out;
 }
 
-}  // namespace limpet::check
+}  // namespace limpet

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a shared object's file says of itself, read without loading it. Every offset is checked: the file is not
-// trusted.
+// trusted. Any thread.
 
 #include <string>
 #include <string_view>
@@ -9,7 +9,7 @@
 
 #include "base/result.h"
 
-namespace limpet::check {
+namespace limpet {
 
 struct ElfFacts {
   std::vector<std::string> exported;  // defined, visible symbols
@@ -20,7 +20,7 @@ struct ElfFacts {
   bool executable_stack = false;
 };
 
-// INVALID_ARGUMENT: not a shared object of this machine's word size, or damaged.
+// INVALID_ARGUMENT: not a shared object for this machine, or damaged.
 Result<ElfFacts> read_elf(std::string_view file);
 
-}  // namespace limpet::check
+}  // namespace limpet
