@@ -444,7 +444,7 @@ static void watch_bundle(limpet_instance* self, limpet_op* op, limpet_bundle_upd
   const limpet_bytes root = {(const uint8_t*)"root", 4};
   const limpet_jwt_key key = {sizeof key, 0, str("kid"), {(const uint8_t*)"spki", 4}, 77};
   const limpet_jwt_key* const keys[] = {&key};
-  const limpet_bundle bundle = {sizeof bundle, 60, {&root, 1}, keys, 1};
+  const limpet_bundle bundle = {sizeof bundle, 60, {&root, 1}, keys, 1, {NULL, 0}};
   self->watch = op;
   self->watch_done = done;
   update(op, &bundle);
