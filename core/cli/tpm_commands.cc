@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -68,7 +67,6 @@ Result<std::vector<std::string>> hashes_in(const std::string& path) {
   while (const dirent* entry = ::readdir(directory))
     if (const auto hash = parse_hash(entry->d_name)) out.push_back(*hash);
   ::closedir(directory);
-  std::ranges::sort(out);
   if (out.empty()) return invalid(path + ": no file in it is named by an EK hash");
   return out;
 }

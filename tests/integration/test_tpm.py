@@ -267,6 +267,29 @@ def test_a_tpm_that_does_not_answer_for_a_while_is_waited_for(make, tpm):
     attested(server, hash_)
 
 
+# ---- in processes of their own ----
+def test_both_halves_attest_from_their_sandboxes(make, folder, tpm, maker):
+    """The server half is told of enrolments and reads its files there, the agent half has its device and nothing else."""
+    os.makedirs(folder / 'files')
+    path = os.path.join(folder / 'files', 'pcrs.json')
+    write(path, json.dumps({'policies': [{'name': 'prod', 'pcrs': [7], 'accepted': [digest(bytes(32))]}]}))
+    server = make(process.Server, plugins=swtpm.table('tpm', 'server', {'pcr_policy_path': path}, isolation='shim',
+                                                      read_paths=[folder / 'files']))
+    hash_ = tpm.ek_hash()
+    os.chmod(tpm.path, 0o666)
+    attestor = swtpm.table('tpm', 'agent', {'device': tpm.path}, isolation='shim', devices=[tpm.path])
+    agent = make(process.Agent, server.port, roots=server.roots(), attestor=attestor, start=False).spawn()
+    assert eventually(lambda: agent.has_logged('it is not enrolled (limpet tpm enroll -hash ' + hash_ + ')'))
+    enroll(server, '-hash', hash_)
+    record = attested(server, hash_)
+    assert 'pcr_policy:prod' in selectors(record)
+    # a file that takes another's place is read, too
+    write(path + '.new', json.dumps({'policies': [{'name': 'next', 'pcrs': [7], 'accepted': [digest(bytes(32))]}]}))
+    os.rename(path + '.new', path)
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
+    assert eventually(lambda: 'pcr_policy:next' in selectors(attested(server, hash_)), wait=60)
+
+
 # ---- PCRs ----
 def digest(*values):
     return hashlib.sha256(b''.join(values)).hexdigest()

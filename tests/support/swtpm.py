@@ -217,11 +217,12 @@ class Maker:
         return certificate.public_bytes(serialization.Encoding.DER)
 
 
-def table(name, role, data=None, kind='NodeAttestor', plugin=None):
+def table(name, role, data=None, kind='NodeAttestor', plugin=None, isolation='in-process', **more):
     path = os.path.join(PLUGINS, (plugin or 'node_attestor_' + name) + '.so')
     with open(path, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest, isolation='in-process')
+    return process.toml_plugin(kind, name, data or {}, role=role, path=path, sha256=digest,
+                               isolation=isolation, **more)
 
 
 class SlowWay:
