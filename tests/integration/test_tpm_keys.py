@@ -170,6 +170,21 @@ def test_a_server_signs_with_a_ca_key_in_the_tpm_and_keeps_it(make, tpm, folder,
     assert server.roots() == roots
 
 
+def test_a_server_that_starts_without_its_tpm_waits_for_it(make, tpm, folder):
+    server = make(process.Server, key_manager=key_manager(tpm, 'server', folder / 'server-tpm-keys'))
+    roots = server.roots()
+    server.stop()
+    tpm.vanish()
+    server.spawn()
+    eventually(lambda: server.has_logged('Server X509-SVID not issued yet, trying again'))
+    assert server.stop() == 0, 'and it ends when told'
+    server.spawn()
+    eventually(lambda: server.logs().count('Server X509-SVID not issued yet, trying again') >= 2)
+    tpm.start()
+    eventually(server.healthy)
+    assert server.roots() == roots
+
+
 def test_a_server_and_an_agent_share_one_tpm(make, tpm, folder):
     server = make(process.Server, key_manager=key_manager(tpm, 'server', folder / 'server-tpm-keys'))
     server.add('/mine', '/host', [ME])
