@@ -422,7 +422,10 @@ static void attest(limpet_instance* self, limpet_op* op, const limpet_workload* 
   if (fd >= 0) close(fd);
   fd = open("/tmp/limpet-moody-wrote-this", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   snprintf(texts[5], sizeof texts[5], "write:%s", fd >= 0 ? "ok" : strerror(errno));
-  if (fd >= 0) close(fd);
+  if (fd >= 0) {
+    unlink("/tmp/limpet-moody-wrote-this");
+    close(fd);
+  }
   for (i = 0; i < 6; ++i) items[i] = str(texts[i]);
   done(op, NULL, list_of);
 }
