@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kReadBytes = 64u << 10;
 constexpr int kReadsATurn = 4;  // then the rest of the loop has its turn
+constexpr size_t kWhyBytes = 1024;
 constexpr int64_t kBuryEveryMs = 2;
 constexpr int kBuryTries = 1000;
 constexpr int64_t kGoodbyeEveryMs = 10;
@@ -212,7 +213,8 @@ void ShimChild::flush() {
 
 void ShimChild::kill(std::string why) {
   if (fd_ < 0) return;
-  why_ = std::move(why);
+  if (why.size() > kWhyBytes) why.resize(kWhyBytes);
+  why_ = is_utf8(why) ? std::move(why) : "(a reason that is not UTF-8)";  // it may be the child's own words
   ::kill(pid_, SIGKILL);
   hang_up();
 }

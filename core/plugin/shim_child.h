@@ -15,8 +15,8 @@
 
 namespace limpet::shim {
 
-// Starts `program` with the other end of a socket as descriptor 3 and `plugin_fd` as 4; its standard error is ours, so
-// that what the dynamic linker says of it is seen. UNAVAILABLE, naming the program.
+// Starts `program` with the other end of a socket as descriptor 3 and `plugin_fd` as 4; its standard error is ours
+// until it is in its sandbox, so that what the dynamic linker says of it is seen. UNAVAILABLE, naming the program.
 struct Started {
   pid_t pid = -1;
   int fd = -1;  // not blocking

@@ -153,7 +153,13 @@ int run() {
 #endif
   std::vector<std::string> missing;
   if ((hello.flags & kSandboxed) != 0) {
+    // from here on a plugin could fill the daemon's own log by way of standard error: it has log records of its host
+    const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
     missing = enter_sandbox(hello.policy, kPluginFd);
+    if (nowhere >= 0) {
+      (void)::dup2(nowhere, STDERR_FILENO);
+      ::close(nowhere);
+    }
     if (static_cast<uint32_t>(::getppid()) != hello.parent) return 1;
   } else {
     missing = {"everything: the sandbox is switched off"};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames between the daemon and a plugin's process, both ways: how the bytes were cut changes nothing, no frame is longer
-// than allowed, and what the fields say is read within bounds - the daemon's reading of a child's answers, and the child's
-// reading of calls.
+// Frames between the daemon and a plugin's process, both ways: how the bytes were cut changes nothing, no frame is
+// longer than allowed, and what the fields say is read within bounds - the daemon's reading of a child's answers, and
+// the child's reading of calls.
 #include "fuzz.h"
 #include "plugin/shim_proxy.h"
 
@@ -71,9 +71,8 @@ void answer(Method method, BytesView payload, Done done) {
 
 void as_the_daemon(BytesView payload) {
   answer(Method::configure, payload, limpet_done([](limpet_op*, const limpet_status*) {}));
-  answer(Method::generate, payload, limpet_key_done([](limpet_op*, const limpet_status*, const limpet_public_key* k) {
-           touch(*k);
-         }));
+  answer(Method::generate, payload,
+         limpet_key_done([](limpet_op*, const limpet_status*, const limpet_public_key* k) { touch(*k); }));
   answer(Method::list, payload,
          limpet_keys_done([](limpet_op*, const limpet_status*, const limpet_public_key* const* keys, size_t count) {
            for (size_t i = 0; i < count; ++i) touch(*keys[i]);
@@ -85,8 +84,7 @@ void as_the_daemon(BytesView payload) {
          }));
   answer(Method::payload, payload,
          limpet_bytes_done([](limpet_op*, const limpet_status*, limpet_bytes bytes) { touch(bytes); }));
-  answer(Method::step, payload,
-         limpet_step_done([](limpet_op*, const limpet_status*, const limpet_attest_step* step) {
+  answer(Method::step, payload, limpet_step_done([](limpet_op*, const limpet_status*, const limpet_attest_step* step) {
            touch(step->challenge);
            touch(step->agent_path);
            touch(step->selectors);
