@@ -134,6 +134,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
     if (!row && row.error().code != Code::not_found)
       return end({Code::internal, "failed to fetch agent: " + row.error().message});
     if (row && row->agent.banned()) return end({Code::permission_denied, "failed to attest: agent is banned"});
+    known_ = row.has_value();
     auto csr = Csr::parse(csr_);
     if (!csr) return end({Code::invalid_argument, "failed to parse CSR: " + csr.error().message});
     SvidRequest svid;
@@ -158,6 +159,11 @@ class AttestAgentFlow final : public wire::ServerFlow {
       if (!row && row.error().code != Code::not_found)
         return end({Code::internal, "failed to fetch agent: " + row.error().message});
       if (row && row->agent.banned()) return end({Code::permission_denied, "failed to attest: agent is banned"});
+      // two at once, and the attestor takes the first only: its verdict on this one was given before the other was
+      // stored
+      if (row && !known_ && !can_reattest_ && token_.empty())
+        return end(
+            {Code::permission_denied, "failed to attest: attestation data was used meanwhile to attest an agent"});
       if (!token_.empty()) {
         if (!find_join_token(snapshot, token_)) return end_used_token();
         take_join_token(changes, token_);
@@ -243,6 +249,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
   SpiffeId id_;
   std::vector<Selector> selectors_;
   bool can_reattest_ = false;
+  bool known_ = false;  // the agent had a record when the verdict came
   SignedSvid svid_;
   int rounds_ = 0;
   int attempts_ = 0;

@@ -86,6 +86,12 @@ void JwtSlots::on_prepared(Result<JwtSlot> slot) {
   asked(slot ? Result<void>() : std::unexpected(std::move(slot).error()));
 }
 
+std::optional<AuthorityView> JwtSlots::published(const Bundle& bundle, std::string_view id) const {
+  const auto key = std::ranges::find(bundle.jwt_authorities, id, &JwtAuthority::key_id);
+  if (key == bundle.jwt_authorities.end()) return std::nullopt;
+  return AuthorityView{key->key_id, key->expires_at, AuthorityStatus::old, {}};
+}
+
 Result<void> JwtSlots::taint(Bundle& bundle, const std::string& id) const {
   return taint_in(bundle.jwt_authorities, "key", key_with(id));
 }

@@ -27,6 +27,11 @@ class AuthoritySlots {
   [[nodiscard]] virtual bool has_upstream() const = 0;
   virtual void prepare(Done<void> done) = 0;
   virtual Result<void> activate() = 0;
+  // Whatever is in the bundle and not in use may be revoked, not only the old one.
+  [[nodiscard]] virtual bool revokes_published() const { return false; }
+  [[nodiscard]] virtual std::optional<AuthorityView> published(const Bundle&, std::string_view) const {
+    return std::nullopt;
+  }
   // Marks the authority in the bundle. NOT_FOUND when the bundle does not have it.
   virtual Result<void> taint(Bundle& bundle, const std::string& id) const = 0;
   // Takes it out of the bundle. FAILED_PRECONDITION when it is not tainted.
@@ -58,6 +63,8 @@ class JwtSlots final : public AuthoritySlots {
   [[nodiscard]] bool has_upstream() const override { return false; }
   void prepare(Done<void> done) override;
   Result<void> activate() override { return keys_.activate(); }
+  [[nodiscard]] bool revokes_published() const override { return true; }
+  [[nodiscard]] std::optional<AuthorityView> published(const Bundle& bundle, std::string_view id) const override;
   Result<void> taint(Bundle& bundle, const std::string& id) const override;
   Result<void> revoke(Bundle& bundle, const std::string& id) const override;
 

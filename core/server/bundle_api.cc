@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "proto/spire_bundle.pb.h"
+#include "server/bundle_drafts.h"
 #include "server/federated_bundles.h"
 #include "server/unimplemented.h"
 #include "wire/api_types.h"
@@ -60,9 +61,11 @@ class AppendBundleFlow final : public wire::UnaryFlow<AppendRequest, spire_api_t
     if (!keys) return refuse({Code::invalid_argument, "failed to convert JWT authority: " + keys.error().message});
     mask_ = wire::mask_of(request.has_output_mask, request.output_mask);
     context_.bundles.edit_own(
-        [roots = std::move(*roots), keys = std::move(*keys)](Bundle& bundle, ChangeSet&) {
+        [roots = std::move(*roots), keys = std::move(*keys)](Bundle& bundle, ChangeSet&) -> Result<bool> {
+          const Bundle before = bundle;
           merge(bundle.x509_authorities, roots);
           merge(bundle.jwt_authorities, keys);
+          TRY(check_own_growth(before, bundle));
           return true;
         },
         appended_.then<&AppendBundleFlow::on_appended>(this));
@@ -75,7 +78,11 @@ class AppendBundleFlow final : public wire::UnaryFlow<AppendRequest, spire_api_t
     }
   }
   void on_appended(Result<Bundle> bundle) {
-    if (!bundle) return refuse({Code::internal, "failed to append bundle: " + bundle.error().message});
+    if (!bundle) {
+      const bool full = bundle.error().code == Code::resource_exhausted;
+      return refuse(
+          {full ? Code::resource_exhausted : Code::internal, "failed to append bundle: " + bundle.error().message});
+    }
     context_.logger.info("Bundle appended to", {{"trust_domain", bundle->trust_domain.name()},
                                                 {"sequence_number", std::to_string(bundle->sequence_number)}});
     wire::Message<spire_api_types_Bundle> response;

@@ -25,7 +25,9 @@ class BundleCache::EditOperation {
     if (stored) before = std::move(*stored);
     bundle_ = before;
     ChangeSet changes;
-    if (!edit_(bundle_, changes)) return end_later(std::move(before));
+    const Result<bool> edited = edit_(bundle_, changes);
+    if (!edited) return end_later(std::unexpected(edited.error()));
+    if (!*edited) return end_later(std::move(before));
     if (bundle_ != before) {
       bundle_.sequence_number = fresh ? 0 : before.sequence_number + 1;  // SPIRE counts changes, not versions
       if (fresh) {

@@ -29,10 +29,11 @@ class BundleCache final : public StoreObserver {
   // A snapshot; handshakes on worker threads hold it while the next one is already here.
   [[nodiscard]] std::shared_ptr<const BundleSet> roots() const { return roots_; }
 
-  // Changes the own bundle. `edit` may run more than once (when another edit came between), gets the bundle as it is,
-  // and the change set for what has to be written together with it; false: nothing to write. The sequence number is
-  // bumped when the bundle changed. Answers with the bundle as stored.
-  using Edit = std::move_only_function<bool(Bundle& bundle, ChangeSet& also)>;
+  // Changes the own bundle. `edit` may run more than once (when another edit came between) and after whoever asked is
+  // gone: it holds nothing of theirs. It gets the bundle as it is, and the change set for what has to be written
+  // together with it; false: nothing to write; an error is the answer. The sequence number is bumped when the bundle
+  // changed. Answers with the bundle as stored.
+  using Edit = std::move_only_function<Result<bool>(Bundle& bundle, ChangeSet& also)>;
   void edit_own(Edit edit, Done<Bundle> done);
 
   void on_commit(uint64_t revision, const std::vector<Change>& changes) override;

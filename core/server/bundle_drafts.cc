@@ -5,6 +5,23 @@
 #include "store/codec.h"
 
 namespace limpet::server {
+namespace {
+
+Result<void> check_growth(size_t before, size_t after, size_t bound, const char* kind) {
+  if (after <= before || after <= bound - kOwnAuthoritiesReserve) return {};
+  return fail(Code::resource_exhausted, std::string("the bundle would have more than ") +
+                                            std::to_string(bound - kOwnAuthoritiesReserve) + " " + kind +
+                                            " authorities, and the rest of its " + std::to_string(bound) +
+                                            " is kept for this server's own: revoke some, or wait until they expire");
+}
+
+}  // namespace
+
+Result<void> check_own_growth(const Bundle& before, const Bundle& after) {
+  TRY(check_growth(before.x509_authorities.size(), after.x509_authorities.size(), limits::kBundleCertificates,
+                   "X.509"));
+  return check_growth(before.jwt_authorities.size(), after.jwt_authorities.size(), limits::kBundleKeys, "JWT");
+}
 
 Result<void> check_bundle_size(const Bundle& bundle) {
   if (bundle.x509_authorities.size() > limits::kBundleCertificates) {

@@ -12,6 +12,10 @@ namespace limpet::server {
 
 // INVALID_ARGUMENT: more authorities than a bundle may have (base/limits.h).
 Result<void> check_bundle_size(const Bundle& bundle);
+// The same for what callers and servers above and below add to the own bundle, with room kept for this server's own
+// rotations. RESOURCE_EXHAUSTED. What was there already is not held against an addition of the other kind.
+inline constexpr size_t kOwnAuthoritiesReserve = 20;
+Result<void> check_own_growth(const Bundle& before, const Bundle& after);
 
 class BundleDrafts {
  public:

@@ -5,6 +5,7 @@
 
 #include "proto/spire_bundle.pb.h"
 #include "server/bundle_api.h"
+#include "server/bundle_drafts.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
 
@@ -33,6 +34,15 @@ class PublishJwtAuthorityFlow final : public wire::UnaryFlow<Request, Response> 
     auto key = wire::read_jwt_authority(request_->jwt_authority);
     if (!key) return refuse({Code::invalid_argument, "invalid JWT authority: " + key.error().message});
     key_ = std::move(*key);
+    Bundle own;
+    if (context_.bundles.own() != nullptr) own = *context_.bundles.own();
+    if (key_.expires_at != 0 && key_.expires_at <= context_.clock.now()) {
+      context_.logger.warn("Expired JWT key of a downstream server dropped",
+                           {{"caller_addr", call().peer().address.text()}, {"kid", key_.key_id}});
+      return answer(own);
+    }
+    // before the server above takes what this one has no room for
+    if (auto room = add(own, key_); !room) return refuse_failed(room.error());
     if (context_.upstream == nullptr) return append();
     context_.upstream->publish_jwt_key({key_.key_id, key_.spki, key_.expires_at, key_.tainted},
                                        published_.then<&PublishJwtAuthorityFlow::on_published>(this));
@@ -44,23 +54,31 @@ class PublishJwtAuthorityFlow final : public wire::UnaryFlow<Request, Response> 
     append();
   }
   void append() {
-    context_.bundles.edit_own(
-        [key = key_](Bundle& bundle, ChangeSet&) {
-          if (std::ranges::find(bundle.jwt_authorities, key.key_id, &JwtAuthority::key_id) !=
-              bundle.jwt_authorities.end())
-            return false;
-          bundle.jwt_authorities.push_back(key);
-          return true;
-        },
-        appended_.then<&PublishJwtAuthorityFlow::on_appended>(this));
+    context_.bundles.edit_own([key = key_](Bundle& bundle, ChangeSet&) { return add(bundle, key); },
+                              appended_.then<&PublishJwtAuthorityFlow::on_appended>(this));
+  }
+  static Result<bool> add(Bundle& bundle, const JwtAuthority& key) {
+    if (std::ranges::find(bundle.jwt_authorities, key.key_id, &JwtAuthority::key_id) != bundle.jwt_authorities.end())
+      return false;
+    const Bundle before = bundle;
+    bundle.jwt_authorities.push_back(key);
+    TRY(check_own_growth(before, bundle));
+    return true;
   }
   // 4. stored: all keys of the trust domain
   void on_appended(Result<Bundle> bundle) {
-    if (!bundle) return refuse({Code::internal, "failed to publish JWT key: " + bundle.error().message});
+    if (!bundle) return refuse_failed(bundle.error());
     context_.logger.info("JWT key of a downstream server published",
                          {{"caller_addr", call().peer().address.text()}, {"kid", key_.key_id}});
+    answer(*bundle);
+  }
+  void refuse_failed(const Error& why) {
+    const bool full = why.code == Code::resource_exhausted;
+    refuse({full ? Code::resource_exhausted : Code::internal, "failed to publish JWT key: " + why.message});
+  }
+  void answer(const Bundle& bundle) {
     wire::Message<Response> response;
-    const auto& keys = bundle->jwt_authorities;
+    const auto& keys = bundle.jwt_authorities;
     auto* out = wire::set_array(response->jwt_authorities, response->jwt_authorities_count, keys.size());
     for (pb_size_t i = 0; i < response->jwt_authorities_count; ++i) wire::write_jwt_authority(out[i], keys[i]);
     reply(response);

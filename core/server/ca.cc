@@ -11,7 +11,7 @@ constexpr int64_t kTickMs = 10'000;
 constexpr int64_t kShortestTickMs = 250;
 constexpr int64_t kFirstCaTickMs = 2'000;  // while there is none: the server above may just be starting
 constexpr int64_t kPruneMs = int64_t{6} * 3600 * 1000;
-constexpr int64_t kPruneAfter = 24 * 3600;  // seconds after its expiry that a root leaves the bundle
+constexpr int64_t kPruneAfter = 24 * 3600;  // seconds after its expiry that a root leaves the bundle, at most
 constexpr int kFailuresUntilUnhealthy = 10;
 
 std::string authority_id(const CaSlot& slot) { return hex_encode(slot.authority->certificate.subject_key_id); }
@@ -39,7 +39,7 @@ class X509Ca::SignOperation {
  private:
   void on_signed(Result<Bytes> signature) {
     Result<SignedSvid> result;
-    ca_.on_key_answered(signature ? nullptr : &signature.error());
+    ca_.on_key_answered(*authority_, signature ? nullptr : &signature.error());
     if (signature) {
       KeyType type = authority_->signer->type();
       result->chain = {seal_certificate(tbs_, type, hash_for(type), *signature)};
@@ -94,7 +94,7 @@ void X509Ca::on_loaded(Result<LoadedCa> loaded) {
   journal_ = std::move(loaded->journal);
   current_ = std::move(loaded->current);
   next_ = std::move(loaded->next);
-  next_prune_ms_ = loop_.now_ms() + kPruneMs;
+  next_prune_ms_ = loop_.now_ms() + std::min(kPruneMs, options_.ttl * 1000);
   if (current_)
     logger_.info("X509 CA loaded", {{"slot", current_->slot_id}, {"local_authority_id", authority_id(*current_)}});
   on_tick();
@@ -108,18 +108,25 @@ void X509Ca::on_tick() {
   if (preparing_) return;
   int64_t now = clock_.now();
   if (next_ && next_->not_after() <= now) next_.reset();
-  if (next_ && (!current_ || now >= current_->activate_at() || (outdated(*current_) && !outdated(*next_))))
-    activate_next();
+  if (next_ && next_is_due(now)) activate_next();
   if (!current_) return prepare("A");
   if (journal_dirty_ && !journal_saved_.armed()) save_journal();
   if (loop_.now_ms() >= next_prune_ms_) prune_bundle();
-  if (!next_ && (now >= current_->prepare_at() || outdated(*current_))) return prepare(free_slot());
+  const bool lost = key_lost_ && !just_made(current_->published_at, current_->not_after(), now);
+  if (!next_ && (now >= current_->prepare_at() || outdated(*current_) || lost)) return prepare(free_slot());
   report({});
+}
+
+bool X509Ca::next_is_due(int64_t now) const {
+  if (!current_ || key_lost_) return true;
+  if (spreading(next_->published_at, next_->not_after(), now, current_->not_after())) return false;
+  return now >= current_->activate_at() || (outdated(*current_) && !outdated(*next_));
 }
 
 std::string X509Ca::free_slot() const { return current_ && current_->slot_id == "A" ? "B" : "A"; }
 
 void X509Ca::prepare(const std::string& slot_id) {
+  next_.reset();  // its key is about to be replaced: should what follows fail, it must not be activated
   const PrepareCaFlow::Parts parts{loop_, clock_, keys_, upstream_, bundles_, options_, journal_, spare_key_};
   prepare_ms_ = loop_.now_ms();
   preparing_ = std::make_unique<PrepareCaFlow>(parts, slot_id, !current_, prepared_.then<&X509Ca::on_prepared>(this));
@@ -140,6 +147,7 @@ void X509Ca::on_prepared(Result<CaSlot> slot) {
                 {"expiration", TimeText(slot->not_after()).rfc3339()}});
   if (!current_) metrics_.count("ca_manager_x509_ca_activate");
   (current_ ? next_ : current_) = std::move(*slot);
+  if (key_lost_) tick_.start<&X509Ca::on_tick>(0, this);
   report({});
   asked({});
 }
@@ -174,6 +182,7 @@ void X509Ca::activate_next() {
   std::string was = current_ ? authority_id(*current_) : std::string();
   current_ = std::move(next_);
   next_.reset();
+  key_lost_ = false;
   std::string is = authority_id(*current_);
   for (JournalX509Ca& entry : journal_.x509_cas) {
     if (entry.authority_id == is) {
@@ -204,9 +213,10 @@ void X509Ca::on_journal_saved(Result<uint64_t> saved) {
   logger_.warn("CA journal not saved, trying again", {{"error", saved.error().text()}});
 }
 
-// A root leaves the bundle a day after it expired. The authorities in use never do, whatever the clock says.
+// A root leaves the bundle a day after it expired, one of a short-lived authority sooner: there are many of those. The
+// authorities in use never do, whatever the clock says.
 void X509Ca::prune_bundle() {
-  next_prune_ms_ = loop_.now_ms() + kPruneMs;
+  next_prune_ms_ = loop_.now_ms() + std::min(kPruneMs, options_.ttl * 1000);
   std::vector<std::string> in_use;  // as hex of their subject key ids
   for (const auto* slot : {&current_, &next_}) {
     if (!*slot) continue;
@@ -214,7 +224,7 @@ void X509Ca::prune_bundle() {
     in_use.push_back(upstream_id.empty() ? authority_id(**slot) : upstream_id);
   }
   prune_ms_ = loop_.now_ms();
-  int64_t limit = clock_.now() - kPruneAfter;
+  int64_t limit = clock_.now() - std::min(kPruneAfter, 2 * options_.ttl);
   bundles_.edit_own(
       [in_use = std::move(in_use), limit](Bundle& bundle, ChangeSet&) {
         size_t roots = std::erase_if(bundle.x509_authorities, [&](const X509Authority& root) {
@@ -240,8 +250,9 @@ void X509Ca::report(Result<void> outcome) {
     failures_++;
     // an upstream that is away for hours is no reason to stop: what is active signs until its end
     bool given_up = upstream_ == nullptr && failures_ > kFailuresUntilUnhealthy;
-    bool dead = !current_ || current_->not_after() <= clock_.now() || given_up;
-    health_.report("ca", dead ? HealthState::failed : HealthState::degraded, outcome.error().message);
+    const bool expired = current_ && current_->not_after() <= clock_.now();
+    health_.report("ca", !current_ || expired || given_up ? HealthState::failed : HealthState::degraded,
+                   (expired ? "the X.509 CA has expired; " : "") + outcome.error().message);
     logger_.error("X509 CA rotation failed, trying again", {{"error", outcome.error().text()}});
   } else if (current_) {
     if (!preparing_) failures_ = 0;
@@ -254,11 +265,19 @@ void X509Ca::report(Result<void> outcome) {
   done(current_ ? Result<void>() : std::move(outcome));
 }
 
-// A TPM or an HSM may go away between two rotations. Told and logged when it changes.
-void X509Ca::on_key_answered(const Error* why) {
-  if ((why != nullptr) == key_failing_) return;
+// A TPM or an HSM may go away between two rotations. Told and logged when it changes. A key that was replaced or
+// deleted does not come back: the next authority takes over as soon as there is one.
+void X509Ca::on_key_answered(const Authority& authority, const Error* why) {
+  if (current_->authority.get() != &authority) return;  // of a rotation ago
+  const bool lost = why != nullptr && (why->code == Code::failed_precondition || why->code == Code::not_found);
+  const bool news = lost && !key_lost_;
+  key_lost_ = lost || (key_lost_ && why != nullptr);
+  if (news) tick_.start<&X509Ca::on_tick>(0, this);
+  if ((why != nullptr) == key_failing_ && !news) return;
   key_failing_ = why != nullptr;
-  health_.report("ca_key", key_failing_ ? HealthState::degraded : HealthState::ok, key_failing_ ? why->text() : "");
+  std::string reason = key_failing_ ? why->text() : "";
+  if (lost) reason += "; another authority takes its place";
+  health_.report("ca_key", key_failing_ ? HealthState::degraded : HealthState::ok, std::move(reason));
   if (key_failing_) {
     logger_.error("The X509 CA's key cannot be used, nothing can be signed", {{"error", why->text()}});
   } else {
@@ -281,9 +300,10 @@ void X509Ca::sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done)
 }
 
 X509Ca::SignOperation* X509Ca::begin_signature(const char* metric, Done<SignedSvid> done) {
-  if (!current_) {
-    loop_.post(
-        [held = std::move(done)]() mutable { held(fail(Code::unavailable, "X509 CA is not available for signing")); });
+  // a certificate that ends with its CA, in the past, would only cost its owner the one that it has
+  if (!current_ || current_->not_after() <= clock_.now()) {
+    const char* why = current_ ? "the X.509 CA has expired" : "X509 CA is not available for signing";
+    loop_.post([held = std::move(done), why]() mutable { held(fail(Code::unavailable, why)); });
     return nullptr;
   }
   auto& operation =

@@ -56,8 +56,8 @@ class X509Ca {
 
   // Answers once an authority is active; rotation then goes on by itself.
   void start(Done<void> done);
-  // Signs with the active authority. UNAVAILABLE before start() answered. Whatever rotates meanwhile, the certificate
-  // is signed by the authority that was active when this was called.
+  // Signs with the active authority. UNAVAILABLE before start() answered and when it has expired. Whatever rotates
+  // meanwhile, the certificate is signed by the authority that was active when this was called.
   void sign(SvidRequest request, Done<SignedSvid> done);
   // The same for the CA certificate of a downstream server.
   void sign_downstream(DownstreamCaRequest request, Done<SignedSvid> done);
@@ -69,7 +69,8 @@ class X509Ca {
   [[nodiscard]] const CaSlot* next() const { return next_ ? &*next_ : nullptr; }
   // The one before the current, while nothing took its slot and it has not expired.
   [[nodiscard]] std::optional<JournalX509Ca> old() const;
-  // Makes the next authority now, in place of a prepared one. UNAVAILABLE while one is being made.
+  // Makes the next authority now, in place of a prepared one, which is gone whatever comes of it: its key is the first
+  // thing that is replaced. UNAVAILABLE while one is being made.
   void prepare_now(Done<void> done);
   // The prepared authority becomes the active one. FAILED_PRECONDITION when there is none.
   Result<void> activate();
@@ -90,7 +91,8 @@ class X509Ca {
   void on_pruned(Result<Bundle> pruned);
   void report(Result<void> outcome);
   [[nodiscard]] std::string free_slot() const;
-  void on_key_answered(const Error* why);  // null: it signed
+  void on_key_answered(const Authority& authority, const Error* why);  // null: it signed
+  [[nodiscard]] bool next_is_due(int64_t now) const;
   // Signed by itself though there is an upstream authority by now, or the reverse: to be replaced soon.
   [[nodiscard]] bool outdated(const CaSlot& slot) const {
     return slot.authority->upstream_chain.empty() == has_upstream();
@@ -115,6 +117,7 @@ class X509Ca {
   bool journal_dirty_ = false;
   int failures_ = 0;
   bool key_failing_ = false;  // as health has it
+  bool key_lost_ = false;     // the active authority's key will never sign again
   int64_t next_prune_ms_ = 0;
   Timer tick_;
   std::unique_ptr<LoadCaFlow> loading_;

@@ -28,7 +28,7 @@ std::optional<CaSlot> LoadCaFlow::slot_of(const JournalX509Ca& entry, const std:
   auto key = std::ranges::find_if(
       keys, [&](const ManagedKey& k) { return k.id == ca_key_id(entry.slot_id) && k.key == certificate->key; });
   if (key == keys.end()) return std::nullopt;
-  CaSlot slot{entry.slot_id, entry.issued_at, nullptr, entry.upstream_authority_id};
+  CaSlot slot{entry.slot_id, entry.issued_at, nullptr, entry.upstream_authority_id, entry.issued_at};
   slot.authority = std::make_shared<const Authority>(
       Authority{std::move(*certificate), make_signer(keys_, *key), entry.upstream_chain});
   return slot;
@@ -114,6 +114,7 @@ void PrepareCaFlow::on_published(Result<Bundle> bundle) {
   if (!bundle) return end(std::unexpected(std::move(bundle).error().within("publish the new root")));
   parts_.journal = std::move(new_journal_);
   parts_.spare.reset();
+  slot_.published_at = parts_.clock.now();
   end(std::move(slot_));
 }
 

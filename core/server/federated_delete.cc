@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BatchDeleteFederatedBundle. The entries that federate with the trust domains are looked for first, a slice a turn of
-// the loop; what happens to them is in the same commit as the bundles' end. If anything changed in between, all of it
-// is done anew.
+// the loop; what happens to them is in the same commit as the bundles' end. Entries that changed in between are looked
+// at anew, so that none goes on federating with a bundle that is gone.
 #include <map>
 #include <set>
 
@@ -10,6 +10,8 @@
 #include "server/bundle_drafts.h"
 #include "server/federated_bundles.h"
 #include "server/wire_values.h"
+#include "store/change_log.h"
+#include "store/codec.h"
 #include "store/entries.h"
 #include "wire/api_types.h"
 #include "wire/unary.h"
@@ -18,6 +20,7 @@ namespace limpet::server {
 namespace {
 
 constexpr size_t kRowsPerTurn = 2'000;  // some 5 ms
+constexpr int kAttempts = 32;           // any commit of anybody may come between
 
 using Request = spire_api_server_bundle_v1_BatchDeleteFederatedBundleRequest;
 using Response = spire_api_server_bundle_v1_BatchDeleteFederatedBundleResponse;
@@ -47,12 +50,12 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
     for (const std::string& name : asked_) {
       if (const auto trust_domain = TrustDomain::parse(name)) names_.insert(trust_domain->name());
     }
-    attempt();
+    begin();
   }
-  void attempt() {
-    ++attempts_;
+  void begin() {
     after_ = 0;
     rows_.clear();
+    seen_ = context_.store.read().revision();
     on_turn();
   }
   // 2. a slice of entries a turn
@@ -76,6 +79,9 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
     ChangeSet changes;
     {
       const Snapshot snapshot = context_.store.read();
+      if (auto caught_up = catch_up(snapshot); !caught_up)
+        return refuse(Error(caught_up.error()).within("failed to delete federated bundle"));
+      require_newest(changes, seen_);
       BundleDrafts drafts(snapshot);
       for (const std::string& name : asked_) outcomes_.push_back({judge(name, drafts), name});
       drafts.write(changes);
@@ -89,8 +95,28 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
         EntryTable::update(changes, planned.old, entry);
       }
     }
-    if (changes.empty()) return answer();
+    if (changes.operations().empty()) return answer();
     context_.store.commit(std::move(changes), committed_.then<&DeleteFederatedFlow::on_committed>(this));
+  }
+  // What was written since the slices went by, or since the last attempt.
+  Result<void> catch_up(const Snapshot& snapshot) {
+    std::set<uint64_t> written;
+    TRY(snapshot.changes(seen_, [&written](uint64_t, const std::vector<limpet::Change>& changes) {
+      for (const auto& change : changes) {
+        if (change.table == TableId::entries) written.insert(decode_u64(change.key));
+      }
+      return true;
+    }));
+    for (const uint64_t row : written) rows_.erase(row);
+    for (auto& [row, planned] : rows_) planned = Planned{planned.old, planned.old.entry, false};
+    for (const uint64_t row : written) {
+      TRY(scan_entries(snapshot, row - 1, [this, row](EntryRow&& found) {
+        if (found.row == row && federates(found.entry)) rows_.emplace(row, Planned{found, found.entry, false});
+        return false;
+      }));
+    }
+    seen_ = snapshot.revision();
+    return {};
   }
   std::optional<Error> judge(const std::string& name, BundleDrafts& drafts) {
     const auto trust_domain = TrustDomain::parse(name);
@@ -122,7 +148,7 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
   }
   // 4. written, or somebody else was faster
   void on_committed(Result<uint64_t> revision) {
-    if (!revision && revision.error().code == Code::aborted && attempts_ < kBatchAttempts) return attempt();
+    if (!revision && revision.error().code == Code::aborted && ++attempts_ < kAttempts) return commit();
     for (Outcome& outcome : outcomes_) {
       if (outcome.error) continue;
       if (revision) {
@@ -154,6 +180,7 @@ class DeleteFederatedFlow final : public wire::UnaryFlow<Request, Response> {
   std::vector<std::string> asked_;
   std::set<std::string> names_;
   uint64_t after_ = 0;
+  uint64_t seen_ = 0;                 // the revision up to which changes are in rows_
   std::map<uint64_t, Planned> rows_;  // the entries that federate with any of them
   std::vector<Outcome> outcomes_;
   Pending<uint64_t> committed_;

@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kTickMs = 10'000;
 constexpr int64_t kShortestTickMs = 250;
-constexpr int64_t kUpstreamMs = 5'000;  // SPIRE's patience
+constexpr int64_t kUpstreamMs = 5'000;    // SPIRE's patience
+constexpr int64_t kTellAgainMs = 60'000;  // nobody waits for these
 constexpr size_t kKeyIdLetters = 32;
 
 // As many random letters and digits as SPIRE's have; without bias, so that 62 of 64 values are taken.
@@ -59,11 +60,14 @@ class JwtKeys::PrepareFlow {
   // 2. the whole trust domain has to know it, not only what hangs under this server
   void on_upstream_told(Result<void> told) {
     deadline_.stop();
-    if (told || told.error().code == Code::unimplemented) return publish();
+    slot_.known_above = told || told.error().code == Code::unimplemented;
+    if (slot_.known_above) return publish();
     Error why = std::move(told).error().within("publish the new JWT key upstream");
-    // A first key is better known here alone than not there at all; with an active one there is time to try again.
+    // A first key is better known here alone than not there at all, and JwtKeys goes on telling; with an active one
+    // there is time to try again.
     if (!activate_) return done_(std::unexpected(std::move(why)));
-    owner_.logger_.warn("JWT key is known to this server alone", {{"error", why.text()}});
+    owner_.untold_ = why.text();
+    owner_.logger_.warn("JWT key is known to this server alone, trying again", {{"error", owner_.untold_}});
     publish();
   }
   void on_deadline() {
@@ -88,6 +92,7 @@ class JwtKeys::PrepareFlow {
   void on_published(Result<Bundle> bundle) {
     if (!bundle) return done_(std::unexpected(std::move(bundle).error().within("publish the new JWT key")));
     owner_.journal_ = std::move(journal_);
+    slot_.published_at = owner_.clock_.now();
     done_(std::move(slot_));
   }
   [[nodiscard]] std::vector<JournalJwtKey> journal_with(const Bytes& spki) const {
@@ -131,7 +136,10 @@ class JwtKeys::SignOperation {
 
  private:
   void on_signed(Result<Bytes> signature) {
-    if (!signature) return end(std::unexpected(std::move(signature).error().within("sign with the JWT key")));
+    if (!signature) {
+      owner_.on_sign_failed(*signer_, signature.error());
+      return end(std::unexpected(std::move(signature).error().within("sign with the JWT key")));
+    }
     auto token = jws_seal(std::move(jwt_.token), signer_->type(), *signature);
     if (!token) return end(std::unexpected(std::move(token).error().within("sign with the JWT key")));
     jwt_.token = std::move(*token);
@@ -165,7 +173,8 @@ JwtKeys::JwtKeys(Loop& loop, const Clock& clock, Logger& logger, Health& health,
       options_(std::move(options)),
       upstream_(upstream),
       metrics_(metrics),
-      tick_(loop) {}
+      tick_(loop),
+      tell_deadline_(loop) {}
 JwtKeys::~JwtKeys() = default;
 
 void JwtKeys::start(Done<void> done) {
@@ -192,7 +201,8 @@ std::optional<JwtSlot> JwtKeys::slot_of(const JournalJwtKey& entry, const std::v
   auto key = std::ranges::find_if(
       keys, [&](const ManagedKey& k) { return k.id == jwt_key_id(entry.slot_id) && k.key.spki() == entry.public_key; });
   if (key == keys.end()) return std::nullopt;
-  return JwtSlot{entry.slot_id, entry.key_id, entry.issued_at, entry.not_after, entry.status, make_signer(keys_, *key)};
+  return JwtSlot{entry.slot_id,  entry.key_id, entry.issued_at, entry.not_after, entry.status, make_signer(keys_, *key),
+                 entry.issued_at};
 }
 
 // What is due is decided here and nowhere else; one thing at a time.
@@ -202,9 +212,14 @@ void JwtKeys::on_tick() {
   const int64_t now = clock_.now();
   if (other_ && other_->not_after <= now) other_.reset();
   const bool prepared = other_ && other_->status == AuthorityStatus::prepared;
-  if (prepared && (!current_ || now >= activation_time(current_->issued_at, current_->not_after))) (void)activate();
+  if (prepared && (!current_ || !lost_.empty() ||
+                   (now >= activation_time(current_->issued_at, current_->not_after) &&
+                    !spreading(other_->published_at, other_->not_after, now, current_->not_after))))
+    (void)activate();
+  tell_upstream();
   if (journal_dirty_ && !journal_saved_.armed()) save_journal();
-  const bool due = !current_ || now >= preparation_time(current_->issued_at, current_->not_after);
+  const bool due = !current_ || now >= preparation_time(current_->issued_at, current_->not_after) ||
+                   (!lost_.empty() && !just_made(current_->published_at, current_->not_after, now));
   if (due && !(other_ && other_->status == AuthorityStatus::prepared)) return prepare({});
   report({});
 }
@@ -216,6 +231,8 @@ void JwtKeys::prepare(Done<JwtSlot> done) {
     });
   }
   asked_ = std::move(done);
+  // its key is about to be replaced: should what follows fail, it must not be activated
+  if (other_ && other_->status == AuthorityStatus::prepared) other_.reset();
   prepare_ms_ = loop_.now_ms();
   preparing_ = std::make_unique<PrepareFlow>(*this, current_ && current_->slot_id == "A" ? "B" : "A", !current_,
                                              prepared_.then<&JwtKeys::on_prepared>(this));
@@ -236,6 +253,8 @@ void JwtKeys::on_prepared(Result<JwtSlot> slot) {
                 {"expiration", TimeText(slot->not_after).rfc3339()}});
   if (!current_) metrics_.count("manager_jwt_key_activate");
   (current_ ? other_ : current_) = *slot;
+  if (current_->known_above) untold_.clear();
+  if (!lost_.empty()) tick_.start<&JwtKeys::on_tick>(0, this);
   report({});
   asked(std::move(slot));
 }
@@ -245,6 +264,8 @@ Result<void> JwtKeys::activate() {
     return fail(Code::failed_precondition, "there is no prepared JWT key");
   std::swap(current_, other_);
   current_->status = AuthorityStatus::active;
+  lost_.clear();
+  if (current_->known_above) untold_.clear();
   metrics_.count("manager_jwt_key_activate");
   set_status(current_->key_id, AuthorityStatus::active);
   if (other_) {
@@ -266,8 +287,49 @@ void JwtKeys::set_status(const std::string& key_id, AuthorityStatus status) {
   }
 }
 
-void JwtKeys::forget_old(const std::string& key_id) {
-  if (other_ && other_->key_id == key_id) other_.reset();
+// The first key may have become active without the upstream authority, and what a process before this one told it is
+// not known: telling it twice is harmless. A key that is no longer in the bundle was revoked and is not brought back.
+void JwtKeys::tell_upstream() {
+  if (upstream_ == nullptr || !current_ || current_->known_above || told_.armed() || bundles_.own() == nullptr) return;
+  const auto& keys = bundles_.own()->jwt_authorities;
+  const auto key = std::ranges::find(keys, current_->key_id, &JwtAuthority::key_id);
+  if (key == keys.end()) return;
+  telling_ = key->key_id;
+  tell_deadline_.start<&JwtKeys::on_tell_deadline>(kTellAgainMs, this);
+  upstream_->publish_jwt_key({key->key_id, key->spki, key->expires_at, key->tainted},
+                             told_.then<&JwtKeys::on_told>(this));
+}
+
+void JwtKeys::on_tell_deadline() {
+  told_.drop();
+  on_told(fail(Code::deadline_exceeded, "no answer within 60 s"));
+}
+
+void JwtKeys::on_told(Result<void> told) {
+  tell_deadline_.stop();
+  if (!current_ || current_->key_id != telling_) return;  // the next one has its turn at the next tick
+  current_->known_above = told || told.error().code == Code::unimplemented;
+  const std::string why =
+      current_->known_above ? std::string() : Error(told.error()).within("publish the JWT key upstream").text();
+  if (why.empty() != untold_.empty()) {
+    if (why.empty()) {
+      logger_.info("JWT key is known to the upstream authority", {{"local_authority_id", telling_}});
+    } else {
+      logger_.warn("JWT key is known to this server alone, trying again", {{"error", why}});
+    }
+  }
+  untold_ = why;
+  if (!preparing_) report({});
+}
+
+// A key that was replaced or deleted does not come back: the next one takes over as soon as there is one.
+void JwtKeys::on_sign_failed(const Signer& signer, const Error& why) {
+  const bool gone = why.code == Code::failed_precondition || why.code == Code::not_found;
+  if (!gone || !lost_.empty() || !current_ || current_->signer.get() != &signer) return;
+  lost_ = why.text();
+  logger_.error("The JWT key is lost, another one takes its place", {{"error", lost_}});
+  report({});
+  tick_.start<&JwtKeys::on_tick>(0, this);
 }
 
 void JwtKeys::save_journal() {
@@ -290,8 +352,12 @@ void JwtKeys::report(Result<void> outcome) {
     logger_.error("JWT key rotation failed, trying again", {{"error", outcome.error().text()}});
   } else if (current_) {
     const bool expired = current_->not_after <= clock_.now();
-    health_.report("jwt_key", expired ? HealthState::failed : HealthState::ok,
-                   expired ? "the JWT key has expired" : "");
+    std::string why;
+    if (!untold_.empty()) why = "the JWT key is known to this server alone: " + untold_;
+    if (!lost_.empty()) why = "the JWT key is lost, another one takes its place: " + lost_;
+    if (expired) why = "the JWT key has expired";
+    const HealthState bad = expired || !lost_.empty() ? HealthState::failed : HealthState::degraded;
+    health_.report("jwt_key", why.empty() ? HealthState::ok : bad, why);
   }
   if (!current_ && outcome) return;
   Done<void> done = std::move(started_);

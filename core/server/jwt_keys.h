@@ -34,6 +34,8 @@ struct JwtSlot {
   AuthorityStatus status = AuthorityStatus::unknown;
   // Owners: the slot, and each signature in flight, so that a rotation does not take the key from under it.
   std::shared_ptr<Signer> signer;
+  int64_t published_at = 0;  // about when it was in the bundle
+  bool known_above = false;  // the upstream authority has it, as far as this process knows
 };
 
 struct JwtRequest {
@@ -71,12 +73,11 @@ class JwtKeys {
   [[nodiscard]] const JwtSlot* current() const { return current_ ? &*current_ : nullptr; }
   // The slot that is not active: a prepared or an old key, or null.
   [[nodiscard]] const JwtSlot* other() const { return other_ ? &*other_ : nullptr; }
-  // Makes the next key now, in place of the one in the other slot. UNAVAILABLE while one is being made.
+  // Makes the next key now, in place of the one in the other slot; a prepared one is gone whatever comes of it: it is
+  // the first thing that is replaced. UNAVAILABLE while one is being made.
   void prepare(Done<JwtSlot> done);
   // The prepared key becomes the active one. FAILED_PRECONDITION when there is none.
   Result<void> activate();
-  // Whoever changes the bundle has to know: an old key that was revoked is no longer shown.
-  void forget_old(const std::string& key_id);
 
  private:
   class PrepareFlow;
@@ -88,6 +89,10 @@ class JwtKeys {
   void save_journal();
   void on_journal_saved(Result<uint64_t> saved);
   void set_status(const std::string& key_id, AuthorityStatus status);
+  void tell_upstream();
+  void on_told(Result<void> told);
+  void on_tell_deadline();
+  void on_sign_failed(const Signer& signer, const Error& why);
   void report(Result<void> outcome);
 
   Loop& loop_;
@@ -105,10 +110,15 @@ class JwtKeys {
   std::optional<JwtSlot> other_;
   std::vector<JournalJwtKey> journal_;
   bool journal_dirty_ = false;
+  std::string lost_;     // why the active key will never sign again; empty: it signs
+  std::string untold_;   // why the upstream authority does not know the active key; empty: it does
+  std::string telling_;  // the key id that it is being told
   Timer tick_;
+  Timer tell_deadline_;
   std::unique_ptr<PrepareFlow> preparing_;
   Pending<std::vector<ManagedKey>> listed_;
   Pending<JwtSlot> prepared_;
+  Pending<void> told_;
   Pending<uint64_t> journal_saved_;
   Done<void> started_;
   Done<JwtSlot> asked_;  // who called prepare()

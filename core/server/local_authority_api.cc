@@ -158,11 +158,12 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
  private:
   void handle(const Request& request) override {
     if (auto good = check(given_id(request)); !good) return this->refuse(std::move(good).error());
+    // it may run again after this call is gone, and holds nothing of it; the slots live as long as the server
     context_.bundles.edit_own(
-        [this](Bundle& bundle, ChangeSet&) {
-          const std::string& id = upstream_ ? view_.upstream_id : view_.id;
-          outcome_ = change_ == Change::taint ? slots_.taint(bundle, id) : slots_.revoke(bundle, id);
-          return outcome_.has_value();
+        [&slots = slots_, change = change_, id = upstream_ ? view_.upstream_id : view_.id](Bundle& bundle,
+                                                                                           ChangeSet&) -> Result<bool> {
+          TRY(change == Change::taint ? slots.taint(bundle, id) : slots.revoke(bundle, id));
+          return true;
         },
         edited_.template then<&ChangeFlow::on_edited>(this));
   }
@@ -177,6 +178,7 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
       return fail(invalid(change_ == Change::taint ? "unable to taint current local authority"
                                                    : prefix + "unable to use current authority"));
     }
+    if (change_ == Change::revoke && slots_.revokes_published()) return check_published(id, other);
     if (!other || other->id != id) return fail(invalid(prefix + "unexpected authority ID"));
     if (other->status != AuthorityStatus::old) {
       return fail(invalid(change_ == Change::taint
@@ -184,6 +186,16 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
                               : prefix + "only Old local authorities can be revoked: " + unsupported(other->status)));
     }
     view_ = *other;
+    return {};
+  }
+  // A key of a server below, or one of two rotations ago, is in no slot: the bundle tells.
+  Result<void> check_published(std::string_view id, const std::optional<AuthorityView>& other) {
+    if (other && other->id == id && other->status == AuthorityStatus::prepared)
+      return fail(invalid("invalid authority ID: unable to use a prepared key"));
+    const Bundle* own = context_.bundles.own();
+    auto found = own != nullptr ? slots_.published(*own, id) : std::nullopt;
+    if (!found) return fail(invalid("invalid authority ID: no JWT authority found with provided authority ID"));
+    view_ = std::move(*found);
     return {};
   }
   Result<void> check_upstream() const {
@@ -211,11 +223,11 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
     return {};
   }
   void on_edited(Result<Bundle> bundle) {
-    Result<void> done = bundle ? std::move(outcome_) : std::unexpected(std::move(bundle).error());
     const bool taint = change_ == Change::taint;
-    if (!done) {
+    if (!bundle) {
       return this->refuse({Code::internal, std::string("failed to ") + (taint ? "taint " : "revoke ") + slots_.name() +
-                                               (upstream_ ? " upstream" : "") + " authority: " + done.error().message});
+                                               (upstream_ ? " upstream" : "") +
+                                               " authority: " + bundle.error().message});
     }
     context_.logger.info(
         taint ? "Authority tainted" : "Authority revoked",
@@ -232,7 +244,6 @@ class ChangeFlow final : public wire::UnaryFlow<Request, Response> {
   Change change_;
   bool upstream_;
   AuthorityView view_;
-  Result<void> outcome_;
   Pending<Bundle> edited_;
 };
 

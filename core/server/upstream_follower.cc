@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+#include "server/bundle_drafts.h"
+
 namespace limpet::server {
 namespace {
 
@@ -10,6 +13,12 @@ constexpr int64_t kAgainMs = 5'000;        // SPIRE's interval of asking the ser
 constexpr int64_t kLeaveAgainMs = 30'000;  // each try costs the upstream a signature
 
 bool holds(const std::vector<Bytes>& list, const Bytes& der) { return std::ranges::find(list, der) != list.end(); }
+constexpr size_t kMostRoots = limits::kBundleCertificates - kOwnAuthoritiesReserve;
+constexpr size_t kMostKeys = limits::kBundleKeys - kOwnAuthoritiesReserve;
+
+bool full(const Bundle& bundle) {
+  return bundle.x509_authorities.size() >= kMostRoots || bundle.jwt_authorities.size() >= kMostKeys;
+}
 
 }  // namespace
 
@@ -18,12 +27,14 @@ bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream, bool taints)
   for (const Bytes& root : upstream.x509_roots) {
     if (std::ranges::find(bundle.x509_authorities, root, &X509Authority::der) != bundle.x509_authorities.end())
       continue;
+    if (bundle.x509_authorities.size() >= kMostRoots) break;
     bundle.x509_authorities.push_back({root, false});
     changed = true;
   }
   for (const UpstreamJwtKey& key : upstream.jwt_keys) {
     const auto have = std::ranges::find(bundle.jwt_authorities, key.id, &JwtAuthority::key_id);
     if (have == bundle.jwt_authorities.end()) {
+      if (bundle.jwt_authorities.size() >= kMostKeys) continue;
       bundle.jwt_authorities.push_back({key.id, key.spki, key.expires_at, key.tainted});
       changed = true;
     } else if (key.tainted && !have->tainted) {
@@ -84,7 +95,12 @@ void UpstreamFollower::take_waiting() {
   }
   Bundle own;
   if (bundles_.own() != nullptr) own = *bundles_.own();
-  if (!merge_upstream(own, news, stays)) return;
+  const bool changed = merge_upstream(own, news, stays);
+  if (full(own) && !full_)
+    logger_.warn("The bundle is full, what the upstream authority adds is left out; revoke what is no longer needed",
+                 {{"most_x509", std::to_string(kMostRoots)}, {"most_jwt", std::to_string(kMostKeys)}});
+  full_ = full(own);
+  if (!changed) return;
   bundles_.edit_own(
       [n = std::move(news), stays](Bundle& bundle, ChangeSet&) { return merge_upstream(bundle, n, stays); },
       merged_.then<&UpstreamFollower::on_merged>(this));

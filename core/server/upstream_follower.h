@@ -44,6 +44,7 @@ class UpstreamFollower final : public UpstreamWatcher {
   UpstreamAuthority* upstream_;
   Moved moved_;
   std::string trouble_;                    // the last failure said, so that it is said once
+  bool full_ = false;                      // the same for a bundle without room
   std::optional<UpstreamBundle> waiting_;  // came while another one was being written
   std::optional<UpstreamBundle> held_;     // its tainted root carries the active CA: taken over once that is replaced
   Timer again_;
@@ -53,8 +54,8 @@ class UpstreamFollower final : public UpstreamWatcher {
   std::unique_ptr<UpstreamWatch> watch_;
 };
 
-// Adds what `bundle` lacks; a JWT key that the upstream tainted is tainted here too. With `taints`, so are the roots
-// that it tainted, and tainted roots that it has no more are taken out. True: something changed.
+// Adds what `bundle` lacks and has room for; a JWT key that the upstream tainted is tainted here too. With `taints`, so
+// are the roots that it tainted, and tainted roots that it has no more are taken out. True: something changed.
 bool merge_upstream(Bundle& bundle, const UpstreamBundle& upstream, bool taints = true);
 
 }  // namespace limpet::server

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/change_log.h"
 
+#include "store/codec.h"
+#include "store/lmdb.h"
+
 namespace limpet {
 
 Bytes encode_changes(const std::vector<Change>& changes) {
@@ -28,6 +31,10 @@ std::optional<std::vector<Change>> decode_changes(BytesView bytes) {
     bytes = bytes.subspan(4 + size);
   }
   return changes;
+}
+
+void require_newest(ChangeSet& changes, uint64_t revision) {
+  changes.require_absent(kLogTable, encode_u64(revision + 1));
 }
 
 }  // namespace limpet

@@ -13,4 +13,7 @@ namespace limpet {
 Bytes encode_changes(const std::vector<Change>& changes);
 std::optional<std::vector<Change>> decode_changes(BytesView bytes);  // nullopt: malformed
 
+// The set is only applied while `revision` is the newest: for what was judged by looking at a whole table. ABORTED.
+void require_newest(ChangeSet& changes, uint64_t revision);
+
 }  // namespace limpet

@@ -300,6 +300,25 @@ TEST(AttestAgent, MayDieAtEachOfItsSteps) {
   EXPECT_GT(steps, 4u);
 }
 
+TEST(AttestAgent, OfTwoAtOnceWhoseAttestorTakesTheFirstOnlyOneGetsAnSvid) {
+  for (const bool can_reattest : {false, true}) {
+    AttestRig r;
+    r.attestor.rounds = 0;
+    r.attestor.verdict.can_reattest = can_reattest;
+    ServerRig::Open calls[] = {r.rig.open(kService, "AttestAgent", r.rig.remote()),
+                               r.rig.open(kService, "AttestAgent", r.rig.remote())};
+    for (auto& open : calls) open.call->say(params("fake", "payload"));
+    r.run();
+    EXPECT_EQ(calls[0].call->code(), Code::ok) << calls[0].call->message();
+    if (can_reattest) {
+      EXPECT_EQ(calls[1].call->code(), Code::ok) << calls[1].call->message();
+    } else {
+      EXPECT_EQ(calls[1].call->code(), Code::permission_denied);
+      EXPECT_EQ(calls[1].call->message(), "failed to attest: attestation data was used meanwhile to attest an agent");
+    }
+  }
+}
+
 TEST(RenewAgent, StandsBesideTheOldSvidUntilItIsUsed) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());

@@ -176,6 +176,39 @@ TEST(FederatedBundles, AnEntryThatChangesMeanwhileIsLookedAtAnew) {
   EXPECT_FALSE(find_bundle(rig.store->read(), *TrustDomain::parse("one.org")));
 }
 
+TEST(FederatedBundles, AnEntryThatComesMeanwhileDoesNotGoOnFederating) {
+  for (const int32_t mode : {0, 1, 2}) {
+    ServerRig rig;
+    ASSERT_TRUE(rig.start());
+    put(rig, "one.org");
+    if (mode != 0) rig.put_entry(federated("early", {"one.org"}));
+    rig.put_entry(federated("other", {}));
+    EntryTable table(rig.store->read());
+    rig.ahead.resize(1);
+    table.create(rig.ahead[0], federated("late", {"one.org"}));
+    const EntryRow other = *find_entry(rig.store->read(), "other");
+    Entry joins = other.entry;
+    joins.federates_with = {"one.org"};
+    EntryTable::update(rig.ahead[0], other, joins);
+    auto open = rig.open(kBundle, "BatchDeleteFederatedBundle", rig.local());
+    open.call->say(*delete_request("one.org", mode).encode());
+    open.call->close();
+    rig.run();
+    ASSERT_EQ(open.call->code(), Code::ok) << open.call->message();
+    const auto response = wire::Message<DeleteResponse>::decode(open.call->sent.at(0));
+    EXPECT_EQ((*response)->results[0].status.code,
+              static_cast<int32_t>(mode == 0 ? Code::failed_precondition : Code::ok));
+    EXPECT_EQ(find_bundle(rig.store->read(), *TrustDomain::parse("one.org")).has_value(), mode == 0);
+    for (const char* id : {"late", "other"}) {
+      const auto found = find_entry(rig.store->read(), id);
+      EXPECT_EQ(found.has_value(), mode != 1) << id;
+      if (found) {
+        EXPECT_EQ(found->entry.federates_with.empty(), mode == 2) << id;
+      }
+    }
+  }
+}
+
 TEST(BundleUrl, WhatAnEndpointMayBe) {
   for (const char* good : {"https://a.org", "https://a.org/", "https://a.org:8443/x?y#z", "https://[::1]:8443/",
                            "https://127.0.0.1:/", "https://a.org/user@host"}) {

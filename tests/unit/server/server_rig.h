@@ -52,6 +52,8 @@ class FakeKeyManager final : public KeyManager {
     auto found = keys.find(key.id);
     if (!sign_failure.empty()) return answer(std::move(done), Result<Bytes>(fail(Code::unavailable, sign_failure)));
     if (found == keys.end()) return answer(std::move(done), Result<Bytes>(fail(Code::not_found, "no key " + key.id)));
+    if (!(found->second.public_key() == key.key))
+      return answer(std::move(done), Result<Bytes>(fail(Code::failed_precondition, "key " + key.id + " was replaced")));
     answer(std::move(done), found->second.sign(alg, digest));
   }
   void remove(const std::string& id, Done<void> done) override {
@@ -139,21 +141,33 @@ class FakeCall final : public wire::ServerCall {
   Done<std::optional<Bytes>> waiting_;
 };
 
-// The local committer, until the test has the disk fill up.
+// The local committer, until the test has the disk fill up or somebody else be faster.
 class FillingDisk final : public Committer {
  public:
-  FillingDisk(std::unique_ptr<Committer> local, const std::atomic<bool>& full)
-      : local_(std::move(local)), full_(full) {}
+  FillingDisk(std::unique_ptr<Committer> local, const std::atomic<bool>& full, std::atomic<int>& conflicts,
+              std::vector<ChangeSet>& ahead)
+      : local_(std::move(local)), full_(full), conflicts_(conflicts), ahead_(ahead) {}
   std::vector<Outcome> commit(std::vector<ChangeSet>& group) override {
-    if (!full_) return local_->commit(group);
-    std::vector<Outcome> outcomes(group.size());
-    for (Outcome& outcome : outcomes) outcome.revision = fail(Code::resource_exhausted, "no space left on device");
-    return outcomes;
+    if (full_) return refuse(group, {Code::resource_exhausted, "no space left on device"});
+    if (!ahead_.empty()) {
+      (void)local_->commit(ahead_);
+      ahead_.clear();
+    }
+    if (conflicts_ == 0) return local_->commit(group);
+    --conflicts_;
+    return refuse(group, {Code::aborted, "it was changed meanwhile"});
   }
 
  private:
+  static std::vector<Outcome> refuse(const std::vector<ChangeSet>& group, const Error& why) {
+    std::vector<Outcome> outcomes(group.size());
+    for (Outcome& outcome : outcomes) outcome.revision = std::unexpected(why);
+    return outcomes;
+  }
   std::unique_ptr<Committer> local_;
   const std::atomic<bool>& full_;
+  std::atomic<int>& conflicts_;
+  std::vector<ChangeSet>& ahead_;
 };
 
 struct Waited {
@@ -174,7 +188,7 @@ class ServerRig {
     options.path = dir_ + "/state.mdb";
     options.check_child = false;
     options.wrap_committer = [this](std::unique_ptr<Committer> local) {
-      return std::make_unique<FillingDisk>(std::move(local), disk_full);
+      return std::make_unique<FillingDisk>(std::move(local), disk_full, conflicts, ahead);
     };
     store = std::move(*Store::open(loop, std::move(options)));
   }
@@ -336,6 +350,9 @@ class ServerRig {
   BundleFetcher* fetcher = nullptr;
   IdentityBoard board;
   std::atomic<bool> disk_full = false;  // the store's writer thread reads it
+  std::atomic<int> conflicts = 0;       // so many commits come too late
+  std::vector<ChangeSet> ahead;         // written before the next commit, after whoever asked for it read; set it while
+                                        // nothing is written
   std::unique_ptr<Store> store;
   std::unique_ptr<ServerCore> core;
 

@@ -60,6 +60,7 @@ class FakeUpstream final : public UpstreamAuthority {
   }
   void publish_jwt_key(UpstreamJwtKey key, Done<void> done) override {
     published.push_back(key.id);
+    if (silent) return held.push_back(std::move(done));
     loop_.post([held = std::move(done), r = publish_result]() mutable { held(std::move(r)); });
   }
   std::unique_ptr<UpstreamWatch> watch_bundle(UpstreamWatcher& watcher) override {
@@ -75,6 +76,8 @@ class FakeUpstream final : public UpstreamAuthority {
   std::string failure;
   std::vector<std::string> published;
   Result<void> publish_result;
+  bool silent = false;           // publish_jwt_key() is not answered
+  std::vector<Done<void>> held;  // its callers then
   UpstreamWatcher* listener = nullptr;
   int watches = 0;
 
@@ -187,6 +190,49 @@ TEST(UpstreamCa, AnUpstreamThatIsAwayForHoursOnlyDegrades) {
   EXPECT_NE(rig.core->ca().next(), nullptr);
 }
 
+TEST(UpstreamJwt, AKeyThatTheUpstreamDidNotTakeIsToldAgainUntilItDoesAndAfterARestart) {
+  for (const bool silent : {false, true}) {
+    UpstreamRig rig;
+    rig.above.silent = silent;
+    rig.above.publish_result = fail(Code::unavailable, "gone");
+    (void)rig.start();
+    rig.pass(6);  // the first attempt has 5 s
+    ASSERT_NE(rig.core->jwt()->current(), nullptr);
+    const std::string key = rig.core->jwt()->current()->key_id;
+    rig.pass(10);
+    rig.pass(61);  // the others have a minute
+    EXPECT_EQ(rig.health.parts().at("jwt_key").state, HealthState::degraded);
+    EXPECT_TRUE(rig.health.parts().at("jwt_key").reason.starts_with("the JWT key is known to this server alone: "));
+    EXPECT_GE(rig.above.published.size(), 2u);
+    rig.above.silent = false;
+    rig.above.publish_result = {};
+    rig.pass(61);
+    rig.pass(10);
+    EXPECT_EQ(rig.health.parts().at("jwt_key").state, HealthState::ok);
+    const size_t told = rig.above.published.size();
+    rig.pass(10);
+    EXPECT_EQ(rig.above.published.size(), told) << "once is enough";
+    ASSERT_TRUE(rig.start());
+    rig.pass(10);
+    EXPECT_EQ(rig.above.published, std::vector<std::string>(told + 1, key));
+    rig.core.reset();
+  }
+}
+
+TEST(UpstreamCa, AServerThatGetsAnUpstreamPublishesItsRootAMinuteBeforeItSigns) {
+  UpstreamRig rig;
+  rig.upstream = nullptr;
+  ASSERT_TRUE(rig.start());
+  rig.pass(3600);
+  rig.upstream = &rig.above;
+  ASSERT_TRUE(rig.start());
+  ASSERT_NE(rig.core->ca().next(), nullptr);
+  for (int i = 0; i < 5; ++i) rig.pass(10);
+  EXPECT_TRUE(rig.core->ca().current()->upstream_authority_id.empty());
+  for (int i = 0; i < 2; ++i) rig.pass(10);
+  EXPECT_FALSE(rig.core->ca().current()->upstream_authority_id.empty());
+}
+
 TEST(UpstreamFollower, MergesWhatIsNewAndTakesNothingAwayThatIsOnlyDropped) {
   Bundle bundle;
   bundle.x509_authorities = {{to_bytes("own"), false}};
@@ -258,6 +304,20 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   rig.run();
   ASSERT_EQ(rig.core->bundles().own()->x509_authorities.size(), 1u);
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities[0].der, moved.root.der);
+}
+
+TEST(UpstreamFollower, LeavesRoomForTheServersOwnAuthorities) {
+  Bundle bundle;
+  UpstreamBundle news;
+  for (int i = 0; i < 990; ++i) news.x509_roots.push_back(to_bytes("root " + std::to_string(i)));
+  for (int i = 0; i < 1990; ++i) news.jwt_keys.push_back({"kid " + std::to_string(i), {}, 6, false});
+  EXPECT_TRUE(merge_upstream(bundle, news));
+  EXPECT_EQ(bundle.x509_authorities.size(), 980u);
+  EXPECT_EQ(bundle.jwt_authorities.size(), 1980u);
+  news.jwt_keys[0].tainted = true;
+  EXPECT_TRUE(merge_upstream(bundle, news));
+  EXPECT_TRUE(bundle.jwt_authorities[0].tainted);
+  EXPECT_FALSE(merge_upstream(bundle, news));
 }
 
 TEST(UpstreamFollower, WatchesAgainAfterFiveSecondsAndSaysWhenItCannot) {
