@@ -24,8 +24,8 @@ static limpet_code create(const limpet_host* host, limpet_instance** out) {
 
 static void destroy(limpet_instance* self) { free(self); }
 
-/* No keys of its own, so only an empty object will do; a plugin with some parses config->json here. What it does not know
- * is an error, so that a misspelt key is noticed. With config->dry_run set it checks and keeps what it has. */
+/* No keys of its own, so only an empty object will do; a plugin with some parses config->json here. What it does not
+ * know is an error, so that a misspelt key is noticed. With config->dry_run set it checks and keeps what it has. */
 static void configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
   static const char message[] = "the configuration must be empty: there are no keys";
   const limpet_status status = {sizeof status, LIMPET_INVALID_ARGUMENT, {message, sizeof message - 1}, 0, 0};

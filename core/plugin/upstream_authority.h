@@ -25,7 +25,7 @@ struct UpstreamJwtKey {
 struct UpstreamBundle {
   std::vector<Bytes> x509_roots;  // DER
   std::vector<UpstreamJwtKey> jwt_keys;
-  int64_t refresh_hint = 0;          // seconds
+  int64_t refresh_hint = 0;               // seconds
   std::vector<Bytes> tainted_roots = {};  // DER, of x509_roots
 };
 

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "carriers.h"
 #include "plugin/workload_attestor.h"
-#include "workload_attestor_systemd/fake_manager.h"
+#include "fake_manager.h"
 
 namespace limpet {
 namespace {

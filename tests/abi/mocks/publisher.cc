@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A bundle publisher for the tests: it appends "<roots> <JWT keys>" to the file {"path": "..."}, and fails while there is
-// a file "<path>.fail".
+// A bundle publisher for the tests: it appends "<roots> <JWT keys>" to the file {"path": "..."}, and fails while there
+// is a file "<path>.fail".
 #include <fstream>
 
 #include <limpet.hpp>

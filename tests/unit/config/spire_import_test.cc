@@ -122,10 +122,10 @@ plugins {
   NodeAttestor "tpm_devid" { plugin_data {} }
 })");
   ASSERT_TRUE(imported.has_value());
-  EXPECT_EQ(notes_of(*imported),
-            "3 plugins.WorkloadAttestor.docker\n4 plugins.WorkloadAttestor.systemd\n5 plugins.NodeAttestor.tpm_devid\n");
-  EXPECT_EQ(imported->notes[1].reason,
-            "it is not built in: add path and sha256 of workload_attestor_systemd.so");
+  EXPECT_EQ(
+      notes_of(*imported),
+      "3 plugins.WorkloadAttestor.docker\n4 plugins.WorkloadAttestor.systemd\n5 plugins.NodeAttestor.tpm_devid\n");
+  EXPECT_EQ(imported->notes[1].reason, "it is not built in: add path and sha256 of workload_attestor_systemd.so");
   EXPECT_EQ(imported->toml.find("docker"), std::string::npos);
   EXPECT_NE(imported->toml.find("name = \"systemd\""), std::string::npos);
 }
