@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "carriers.h"
-#include "plugin/workload_attestor.h"
 #include "fake_manager.h"
+#include "plugin/workload_attestor.h"
 
 namespace limpet {
 namespace {
