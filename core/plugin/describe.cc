@@ -27,7 +27,6 @@ namespace {
 
 constexpr size_t kMaxSaid = 64u << 10;  // 64 components with the longest names
 constexpr rlim_t kMemory = rlim_t{512} << 20;
-constexpr size_t kTextBytes = 255;
 
 void limit(decltype(RLIMIT_CORE) resource, rlim_t most) {
   const rlimit value = {most, most};

@@ -14,7 +14,6 @@ namespace {
 
 using limpet::Bytes;
 using limpet::Code;
-using limpet::Error;
 using limpet::fail;
 using limpet::HashAlg;
 using limpet::KeyType;

@@ -110,6 +110,7 @@ Result<void> tell_bundle(const Asked& asked, BytesView reply) {
   roots.reserve(bundle.roots.size());
   for (const Bytes& root : bundle.roots) roots.push_back(lend(root));
   std::vector<limpet_bytes> tainted;
+  tainted.reserve(bundle.tainted_roots.size());
   for (const Bytes& root : bundle.tainted_roots) tainted.push_back(lend(root));
   std::vector<limpet_jwt_key> keys;
   keys.reserve(bundle.keys.size());

@@ -48,6 +48,7 @@ struct Hello {
 std::vector<std::string> texts(FieldReader& in) {
   std::vector<std::string> out;
   const ReadTexts read(in);
+  out.reserve(read.items.size());
   for (const limpet_str t : read.items) out.emplace_back(t.ptr, t.len);
   return out;
 }
