@@ -9,8 +9,8 @@
 namespace limpet::server {
 namespace {
 
-constexpr int64_t kAgainMs = 5'000;        // SPIRE's interval of asking the server above
-constexpr int64_t kLeaveAgainMs = 30'000;  // each try costs the upstream a signature
+constexpr int64_t kAgainMs = 5'000;  // SPIRE's interval of asking the server above
+constexpr int64_t kLeaveAgainMs = 30'000;
 
 bool holds(const std::vector<Bytes>& list, const Bytes& der) { return std::ranges::find(list, der) != list.end(); }
 constexpr size_t kMostRoots = limits::kBundleCertificates - kOwnAuthoritiesReserve;
@@ -86,12 +86,13 @@ void UpstreamFollower::take_waiting() {
   waiting_.reset();
   // Everything signed under a tainted root is signed anew at once, which has to be under another one by then.
   const bool stays = !under_tainted(news);
-  if (!stays) {
-    held_ = news;
-    leave_tainted_root();
-  } else {
+  if (stays) {
     held_.reset();
     leave_again_.stop();
+  } else {
+    const bool leaving = held_.has_value();  // an upstream says the same again and again; each try costs it a signature
+    held_ = news;
+    if (!leaving) leave_tainted_root();
   }
   Bundle own;
   if (bundles_.own() != nullptr) own = *bundles_.own();

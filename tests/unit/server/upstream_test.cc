@@ -287,6 +287,10 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   EXPECT_FALSE(tainted(rig.above.root.der));
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities.size(), 2u);
   EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, before);
+  const size_t asked = rig.above.csrs.size();
+  rig.above.listener->on_upstream_bundle(news);  // said again: nothing more is asked for that
+  rig.run();
+  EXPECT_EQ(rig.above.csrs.size(), asked);
   // 2. it can, but still under the tainted root
   rig.above.failure.clear();
   rig.pass(30);
