@@ -7,6 +7,7 @@
 #include "cli/import_commands.h"
 #include "cli/output.h"
 #include "config/config.h"
+#include "config/keys.h"
 
 namespace limpet::cli {
 
@@ -27,23 +28,22 @@ Result<void> take_port(const Flags& flags, const char* name, uint16_t& port) {
   return {};
 }
 
-// A flag with a few words to choose from, as its key in the file has them.
-Result<void> take_word(const Flags& flags, const char* name, std::initializer_list<std::string_view> words,
+// A flag with a few words to choose from: those of its key in the file.
+Result<void> take_word(const Flags& flags, const char* name, std::span<const Key> keys, std::string_view key,
                        std::string& out) {
   if (!flags.given(name)) return {};
+  const auto place = std::ranges::find(keys, key, &Key::name);
   const std::string& value = flags.text(name);
-  if (std::ranges::find(words, std::string_view(value)) != words.end()) {
-    out = value;
-    return {};
-  }
-  std::string known;
-  for (const std::string_view word : words) known += (known.empty() ? "" : ", ") + std::string(word);
-  return fail(Code::invalid_argument, std::string("-") + name + " \"" + value + "\" is not one of " + known);
+  if (!is_choice(place->choices, value))
+    return fail(Code::invalid_argument,
+                std::string("-") + name + " \"" + value + "\" is not one of " + choice_list(place->choices));
+  out = value;
+  return {};
 }
 
 Result<void> take_log(const Flags& flags, LogConfig& log) {
   take(flags, "logFile", log.file);
-  TRY(take_word(flags, "logFormat", {"text", "json"}, log.format));
+  TRY(take_word(flags, "logFormat", server_keys(), "log_format", log.format));
   take(flags, "logLevel", log.level);
   if (flags.given("logSourceLocation")) log.source_location = flags.on("logSourceLocation");
   return {};
@@ -64,7 +64,7 @@ Result<void> override_agent(const Flags& flags, AgentConfig& agent) {
   take(flags, "trustDomain", agent.trust_domain);
   take(flags, "dataDir", agent.data_dir);
   take(flags, "trustBundle", agent.trust_bundle_path);
-  TRY(take_word(flags, "trustBundleFormat", {"pem", "spiffe"}, agent.trust_bundle_format));
+  TRY(take_word(flags, "trustBundleFormat", agent_keys(), "trust_bundle_format", agent.trust_bundle_format));
   take(flags, "joinToken", agent.join_token);
   take(flags, "joinTokenFile", agent.join_token_file);
   // what a flag says takes the place of its counterpart in the file

@@ -87,15 +87,6 @@ std::string_view expected_text(ValueKind kind) {
   return "";
 }
 
-bool is_choice(std::string_view choices, std::string_view value) {
-  for (size_t at = 0; at <= choices.size();) {
-    const size_t end = std::min(choices.find('|', at), choices.size());
-    if (choices.substr(at, end - at) == value) return true;
-    at = end + 1;
-  }
-  return choices.empty();
-}
-
 // ---- the table `data` of a plugin, as JSON ----
 
 void append_json_string(std::string& out, std::string_view text) {
@@ -296,10 +287,8 @@ class Reader {
     out = found->get();
     if (out.find('\0') != std::string::npos) problems_.add(place_of(node.source()), quoted(key.name) + " holds a NUL");
     if (!is_choice(key.choices, out)) {
-      std::string choices(key.choices.substr(0, key.choices.find("|PANIC")));
-      for (size_t at = choices.find('|'); at != std::string::npos; at = choices.find('|', at + 2))
-        choices.replace(at, 1, ", ");
-      problems_.add(place_of(node.source()), quoted(key.name) + " is " + quoted(out) + "; known are " + choices);
+      problems_.add(place_of(node.source()),
+                    quoted(key.name) + " is " + quoted(out) + "; known are " + choice_list(key.choices));
     }
     return true;
   }

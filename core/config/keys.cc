@@ -180,6 +180,21 @@ std::span<const Key> server_keys() { return kServer; }
 std::span<const Key> agent_keys() { return kAgent; }
 std::span<const Key> plugin_keys() { return kPlugin; }
 
+bool is_choice(std::string_view choices, std::string_view value) {
+  for (size_t at = 0; at <= choices.size();) {
+    const size_t end = std::min(choices.find('|', at), choices.size());
+    if (choices.substr(at, end - at) == value) return true;
+    at = end + 1;
+  }
+  return choices.empty();
+}
+
+std::string choice_list(std::string_view choices) {
+  std::string out(choices.substr(0, choices.find("|PANIC")));  // levels are written in any case; once is enough
+  for (size_t at = out.find('|'); at != std::string::npos; at = out.find('|', at + 2)) out.replace(at, 1, ", ");
+  return out;
+}
+
 std::string table_within(std::string_view sub, std::string_view name) {
   return sub.empty() ? std::string(name) : std::string(sub) + "." + std::string(name);
 }

@@ -35,6 +35,11 @@ std::span<const Key> server_keys();
 std::span<const Key> agent_keys();
 std::span<const Key> plugin_keys();  // without `data`, which is a table of the plugin's own
 
+// Whether `value` is one of the `choices` of a key ("pem|spiffe"; none: anything is), and they as an error says them:
+// "pem, spiffe".
+bool is_choice(std::string_view choices, std::string_view value);
+std::string choice_list(std::string_view choices);
+
 // Tables in tables: the name within the role of the table `name` in `sub`, and whether a key or a table stands in it.
 std::string table_within(std::string_view sub, std::string_view name);
 bool has_table(std::span<const Key> keys, std::string_view table);

@@ -216,9 +216,7 @@ class Importer {
     }
     const auto keys = plugin_keys();
     const auto types = std::ranges::find(keys, std::string_view("type"), &Key::name);
-    if (("|" + std::string(types->choices) + "|").find("|" + std::string(type) + "|") == std::string::npos) {
-      return "there are no plugins of this type";
-    }
+    if (!is_choice(types->choices, type)) return "there are no plugins of this type";
     const HclValue* command = block.find("plugin_cmd");
     if (command != nullptr && !command->text.empty()) {
       return "a program that speaks SPIRE's plugin protocol cannot be loaded: a plugin is a shared object, see path";
@@ -226,21 +224,15 @@ class Importer {
     return {};
   }
 
-  // What comes with Limpet as a shared object.
-  static bool is_loadable(std::string_view type, std::string_view name) {
-    return (type == "WorkloadAttestor" && name == "systemd") || (type == "NodeAttestor" && name == "tpm_devid");
-  }
-  static std::string shared_object(std::string_view type, std::string_view name) {
-    return (type == "WorkloadAttestor" ? "workload_attestor_" : "node_attestor_") + std::string(name) + ".so";
-  }
-
   void plugin(const HclValue& root, const std::string& type, const std::string& name, const HclValue& block) {
     const std::string full = "plugins." + type + "." + name;
     if (const std::string_view reason = no_plugin(type, name, block); !reason.empty()) {
       return note(block.line, full, reason);
     }
-    if (is_loadable(type, name))
-      note(block.line, full, "it is not built in: add path and sha256 of " + shared_object(type, name));
+    for (const LoadablePlugin& known : loadable_plugins()) {
+      if (known.type == type && known.name == name)
+        note(block.line, full, "it is not built in: add path and sha256 of " + std::string(known.file));
+    }
     out_.toml += "\n[[plugin]]\ntype = " + quoted(type) + "\nname = " + quoted(name) + "\n";
     if (!both_) out_.toml += root.find("server") != nullptr ? "role = \"server\"\n" : "role = \"agent\"\n";
     for (size_t i = 0; i < block.keys.size(); ++i) {

@@ -80,9 +80,15 @@ constexpr SpirePlugin kPlugins[] = {
     {"WorkloadAttestor", "windows", kWindows},
 };
 
+constexpr LoadablePlugin kLoadable[] = {
+    {"WorkloadAttestor", "systemd", "workload_attestor_systemd.so"},
+    {"NodeAttestor", "tpm_devid", "node_attestor_tpm_devid.so"},
+};
+
 }  // namespace
 
 std::span<const SpireKey> spire_keys() { return kKeys; }
 std::span<const SpirePlugin> spire_plugins() { return kPlugins; }
+std::span<const LoadablePlugin> loadable_plugins() { return kLoadable; }
 
 }  // namespace limpet

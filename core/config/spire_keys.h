@@ -23,4 +23,12 @@ struct SpirePlugin {
 };
 std::span<const SpirePlugin> spire_plugins();
 
+// What is part of Limpet, but not of the binary.
+struct LoadablePlugin {
+  std::string_view type;
+  std::string_view name;
+  std::string_view file;
+};
+std::span<const LoadablePlugin> loadable_plugins();
+
 }  // namespace limpet

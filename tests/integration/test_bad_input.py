@@ -51,6 +51,14 @@ def test_an_unknown_key_is_named_with_its_place_and_its_neighbour(folder):
     refused_by_both('server', path, path, 'bind_prot', 'bind_port', '[server]')
 
 
+@pytest.mark.parametrize('value', ['xml', 'text|json'])
+def test_a_wrong_word_in_a_flag_is_named(folder, value):
+    refused(['run', '-role=server', '-config', server_config(folder), '-logFormat', value],
+            '-logFormat "%s" is not one of text, json' % value)
+    refused(['run', '-role=agent', '-config', agent_config(folder), '-trustBundleFormat', value],
+            '-trustBundleFormat "%s" is not one of pem, spiffe' % value)
+
+
 @pytest.mark.parametrize('key,value', [('bind_port', 'x'), ('bind_port', 70000), ('bind_port', -1), ('ca_ttl', '1 hour'),
                                        ('ca_ttl', 3600), ('trust_domain', 7), ('audit_log_enabled', 'yes'),
                                        ('admin_ids', 'one'), ('ca_key_type', 'ed25519'), ('trust_domain', 'Bad Domain'),
