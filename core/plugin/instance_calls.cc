@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "plugin/borrow.h"
 #include "plugin/instance_host.h"
+#include "plugin/lent_bundle.h"
 
 namespace limpet {
 
@@ -220,32 +221,12 @@ limpet_code Instance::identity_get(const limpet_host* host, limpet_identity_use 
   auto* self = static_cast<Instance*>(host->ctx);
   const IdentityBoard::Shared identity = self->services_.identity->get();
   if (identity == nullptr) return LIMPET_UNAVAILABLE;
-  std::vector<limpet_bytes> roots;
-  std::vector<limpet_jwt_key> keys;
-  std::vector<const limpet_jwt_key*> key_list;
+  const LentBundle bundle(identity->bundle);
   std::vector<limpet_bytes> svid;
-  roots.reserve(identity->bundle.x509_authorities.size());
-  keys.reserve(identity->bundle.jwt_authorities.size());  // key_list points into it
-  key_list.reserve(identity->bundle.jwt_authorities.size());
   svid.reserve(identity->svid.size());
-  std::vector<limpet_bytes> tainted;
-  for (const X509Authority& root : identity->bundle.x509_authorities) {
-    roots.push_back(lend(root.der));
-    if (root.tainted) tainted.push_back(lend(root.der));
-  }
-  for (const JwtAuthority& key : identity->bundle.jwt_authorities) {
-    keys.push_back({sizeof(limpet_jwt_key), key.tainted ? 1u : 0u, lend(key.key_id), lend(key.spki), key.expires_at});
-    key_list.push_back(&keys.back());
-  }
   for (const Bytes& certificate : identity->svid) svid.push_back(lend(certificate));
-  const limpet_bundle bundle = {sizeof(limpet_bundle),
-                                static_cast<uint32_t>(identity->bundle.refresh_hint),
-                                {roots.data(), roots.size()},
-                                key_list.data(),
-                                key_list.size(),
-                                {tainted.data(), tainted.size()}};
   const limpet_identity lent = {
-      sizeof(limpet_identity), 0, lend(self->trust_domain_), &bundle, {svid.data(), svid.size()}};
+      sizeof(limpet_identity), 0, lend(self->trust_domain_), bundle.get(), {svid.data(), svid.size()}};
   use(arg, &lent);
   return LIMPET_OK;
 }

@@ -81,6 +81,7 @@ void BundlePublishers::start() {
 }
 
 void BundlePublishers::on_commit(uint64_t, const std::vector<Change>& changes) {
+  if (outlets_.empty()) return;
   const Bytes own = text_key(bundles_.trust_domain().name());
   const bool ours = std::ranges::any_of(
       changes, [&](const Change& change) { return change.table == TableId::bundles && change.key == own; });

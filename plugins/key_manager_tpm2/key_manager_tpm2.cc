@@ -92,13 +92,6 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 
 // ---- the TPM ----
 
-// Opens it for one call, which has as long as the host still waits.
-Result<std::unique_ptr<Tpm>> open(Tpm2& self, const limpet_op* op) {
-  const int64_t left = self.host->time_left_ms(self.host, op);
-  if (left <= 0) return fail(Code::deadline_exceeded, "the TPM was busy with other calls for too long");
-  return self.device->open(left - left / 4);  // a silent TPM is named before the host gives up on us
-}
-
 // Whether the TPM answers is worth a line when it changes.
 void note(Tpm2& self, bool answers, std::string_view why) {
   if (answers == self.answered) return;
@@ -154,7 +147,7 @@ Result<Bytes> sign_with(Tpm2& self, const limpet_op* op, const limpet_sign_reque
   const auto place = self.keys.find(id);
   if (place == self.keys.end()) return fail(limpet::kit::unknown_key(id));
   TRY_ASSIGN(const limpet::HashAlg alg, limpet::kit::check_request(request));
-  TRY_ASSIGN(const auto tpm, open(self, op));
+  TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
   TRY_ASSIGN(const Object key, load_key(self, *tpm, id, place->second));
   return tpm->sign(key, alg, limpet::kit::view(request.digest));
 }
@@ -162,7 +155,7 @@ Result<Bytes> sign_with(Tpm2& self, const limpet_op* op, const limpet_sign_reque
 Result<TpmKey> make_key(Tpm2& self, const limpet_op* op, std::string_view id, uint32_t type) {
   const bool full = self.keys.size() >= limpet::kit::kMaxKeys && !self.keys.contains(id);
   TRY(limpet::kit::check_new_key(id, type, full));
-  TRY_ASSIGN(const auto tpm, open(self, op));
+  TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
   TRY_ASSIGN(const Object root, root_of(self, *tpm));
   TRY_ASSIGN_WITHIN("generate " + std::string(id), limpet::tpm::Created made,
                     tpm->create(root, limpet::tpm::signing_key(static_cast<limpet::KeyType>(type))));
@@ -183,7 +176,7 @@ Result<void> keep_key(Tpm2& self, std::string_view id, TpmKey key) {
 // The name of the TPM's root now; empty while the TPM is away.
 Bytes current_root(Tpm2& self, const limpet_op* op) {
   if (self.keys.empty()) return {};
-  const auto tpm = noted(self, open(self, op));
+  const auto tpm = noted(self, limpet::tpm::open_for(*self.device, self.host, op));
   if (!tpm) return {};
   const auto root = noted(self, root_of(self, **tpm));
   return root ? root->name() : Bytes();

@@ -13,6 +13,32 @@ void log(const limpet_host* host, int32_t level, std::string_view message) {
   host->log(host, level, lend(message), nullptr, 0);
 }
 
+void refuse(limpet_op* op, limpet_step_done done, const Error& error) {
+  const limpet_status status = status_of(error);
+  done(op, &status, nullptr);
+}
+
+void challenge(limpet_op* op, limpet_step_done done, std::string_view text) {
+  limpet_attest_step out = {};
+  out.size = sizeof out;
+  out.challenge = lend(as_bytes(text));
+  done(op, nullptr, &out);
+}
+
+void attest(limpet_op* op, limpet_step_done done, std::string_view agent_path,
+            const std::vector<std::string>& selectors, bool can_reattest) {
+  std::vector<limpet_str> items;
+  items.reserve(selectors.size());
+  for (const std::string& selector : selectors) items.push_back(lend(selector));
+  limpet_attest_step out = {};
+  out.size = sizeof out;
+  out.attested = 1;
+  out.agent_path = lend(agent_path);
+  out.selectors = {items.data(), items.size()};
+  out.can_reattest = can_reattest ? 1 : 0;
+  done(op, nullptr, &out);
+}
+
 ConfigReader::ConfigReader(std::string_view json) {
   if (json.size() > kMaxConfigBytes) {
     error_ = Error{Code::invalid_argument, "the configuration is larger than 1 MiB"};

@@ -39,6 +39,23 @@ inline void end(limpet_op* op, limpet_bytes_done done, const Result<std::string>
   done(op, &status, {});
 }
 
+inline void end(limpet_op* op, limpet_selectors_done done, const Result<std::vector<std::string>>& selectors) {
+  if (!selectors) {
+    const limpet_status status = status_of(selectors.error());
+    return done(op, &status, {});
+  }
+  std::vector<limpet_str> items;
+  items.reserve(selectors->size());
+  for (const std::string& selector : *selectors) items.push_back(lend(selector));
+  done(op, nullptr, {items.data(), items.size()});
+}
+
+// What a server half of a node attestor says: no, more, or yes.
+void refuse(limpet_op* op, limpet_step_done done, const Error& error);
+void challenge(limpet_op* op, limpet_step_done done, std::string_view text);
+void attest(limpet_op* op, limpet_step_done done, std::string_view agent_path,
+            const std::vector<std::string>& selectors, bool can_reattest);
+
 void log(const limpet_host* host, int32_t level, std::string_view message);
 
 // One JSON object with known keys. Reading a key checks its type; finish() refuses the keys that were never asked for.

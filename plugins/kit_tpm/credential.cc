@@ -3,6 +3,9 @@
 
 #include <mbedtls/aes.h>
 #include <mbedtls/ecdh.h>
+extern "C" {
+#include <mbedtls/constant_time.h>  // does not say so itself
+}
 
 #include <algorithm>
 
@@ -94,6 +97,10 @@ Result<WrappedSeed> wrap_ecc(const Protector& ek, std::string_view label) {
 
 Result<WrappedSeed> wrap_seed(const Protector& key, std::string_view label) {
   return key.key.is_rsa() ? wrap_rsa(key, label) : wrap_ecc(key, label);
+}
+
+bool same_secret(BytesView a, BytesView b) {
+  return a.size() == b.size() && mbedtls_ct_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 Result<void> check_ek_size(const PublicKey& ek) {

@@ -34,6 +34,9 @@ struct WrappedSeed {
 };
 Result<WrappedSeed> wrap_seed(const Protector& key, std::string_view label);
 
+// In a time that does not tell where they differ.
+bool same_secret(BytesView a, BytesView b);
+
 // The two key derivations (Part 1, 11.4.10.2 and 11.4.10.3); `bytes` is the size of the result.
 Bytes kdf_a(HashAlg hash, BytesView key, std::string_view label, BytesView u, BytesView v, size_t bytes);
 Bytes kdf_e(HashAlg hash, BytesView z, std::string_view label, BytesView u, BytesView v, size_t bytes);

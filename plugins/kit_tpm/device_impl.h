@@ -41,6 +41,9 @@ struct Tpm::Impl {
   template <class Call>
   Result<void> run(Tpm& tpm, const char* command, Call call);
   Result<void> startup(Tpm& tpm);
+  // The signature as plain_signature() has it. `ticket`: that the TPM made the digest, where the key insists on it.
+  Result<Bytes> sign(Tpm& tpm, uint32_t handle, BytesView auth, const TPMT_SIG_SCHEME& scheme,
+                     const TPM2B_DIGEST& digest, const TPMT_TK_HASHCHECK& ticket);
 };
 
 template <class Call>

@@ -68,20 +68,24 @@ TPMT_SIG_SCHEME scheme_for(BytesView public_area, HashAlg alg) {
 
 }  // namespace
 
+Result<Bytes> Tpm::Impl::sign(Tpm& tpm, uint32_t handle, BytesView auth, const TPMT_SIG_SCHEME& scheme,
+                              const TPM2B_DIGEST& digest, const TPMT_TK_HASHCHECK& ticket) {
+  Auths auths;
+  auths.password(auth);
+  TPMT_SIGNATURE signature = {};
+  TRY(run(tpm, "TPM2_Sign", [&] {
+    signature = {};
+    TSS2L_SYS_AUTH_RESPONSE answers = {};
+    return Tss2_Sys_Sign(sys, handle, &auths.value, &digest, &scheme, &ticket, &signature, &answers);
+  }));
+  return plain_signature(bytes_of(signature));
+}
+
 Result<Bytes> Tpm::sign(const Object& key, HashAlg alg, BytesView digest) {
   TPM2B_DIGEST data = {};
   TRY(fill(data, digest, "the digest to sign"));
-  const TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
-  const TPMT_TK_HASHCHECK no_ticket = {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}};
-  Auths auths;
-  auths.password(key.auth_.view());
-  TPMT_SIGNATURE signature = {};
-  TRY(impl_->run(*this, "TPM2_Sign", [&] {
-    signature = {};
-    TSS2L_SYS_AUTH_RESPONSE answers = {};
-    return Tss2_Sys_Sign(impl_->sys, key.handle_, &auths.value, &data, &scheme, &no_ticket, &signature, &answers);
-  }));
-  return plain_signature(bytes_of(signature));
+  return impl_->sign(*this, key.handle_, key.auth_.view(), scheme_for(key.public_area_, alg), data,
+                     {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}});
 }
 
 Result<Bytes> Tpm::sign_message(const Object& key, HashAlg alg, BytesView message) {
@@ -95,16 +99,7 @@ Result<Bytes> Tpm::sign_message(const Object& key, HashAlg alg, BytesView messag
     ticket = {};
     return Tss2_Sys_Hash(impl_->sys, nullptr, &data, hash_of(alg), TPM2_RH_OWNER, &digest, &ticket, nullptr);
   }));
-  const TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
-  Auths auths;
-  auths.password(key.auth_.view());
-  TPMT_SIGNATURE signature = {};
-  TRY(impl_->run(*this, "TPM2_Sign", [&] {
-    signature = {};
-    TSS2L_SYS_AUTH_RESPONSE answers = {};
-    return Tss2_Sys_Sign(impl_->sys, key.handle_, &auths.value, &digest, &scheme, &ticket, &signature, &answers);
-  }));
-  return plain_signature(bytes_of(signature));
+  return impl_->sign(*this, key.handle_, key.auth_.view(), scheme_for(key.public_area_, alg), digest, ticket);
 }
 
 Result<Attested> Tpm::certify_creation(const Object& object, const Object& signer, const Created& created,

@@ -2,9 +2,6 @@
 #include "kit_tpm/secret_session.h"
 
 #include <mbedtls/aes.h>
-extern "C" {
-#include <mbedtls/constant_time.h>  // does not say so itself
-}
 
 #include "crypto/mbed.h"
 #include "kit_tpm/credential.h"
@@ -147,8 +144,7 @@ TSS2_RC SecretSession::receive(size_t place, Hides hides) {
   append(text, code);
   append(text, {parameters, size});
   const Bytes expected = hmac(sha256(text), bytes_of(mine.nonce), our_nonce_, mine.sessionAttributes);
-  const Bytes got = bytes_of(mine.hmac);
-  if (got.size() != expected.size() || mbedtls_ct_memcmp(got.data(), expected.data(), got.size()) != 0) {
+  if (!tpm_wire::same_secret(bytes_of(mine.hmac), expected)) {
     forged_ = true;
     return TSS2_SYS_RC_MALFORMED_RESPONSE;
   }

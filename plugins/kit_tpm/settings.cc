@@ -39,4 +39,10 @@ Result<DeviceSettings> read_settings(const DeviceKeys& keys) {
   return out;
 }
 
+Result<std::unique_ptr<Tpm>> open_for(const Device& device, const limpet_host* host, const limpet_op* op) {
+  const int64_t left = host->time_left_ms(host, op);
+  if (left <= 0) return fail(Code::deadline_exceeded, "the TPM was busy with other calls for too long");
+  return device.open(left - left / 4);
+}
+
 }  // namespace limpet::tpm

@@ -19,5 +19,8 @@ DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement);
 // Parses the address and reads the password files; the TPM itself is not touched. A file's last newline is no part of
 // the password. INVALID_ARGUMENT, FAILED_PRECONDITION.
 Result<DeviceSettings> read_settings(const DeviceKeys& keys);
+// Opens the TPM for one call of the host, with three quarters of the time it has left: a silent TPM is named before the
+// host gives up on us. DEADLINE_EXCEEDED: there is none left.
+Result<std::unique_ptr<Tpm>> open_for(const Device& device, const limpet_host* host, const limpet_op* op);
 
 }  // namespace limpet::tpm

@@ -4,16 +4,22 @@
 #include <algorithm>
 
 #include "crypto/der.h"
+#include "kit_tpm/fields.h"
 
 namespace limpet::tpm {
 namespace {
 
-constexpr uint16_t kAlgNull = 0x0010;
-constexpr uint16_t kAlgAes = 0x0006;
-constexpr uint16_t kAlgCfb = 0x0043;
+using tpm_wire::Fields;
+using tpm_wire::kAlgAes;
+using tpm_wire::kAlgCfb;
+using tpm_wire::kAlgEcdsa;
+using tpm_wire::kAlgNull;
+using tpm_wire::kAlgRsassa;
+using tpm_wire::put_sized;
+using tpm_wire::put_u16;
+using tpm_wire::put_u32;
+
 constexpr uint16_t kAlgKeyedHash = 0x0008;
-constexpr uint16_t kAlgRsassa = 0x0014;
-constexpr uint16_t kAlgEcdsa = 0x0018;
 constexpr uint16_t kAlgRsapss = 0x0016;
 constexpr size_t kRsaBytes = 256;
 constexpr size_t kP256Bytes = 32;
@@ -24,18 +30,6 @@ constexpr uint8_t kEkPolicy[] = {0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8,
                                  0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52,
                                  0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa};
 
-void put16(Bytes& out, size_t value) {
-  out.push_back(static_cast<uint8_t>(value >> 8));
-  out.push_back(static_cast<uint8_t>(value));
-}
-void put32(Bytes& out, uint32_t value) {
-  put16(out, value >> 16);
-  put16(out, value & 0xffff);
-}
-void put_sized(Bytes& out, BytesView value) {
-  put16(out, value.size());
-  append(out, value);
-}
 Bytes padded(BytesView value, size_t size) {
   Bytes out = to_bytes(value.first(std::min(value.size(), size)));
   out.resize(size);
@@ -44,28 +38,28 @@ Bytes padded(BytesView value, size_t size) {
 
 Bytes head(uint16_t type, uint32_t attributes, BytesView policy) {
   Bytes out;
-  put16(out, type);
-  put16(out, kAlgSha256);
-  put32(out, attributes);
+  put_u16(out, type);
+  put_u16(out, kAlgSha256);
+  put_u32(out, attributes);
   put_sized(out, policy);
   return out;
 }
 void put_cipher(Bytes& out, bool storage) {
-  put16(out, storage ? kAlgAes : kAlgNull);
+  put_u16(out, storage ? kAlgAes : kAlgNull);
   if (!storage) return;
-  put16(out, 128);
-  put16(out, kAlgCfb);
+  put_u16(out, 128);
+  put_u16(out, kAlgCfb);
 }
 void put_scheme(Bytes& out, uint16_t scheme) {
-  put16(out, scheme);
-  if (scheme != kAlgNull) put16(out, kAlgSha256);
+  put_u16(out, scheme);
+  if (scheme != kAlgNull) put_u16(out, kAlgSha256);
 }
 Bytes rsa(uint32_t attributes, BytesView policy, uint16_t scheme, uint16_t bits, BytesView unique) {
   Bytes out = head(kAlgRsa, attributes, policy);
   put_cipher(out, (attributes & kDecrypt) != 0);
   put_scheme(out, scheme);
-  put16(out, bits);
-  put32(out, 0);  // the exponent: 65537
+  put_u16(out, bits);
+  put_u32(out, 0);  // the exponent: 65537
   put_sized(out, unique);
   return out;
 }
@@ -73,8 +67,8 @@ Bytes ecc(uint32_t attributes, BytesView policy, uint16_t scheme, uint16_t curve
   Bytes out = head(kAlgEcc, attributes, policy);
   put_cipher(out, (attributes & kDecrypt) != 0);
   put_scheme(out, scheme);
-  put16(out, curve);
-  put16(out, kAlgNull);  // no key derivation
+  put_u16(out, curve);
+  put_u16(out, kAlgNull);  // no key derivation
   put_sized(out, x);
   put_sized(out, y);
   return out;
@@ -84,35 +78,6 @@ constexpr uint32_t kOwn = kFixedTpm | kFixedParent | kSensitiveDataOrigin;
 constexpr uint32_t kStorage = kOwn | kUserWithAuth | kNoDa | kRestricted | kDecrypt;
 constexpr uint32_t kEndorsement = kOwn | kAdminWithPolicy | kRestricted | kDecrypt;
 constexpr uint32_t attestation(bool no_da) { return kOwn | kUserWithAuth | kRestricted | kSign | (no_da ? kNoDa : 0); }
-
-// Reads what a TPM or a file says; once something does not fit, everything after it is empty.
-class Reader {
- public:
-  explicit Reader(BytesView input) : rest_(input) {}
-  uint32_t number(size_t bytes) {
-    uint32_t out = 0;
-    for (const uint8_t byte : take(bytes)) out = out << 8 | byte;
-    return out;
-  }
-  uint16_t u16() { return static_cast<uint16_t>(number(2)); }
-  BytesView sized() { return take(u16()); }
-  BytesView take(size_t bytes) {
-    if (bytes > rest_.size()) {
-      good_ = false;
-      rest_ = {};
-      return {};
-    }
-    const BytesView out = rest_.first(bytes);
-    rest_ = rest_.subspan(bytes);
-    return out;
-  }
-  [[nodiscard]] bool finished() const { return good_ && rest_.empty(); }
-  [[nodiscard]] bool good() const { return good_; }
-
- private:
-  BytesView rest_;
-  bool good_ = true;
-};
 
 struct Parsed {
   uint16_t type = 0;
@@ -125,7 +90,7 @@ struct Parsed {
 std::unexpected<Error> malformed() { return fail(Code::invalid_argument, "malformed TPM public area"); }
 
 Result<Parsed> parse(BytesView area) {
-  Reader in(area);
+  Fields in(area);
   Parsed out;
   out.type = in.u16();
   if (out.type != kAlgRsa && out.type != kAlgEcc) {
@@ -190,7 +155,7 @@ Bytes signing_key(KeyType type) {
 
 Bytes sealed_data(BytesView policy) {
   Bytes out = head(kAlgKeyedHash, kFixedTpm | kFixedParent | kNoDa | (policy.empty() ? kUserWithAuth : 0), policy);
-  put16(out, kAlgNull);
+  put_u16(out, kAlgNull);
   put_sized(out, {});
   return out;
 }
@@ -199,7 +164,7 @@ Result<PublicKey> public_key_of(BytesView public_area) {
   TRY_ASSIGN(const Parsed parsed, parse(public_area));
   if (parsed.type == kAlgRsa) {
     Bytes exponent;
-    put32(exponent, parsed.exponent == 0 ? kDefaultExponent : parsed.exponent);
+    put_u32(exponent, parsed.exponent == 0 ? kDefaultExponent : parsed.exponent);
     const Bytes key = der::sequence({der::unsigned_integer(parsed.x_or_modulus), der::unsigned_integer(exponent)});
     const Bytes alg = der::sequence({der::oid("1.2.840.113549.1.1.1"), der::element(der::kNull, BytesView())});
     return PublicKey::from_spki(der::sequence({alg, der::bit_string(key)}));
@@ -226,7 +191,7 @@ Result<KeyType> key_type_of(BytesView public_area) {
 }
 
 Result<Bytes> plain_signature(BytesView signature) {
-  Reader in(signature);
+  Fields in(signature);
   const uint16_t scheme = in.u16();
   in.u16();  // hash
   if (scheme == kAlgRsassa) {

@@ -7,28 +7,29 @@
 
 #include "base/bytes.h"
 #include "crypto/key.h"
+#include "kit_tpm/structures.h"
 
 namespace limpet::tpm {
 
-inline constexpr uint16_t kAlgRsa = 0x0001;
-inline constexpr uint16_t kAlgSha1 = 0x0004;
-inline constexpr uint16_t kAlgSha256 = 0x000b;
-inline constexpr uint16_t kAlgSha384 = 0x000c;
-inline constexpr uint16_t kAlgSha512 = 0x000d;
-inline constexpr uint16_t kAlgEcc = 0x0023;
-inline constexpr uint16_t kCurveP256 = 0x0003;
-inline constexpr uint16_t kCurveP384 = 0x0004;
+using tpm_wire::kAlgEcc;
+using tpm_wire::kAlgRsa;
+using tpm_wire::kAlgSha1;
+using tpm_wire::kAlgSha256;
+using tpm_wire::kAlgSha384;
+using tpm_wire::kAlgSha512;
+using tpm_wire::kCurveP256;
+using tpm_wire::kCurveP384;
 
 // TPMA_OBJECT (Part 2, 8.3)
-inline constexpr uint32_t kFixedTpm = 1u << 1;
-inline constexpr uint32_t kFixedParent = 1u << 4;
-inline constexpr uint32_t kSensitiveDataOrigin = 1u << 5;
+using tpm_wire::kDecrypt;
+using tpm_wire::kFixedParent;
+using tpm_wire::kFixedTpm;
+using tpm_wire::kRestricted;
+using tpm_wire::kSensitiveDataOrigin;
+using tpm_wire::kSign;
 inline constexpr uint32_t kUserWithAuth = 1u << 6;
 inline constexpr uint32_t kAdminWithPolicy = 1u << 7;
 inline constexpr uint32_t kNoDa = 1u << 10;
-inline constexpr uint32_t kRestricted = 1u << 16;
-inline constexpr uint32_t kDecrypt = 1u << 17;
-inline constexpr uint32_t kSign = 1u << 18;
 
 // Storage root keys, H-1 and H-2 of the provisioning guidance; the `unique` field is empty.
 Bytes srk_rsa();

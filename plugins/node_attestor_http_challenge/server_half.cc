@@ -127,28 +127,16 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
 
 // ---- 2. any answer: the nonce must be there ----
 
-void refuse(limpet_op* op, limpet_step_done done, const Error& error) {
-  const limpet_status status = kit::status_of(error);
-  done(op, &status, nullptr);
-}
-
 void end_with(ServerSession& session, const Error& error) {
   session.server->verifying.remove(&session);
-  refuse(session.op, session.done, error);
+  kit::refuse(session.op, session.done, error);
 }
 
 void attested(ServerSession& session) {
   session.server->verifying.remove(&session);
-  const std::string path = "/spire/agent/http_challenge/" + session.place.hostname;
-  const std::string selector = "hostname:" + session.place.hostname;
-  const limpet_str selectors[] = {kit::lend(selector)};
-  limpet_attest_step out = {};
-  out.size = sizeof out;
-  out.attested = 1;
-  out.agent_path = kit::lend(path);
-  out.selectors = {selectors, 1};
-  out.can_reattest = session.settings->tofu ? 0 : 1;
-  session.done(session.op, nullptr, &out);
+  const std::string& host = session.place.hostname;
+  kit::attest(session.op, session.done, "/spire/agent/http_challenge/" + host, {"hostname:" + host},
+              !session.settings->tofu);
 }
 
 void on_agent(void* arg, const limpet_status* err, const limpet_agent_info*) {
@@ -191,7 +179,7 @@ void on_served(void* arg, const limpet_status* err, const limpet_http_reply* rep
 
 void verify(ServerSession& session, limpet_op* op, limpet_step_done done) {
   if (std::exchange(session.spent, true))
-    return refuse(op, done, {Code::invalid_argument, "the challenge was answered already"});
+    return kit::refuse(op, done, {Code::invalid_argument, "the challenge was answered already"});
   Server& server = *session.server;
   session.op = op;
   session.done = done;
@@ -207,11 +195,8 @@ void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_st
   ServerSession& session = *self_of(raw);
   if (!session.nonce.empty()) return verify(session, op, done);
   const auto asked = challenge(session, kit::view(from_agent));
-  if (!asked) return refuse(op, done, asked.error());
-  limpet_attest_step out = {};
-  out.size = sizeof out;
-  out.challenge = kit::lend(as_bytes(*asked));
-  done(op, nullptr, &out);
+  if (!asked) return kit::refuse(op, done, asked.error());
+  kit::challenge(op, done, *asked);
 }
 
 void cancel(limpet_instance* self, limpet_op* op) {

@@ -17,10 +17,6 @@
 #include "node_attestor_tpm/policies.h"
 #include "node_attestor_tpm/settings.h"
 
-extern "C" {  // the header forgets it
-#include <mbedtls/constant_time.h>
-}
-
 namespace limpet::tpm_attestor {
 namespace {
 
@@ -201,47 +197,28 @@ Result<void> check_state(ServerSession& session, const Response& response) {
   return {};
 }
 
-bool same_bytes(BytesView a, BytesView b) {
-  return a.size() == b.size() && mbedtls_ct_memcmp(a.data(), b.data(), a.size()) == 0;
-}
-
 // A challenge is answered once, rightly or wrongly.
 Result<void> check_response(ServerSession& session, BytesView said) {
   if (session.spent) return invalid("the challenge was answered already");
   session.spent = true;
   TRY_ASSIGN_WITHIN("unable to unmarshal challenge response", Response response, decode_response(said));
-  const bool same = same_bytes(response.secret, session.secret);
+  const bool same = tpm_wire::same_secret(response.secret, session.secret);
   wipe(response.secret);
   if (!same) return denied("the challenge response is wrong: the TPM does not hold these two keys");
   return check_state(session, response);
 }
 
-void refuse(limpet_op* op, limpet_step_done done, const Error& error) {
-  const limpet_status status = kit::status_of(error);
-  done(op, &status, nullptr);
-}
-
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
   session.server->enrollment.begin(op);
-  limpet_attest_step out = {};
-  out.size = sizeof out;
   if (!session.challenged) {
     const auto asked = challenge(session, kit::view(from_agent));
-    if (!asked) return refuse(op, done, asked.error());
-    out.challenge = kit::lend(as_bytes(*asked));
-    return done(op, nullptr, &out);
+    if (!asked) return kit::refuse(op, done, asked.error());
+    return kit::challenge(op, done, *asked);
   }
-  if (const auto good = check_response(session, kit::view(from_agent)); !good) return refuse(op, done, good.error());
-  const std::string path = "/spire/agent/tpm/" + session.hash;
-  std::vector<limpet_str> selectors;
-  selectors.reserve(session.selectors.size());
-  for (const std::string& value : session.selectors) selectors.push_back(kit::lend(value));
-  out.attested = 1;
-  out.agent_path = kit::lend(path);
-  out.selectors = {selectors.data(), selectors.size()};
-  out.can_reattest = 1;
-  done(op, nullptr, &out);
+  if (const auto good = check_response(session, kit::view(from_agent)); !good)
+    return kit::refuse(op, done, good.error());
+  kit::attest(op, done, "/spire/agent/tpm/" + session.hash, session.selectors, true);
 }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,

@@ -9,10 +9,6 @@
 #include "node_attestor_tpm_devid/checks.h"
 #include "node_attestor_tpm_devid/halves.h"
 
-extern "C" {  // the header forgets it
-#include <mbedtls/constant_time.h>
-}
-
 namespace limpet::tpm_devid {
 namespace {
 
@@ -92,15 +88,11 @@ Result<std::string> challenge(ServerSession& session, BytesView said) {
 
 // ---- 2. the response ----
 
-bool same_bytes(BytesView a, BytesView b) {
-  return a.size() == b.size() && mbedtls_ct_memcmp(a.data(), b.data(), a.size()) == 0;
-}
-
 // A challenge is answered once, rightly or wrongly.
 Result<void> check_response(ServerSession& session, BytesView said) {
   if (std::exchange(session.spent, true)) return invalid("the challenge was answered already");
   TRY_ASSIGN_WITHIN("unable to unmarshall challenge response", Response response, decode_response(said));
-  const bool same = same_bytes(response.secret, session.secret);
+  const bool same = tpm_wire::same_secret(response.secret, session.secret);
   wipe(response.secret);
   if (auto good = session.device->devid.verify(HashAlg::sha256, sha256(session.nonce), response.devid_signature); !good)
     return denied("devID challenge verification failed: " + good.error().message);
@@ -108,30 +100,16 @@ Result<void> check_response(ServerSession& session, BytesView said) {
   return {};
 }
 
-void refuse(limpet_op* op, limpet_step_done done, const Error& error) {
-  const limpet_status status = kit::status_of(error);
-  done(op, &status, nullptr);
-}
-
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
-  limpet_attest_step out = {};
-  out.size = sizeof out;
   if (!session.device) {
     const auto asked = challenge(session, kit::view(from_agent));
-    if (!asked) return refuse(op, done, asked.error());
-    out.challenge = kit::lend(as_bytes(*asked));
-    return done(op, nullptr, &out);
+    if (!asked) return kit::refuse(op, done, asked.error());
+    return kit::challenge(op, done, *asked);
   }
-  if (const auto good = check_response(session, kit::view(from_agent)); !good) return refuse(op, done, good.error());
-  std::vector<limpet_str> selectors;
-  selectors.reserve(session.device->selectors.size());
-  for (const std::string& value : session.device->selectors) selectors.push_back(kit::lend(value));
-  out.attested = 1;
-  out.agent_path = kit::lend(session.device->agent_path);
-  out.selectors = {selectors.data(), selectors.size()};
-  out.can_reattest = 1;
-  done(op, nullptr, &out);
+  if (const auto good = check_response(session, kit::view(from_agent)); !good)
+    return kit::refuse(op, done, good.error());
+  kit::attest(op, done, session.device->agent_path, session.device->selectors, true);
 }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,

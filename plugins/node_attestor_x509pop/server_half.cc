@@ -188,30 +188,15 @@ Result<void> check_proof(ServerSession& session, BytesView response) {
   return {};
 }
 
-void refuse(limpet_op* op, limpet_step_done done, const Error& error) {
-  const limpet_status status = kit::status_of(error);
-  done(op, &status, nullptr);
-}
-
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
-  limpet_attest_step out = {};
-  out.size = sizeof out;
   if (!session.challenged) {
     const auto asked = challenge(session, kit::view(from_agent));
-    if (!asked) return refuse(op, done, asked.error());
-    out.challenge = kit::lend(as_bytes(*asked));
-    return done(op, nullptr, &out);
+    if (!asked) return kit::refuse(op, done, asked.error());
+    return kit::challenge(op, done, *asked);
   }
-  if (const auto good = check_proof(session, kit::view(from_agent)); !good) return refuse(op, done, good.error());
-  std::vector<limpet_str> selectors;
-  selectors.reserve(session.selectors.size());
-  for (const std::string& value : session.selectors) selectors.push_back(kit::lend(value));
-  out.attested = 1;
-  out.agent_path = kit::lend(session.agent_path);
-  out.selectors = {selectors.data(), selectors.size()};
-  out.can_reattest = 1;
-  done(op, nullptr, &out);
+  if (const auto good = check_proof(session, kit::view(from_agent)); !good) return kit::refuse(op, done, good.error());
+  kit::attest(op, done, session.agent_path, session.selectors, true);
 }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,

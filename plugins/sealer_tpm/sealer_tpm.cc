@@ -76,12 +76,6 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 
 // ---- sealing ----
 
-Result<std::unique_ptr<Tpm>> open(Sealer& self, const limpet_op* op) {
-  const int64_t left = self.host->time_left_ms(self.host, op);
-  if (left <= 0) return fail(Code::deadline_exceeded, "the TPM was busy with other calls for too long");
-  return self.device->open(left - left / 4);  // a silent TPM is named before the host gives up on us
-}
-
 Result<Object> root_of(Tpm& tpm) {
   TRY_ASSIGN_WITHIN("storage root key", Object root,
                     tpm.create_primary(limpet::tpm::Hierarchy::owner, limpet::tpm::srk_ecc()));
@@ -97,7 +91,7 @@ Result<void> check_sizes(BytesView secret, size_t most, BytesView context) {
 
 Result<Bytes> seal(Sealer& self, const limpet_op* op, BytesView plain, BytesView context) {
   TRY(check_sizes(plain, kMaxPlainBytes, context));
-  TRY_ASSIGN(const auto tpm, open(self, op));
+  TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
   Blob blob;
   blob.pcrs = self.pcrs;
   Bytes policy;
@@ -147,7 +141,7 @@ std::string changed_pcrs(Tpm& tpm, const Blob& blob) {
 Result<SecretBytes> unseal(Sealer& self, const limpet_op* op, BytesView text, BytesView context) {
   TRY(check_sizes(text, 65'536, context));
   TRY_ASSIGN(const Blob blob, limpet::sealer_tpm::decode_blob(text));
-  TRY_ASSIGN(const auto tpm, open(self, op));
+  TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
   TRY_ASSIGN(const Object root, root_of(*tpm));
   TRY_ASSIGN(const Object object, load(*tpm, root, blob));
   auto key = tpm->unseal(object, root, blob.pcrs);

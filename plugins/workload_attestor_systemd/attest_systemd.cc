@@ -96,14 +96,7 @@ void SystemdAttestor::attest(limpet_op* op, const limpet_workload& w, limpet_sel
     current_ = nullptr;  // before done: the op's address may be another's afterwards
     bus_->resume();
   }
-  if (!result) {
-    const limpet_status status = kit::status_of(result.error());
-    return done(op, &status, {});
-  }
-  std::vector<limpet_str> items;
-  items.reserve(result->size());
-  for (const std::string& selector : *result) items.push_back(kit::lend(selector));
-  done(op, nullptr, {items.data(), items.size()});
+  kit::end(op, done, result);
 }
 
 Result<SystemdAttestor::Selectors> SystemdAttestor::selectors(const limpet_workload& w, Bus::Time deadline) {

@@ -11,17 +11,6 @@ namespace {
 
 constexpr size_t kMaxJobs = 256;
 
-void end(limpet_op* op, limpet_selectors_done done, const Result<std::vector<std::string>>& result) {
-  if (!result) {
-    const limpet_status status = kit::status_of(result.error());
-    return done(op, &status, {});
-  }
-  std::vector<limpet_str> items;
-  items.reserve(result->size());
-  for (const std::string& selector : *result) items.push_back(kit::lend(selector));
-  done(op, nullptr, {items.data(), items.size()});
-}
-
 }  // namespace
 
 UnixAttestor::~UnixAttestor() {
@@ -97,9 +86,9 @@ void UnixAttestor::attest(limpet_op* op, const limpet_workload& w, limpet_select
   auto job = std::make_unique<Job>();
   job->op = op;
   job->done = done;
-  if (auto ready = prepare(w, *job); !ready) return end(op, done, fail(std::move(ready).error()));
+  if (auto ready = prepare(w, *job); !ready) return kit::end(op, done, fail(std::move(ready).error()));
   std::vector<std::string> out;
-  if (all_remembered(*job, out)) return end(op, done, std::move(out));
+  if (all_remembered(*job, out)) return kit::end(op, done, std::move(out));
   enqueue(std::move(job));
 }
 
@@ -107,7 +96,8 @@ void UnixAttestor::enqueue(std::unique_ptr<Job> job) {
   std::unique_lock lock(mutex_);
   if (jobs_.size() >= kMaxJobs) {
     lock.unlock();
-    return end(job->op, job->done, fail(Code::resource_exhausted, "256 workloads are waiting to be attested already"));
+    return kit::end(job->op, job->done,
+                    fail(Code::resource_exhausted, "256 workloads are waiting to be attested already"));
   }
   jobs_.push_back(std::move(job));
   if (!thread_.joinable()) thread_ = std::thread([this] { thread_main(); });
@@ -135,7 +125,7 @@ void UnixAttestor::thread_main() {
     lock.lock();
     current_ = nullptr;  // before done: the op's address may be another's afterwards
     lock.unlock();
-    end(job->op, job->done, result);
+    kit::end(job->op, job->done, result);
     lock.lock();
   }
 }
