@@ -245,16 +245,16 @@ experimental = { sync_interval = "1m" }
 }
 
 TEST(Config, APluginsTableReachesItAsJson) {
-  const auto config = parse_config(
-      plugin("data = { text = \"a\\\"b\\n\", n = -3, r = 0.5, on = true, list = [1, \"x\"], in = { k = \"v\" } }\n"),
-      "c.toml");
+  const auto config = parse_config(plugin("data = { text = \"a\\\"b\\n\", n = -3, r = 0.5, s = -25e-1, on = true, list "
+                                          "= [1, \"x\"], in = { k = \"v\" } }\n"),
+                                   "c.toml");
   ASSERT_TRUE(config) << config.error().message;
   ASSERT_EQ(config->plugins.size(), 1u);
   const PluginConfig& p = config->plugins[0];
   EXPECT_EQ(p.type + " " + p.name, "KeyManager disk");
   EXPECT_EQ(p.line, 4);
   EXPECT_TRUE(p.enabled);
-  EXPECT_EQ(p.data_json, R"({"in":{"k":"v"},"list":[1,"x"],"n":-3,"on":true,"r":0.5,"text":"a\"b\u000a"})");
+  EXPECT_EQ(p.data_json, R"({"in":{"k":"v"},"list":[1,"x"],"n":-3,"on":true,"r":0.5,"s":-2.5,"text":"a\"b\u000a"})");
 }
 
 TEST(Config, ACommandLineMaySupplyWhatTheFileLeavesOut) {
