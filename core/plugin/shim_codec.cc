@@ -48,6 +48,15 @@ void put(FrameWriter& out, const limpet_public_key* key) {
   put(out, key->fingerprint);
 }
 
+void put(FrameWriter& out, const limpet_sign_request* request) {
+  if (request == nullptr || !LIMPET_HAS(request, limpet_sign_request, pss_salt_len)) return out.spoil();
+  out.u32(request->hash);
+  put(out, request->key_id);
+  put(out, request->digest);
+  out.u32(static_cast<uint32_t>(request->pss_salt_len));
+  put(out, LIMPET_HAS(request, limpet_sign_request, message) ? request->message : limpet_bytes{});
+}
+
 void put(FrameWriter& out, const limpet_attest_step* step) {
   if (step == nullptr || !LIMPET_HAS(step, limpet_attest_step, can_reattest)) return out.spoil();
   out.u32(step->attested);
@@ -100,6 +109,15 @@ ReadBundle::ReadBundle(FieldReader& in) : hint(in.u32()), roots(in) {
   }
   tainted.emplace(in);
   bundle = {sizeof(limpet_bundle), hint, roots.list(), key_list.data(), key_list.size(), tainted->list()};
+}
+
+limpet_sign_request get_sign_request(FieldReader& in) {
+  limpet_sign_request request = {sizeof(limpet_sign_request), in.u32(), {}, {}, 0, 0, {}};
+  request.key_id = get_text(in);
+  request.digest = get_bytes(in);
+  request.pss_salt_len = static_cast<int32_t>(in.u32());
+  request.message = get_bytes(in);
+  return request;
 }
 
 limpet_public_key get_key(FieldReader& in) {

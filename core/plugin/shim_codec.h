@@ -24,6 +24,7 @@ void put(FrameWriter& out, limpet_bytes_list list);
 void put(FrameWriter& out, const limpet_jwt_key* key);
 void put(FrameWriter& out, const limpet_bundle* bundle);
 void put(FrameWriter& out, const limpet_public_key* key);
+void put(FrameWriter& out, const limpet_sign_request* request);
 void put(FrameWriter& out, const limpet_attest_step* step);
 // The start of an answer: success is a zero, an error its code, text and retry time.
 void put_success(FrameWriter& out);
@@ -59,6 +60,7 @@ struct ReadKeys {
   std::vector<const limpet_public_key*> list;
 };
 limpet_public_key get_key(FieldReader& in);
+limpet_sign_request get_sign_request(FieldReader& in);
 // False: success. True: `status` is filled.
 bool get_status(FieldReader& in, limpet_status& status);
 

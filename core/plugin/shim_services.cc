@@ -43,7 +43,8 @@ uint32_t Proxy::offered_services() const {
   };
   return bit(LIMPET_SERVICE_GRPC, Service::grpc) | bit(LIMPET_SERVICE_HTTP, Service::http) |
          bit(LIMPET_SERVICE_AGENT_STORE, Service::agent_store) | bit(LIMPET_SERVICE_ENROLLMENT, Service::enrollment) |
-         bit(LIMPET_SERVICE_KV, Service::kv) | bit(LIMPET_SERVICE_IDENTITY, Service::identity);
+         bit(LIMPET_SERVICE_KV, Service::kv) | bit(LIMPET_SERVICE_IDENTITY, Service::identity) |
+         bit(LIMPET_SERVICE_KEYS, Service::keys) | bit(LIMPET_SERVICE_SEAL, Service::seal);
 }
 
 void Proxy::on_service_call(const Frame& frame) {
@@ -63,6 +64,15 @@ void Proxy::on_service_call(const Frame& frame) {
     call->finish_error({sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
                         lend_text("the host has too many calls in flight, or cannot make this one"), 0, 0});
   };
+  // the answer of every service that has only bytes to tell
+  static constexpr limpet_kv_done kBytes = [](void* arg, const limpet_status* error, limpet_bytes answer) {
+    auto& self = object<ServiceCall>(arg);
+    if (error != nullptr) return self.finish_error(*error);
+    FrameWriter f = self.reply();
+    put_success(f);
+    put(f, answer);
+    self.finish(std::move(f));
+  };
   if (service == Service::grpc) {
     const auto* t = table<limpet_grpc_service>(host_, LIMPET_SERVICE_GRPC);
     limpet_grpc_call c = {sizeof(limpet_grpc_call), in.u32(), {}, {}, {}, {}, {}, 0, 0};
@@ -73,17 +83,7 @@ void Proxy::on_service_call(const Frame& frame) {
     c.request = get_bytes(in);
     c.timeout_ms = in.u32();
     if (t == nullptr || !in.done()) return violation("a gRPC call that cannot be read");
-    return started(t, t->start(
-                          host, &c,
-                          [](void* arg, const limpet_status* error, limpet_bytes reply) {
-                            auto& self = object<ServiceCall>(arg);
-                            if (error != nullptr) return self.finish_error(*error);
-                            FrameWriter f = self.reply();
-                            put_success(f);
-                            put(f, reply);
-                            self.finish(std::move(f));
-                          },
-                          call));
+    return started(t, t->start(host, &c, kBytes, call));
   }
   if (service == Service::http) {
     const auto* t = table<limpet_http_service>(host_, LIMPET_SERVICE_HTTP);
@@ -140,21 +140,43 @@ void Proxy::on_service_call(const Frame& frame) {
                           },
                           call));
   }
+  if (service == Service::keys) {
+    const auto* t = table<limpet_keys_service>(host_, LIMPET_SERVICE_KEYS);
+    const auto action = static_cast<KeyAction>(in.u32());
+    if (action == KeyAction::sign) {
+      const limpet_sign_request request = get_sign_request(in);
+      if (t == nullptr || !in.done()) return violation("a signature's request that cannot be read");
+      return started(t, t->sign(host, &request, kBytes, call));
+    }
+    const limpet_str id = get_text(in);
+    if (t == nullptr || !in.done()) return violation("a question for a key that cannot be read");
+    return started(t, t->find(
+                          host, id,
+                          [](void* arg, const limpet_status* error, const limpet_public_key* key) {
+                            auto& self = object<ServiceCall>(arg);
+                            if (error != nullptr) return self.finish_error(*error);
+                            FrameWriter f = self.reply();
+                            put_success(f);
+                            put(f, key);
+                            self.finish(std::move(f));
+                          },
+                          call));
+  }
+  if (service == Service::seal) {
+    const auto* t = table<limpet_seal_service>(host_, LIMPET_SERVICE_SEAL);
+    const auto action = static_cast<SealAction>(in.u32());
+    const limpet_bytes data = get_bytes(in), context = get_bytes(in);
+    if (t == nullptr || !in.done()) return violation("a call of the sealer that cannot be read");
+    const auto fn = action == SealAction::seal ? t->seal : t->unseal;
+    return started(t, fn(host, data, context, kBytes, call));
+  }
   const auto* t = table<limpet_kv_service>(host_, LIMPET_SERVICE_KV);
   const auto action = static_cast<KvAction>(in.u32());
   const limpet_str key = get_text(in);
   const limpet_bytes value = get_bytes(in);
   if (service != Service::kv || t == nullptr || !in.done()) return violation("a service call that cannot be read");
-  const limpet_kv_done done = [](void* arg, const limpet_status* error, limpet_bytes found) {
-    auto& self = object<ServiceCall>(arg);
-    if (error != nullptr) return self.finish_error(*error);
-    FrameWriter f = self.reply();
-    put_success(f);
-    put(f, found);
-    self.finish(std::move(f));
-  };
-  if (action == KvAction::put) return started(t, t->put(host, key, value, done, call));
-  started(t, action == KvAction::get ? t->get(host, key, done, call) : t->remove(host, key, done, call));
+  if (action == KvAction::put) return started(t, t->put(host, key, value, kBytes, call));
+  started(t, action == KvAction::get ? t->get(host, key, kBytes, call) : t->remove(host, key, kBytes, call));
 }
 
 void Proxy::on_service_stop(uint32_t number) {

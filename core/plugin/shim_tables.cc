@@ -44,11 +44,7 @@ void list(limpet_instance* self, limpet_op* op, limpet_keys_done done) {
 }
 void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request* r, limpet_signature_done done) {
   FrameWriter f = Proxy::of(self).begin(Method::sign);
-  f.u32(r->hash);
-  put(f, r->key_id);
-  put(f, r->digest);
-  f.u32(static_cast<uint32_t>(r->pss_salt_len));
-  put(f, LIMPET_HAS(r, limpet_sign_request, message) ? r->message : limpet_bytes{});
+  put(f, r);
   start(Proxy::of(self), std::move(f), op, Method::sign, done);
 }
 void remove(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done done) {

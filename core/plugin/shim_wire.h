@@ -58,8 +58,19 @@ inline constexpr Method kLastCall = Method::publish_bundle;
 inline bool is_call(Method m) { return m >= Method::configure && m <= kLastCall; }
 
 // The services that are carried over the socket; a bit each in the hello. Timers and polls are the child's own.
-enum class Service : uint32_t { grpc = 1, http = 2, agent_store = 4, enrollment = 8, kv = 16, identity = 32 };
+enum class Service : uint32_t {
+  grpc = 1,
+  http = 2,
+  agent_store = 4,
+  enrollment = 8,
+  kv = 16,
+  identity = 32,
+  keys = 64,
+  seal = 128,
+};
 enum class KvAction : uint32_t { get = 1, put = 2, remove = 3 };
+enum class KeyAction : uint32_t { find = 1, sign = 2 };
+enum class SealAction : uint32_t { seal = 1, unseal = 2 };
 
 // ---- writing ----
 class FrameWriter {

@@ -113,11 +113,7 @@ void PluginHost::call(limpet_op* op) {
     case Method::list:
       return keys->list(self_, op, &on_keys);
     case Method::sign: {
-      limpet_sign_request r = {sizeof(limpet_sign_request), in.u32(), {}, {}, 0, 0, {}};
-      r.key_id = get_text(in);
-      r.digest = get_bytes(in);
-      r.pss_salt_len = static_cast<int32_t>(in.u32());
-      r.message = get_bytes(in);
+      const limpet_sign_request r = get_sign_request(in);
       return keys->sign(self_, op, &r, &on_signature);
     }
     case Method::remove: {

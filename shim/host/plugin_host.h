@@ -127,6 +127,12 @@ class PluginHost {
   template <KvAction A>
   static uint32_t kv_start(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg);
   static uint32_t kv_put(const limpet_host* host, limpet_str key, limpet_bytes value, limpet_kv_done done, void* arg);
+  static uint32_t keys_find(const limpet_host* host, limpet_str id, limpet_key_found_done done, void* arg);
+  static uint32_t keys_sign(const limpet_host* host, const limpet_sign_request* request, limpet_key_used_done done,
+                            void* arg);
+  template <SealAction A>
+  static uint32_t seal_start(const limpet_host* host, limpet_bytes data, limpet_bytes context, limpet_seal_done done,
+                             void* arg);
   static void call_stop(const limpet_host* host, uint32_t id);
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
   // The number of a new call and the start of its frame; number 0: too many.

@@ -43,6 +43,9 @@ const void* PluginHost::service(const limpet_host* host, const char* id) {
                                                             &call_stop};
   static constexpr limpet_kv_service kKv = {sizeof(limpet_kv_service),   0,         &kv_start<KvAction::get>, &kv_put,
                                             &kv_start<KvAction::remove>, &call_stop};
+  static constexpr limpet_keys_service kKeys = {sizeof(limpet_keys_service), 0, &keys_find, &keys_sign, &call_stop};
+  static constexpr limpet_seal_service kSeal = {sizeof(limpet_seal_service), 0, &seal_start<SealAction::seal>,
+                                                &seal_start<SealAction::unseal>, &call_stop};
   static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
   if (id == nullptr) return nullptr;
   const auto is = [id](const char* name) { return std::strcmp(id, name) == 0; };
@@ -56,6 +59,8 @@ const void* PluginHost::service(const limpet_host* host, const char* id) {
   if (is(LIMPET_SERVICE_AGENT_STORE)) return offered(Service::agent_store, &kAgents);
   if (is(LIMPET_SERVICE_ENROLLMENT)) return offered(Service::enrollment, &kEnrollment);
   if (is(LIMPET_SERVICE_KV)) return offered(Service::kv, &kKv);
+  if (is(LIMPET_SERVICE_KEYS)) return offered(Service::keys, &kKeys);
+  if (is(LIMPET_SERVICE_SEAL)) return offered(Service::seal, &kSeal);
   if (is(LIMPET_SERVICE_IDENTITY)) return offered(Service::identity, &kIdentity);
   return nullptr;
 }
@@ -208,6 +213,37 @@ uint32_t PluginHost::kv_put(const limpet_host* host, limpet_str key, limpet_byte
   return of(host).send_call(number, Service::kv, kv_frame(number, KvAction::put, key, value), plain(done), arg);
 }
 
+uint32_t PluginHost::keys_find(const limpet_host* host, limpet_str id, limpet_key_found_done done, void* arg) {
+  const uint32_t number = of(host).begin_call();
+  if (number == 0) return 0;
+  FrameWriter f = call_frame(number, Service::keys);
+  f.u32(static_cast<uint32_t>(KeyAction::find));
+  put(f, id);
+  return of(host).send_call(number, Service::keys, std::move(f), plain(done), arg);
+}
+
+uint32_t PluginHost::keys_sign(const limpet_host* host, const limpet_sign_request* request, limpet_key_used_done done,
+                               void* arg) {
+  const uint32_t number = of(host).begin_call();
+  if (number == 0) return 0;
+  FrameWriter f = call_frame(number, Service::keys);
+  f.u32(static_cast<uint32_t>(KeyAction::sign));
+  put(f, request);
+  return of(host).send_call(number, Service::seal, std::move(f), plain(done), arg);  // as there, bytes are the answer
+}
+
+template <SealAction A>
+uint32_t PluginHost::seal_start(const limpet_host* host, limpet_bytes data, limpet_bytes context, limpet_seal_done done,
+                                void* arg) {
+  const uint32_t number = of(host).begin_call();
+  if (number == 0) return 0;
+  FrameWriter f = call_frame(number, Service::seal);
+  f.u32(static_cast<uint32_t>(A));
+  put(f, data);
+  put(f, context);
+  return of(host).send_call(number, Service::seal, std::move(f), plain(done), arg);
+}
+
 void PluginHost::call_stop(const limpet_host* host, uint32_t id) {
   if (of(host).calls_.erase(id) > 0) of(host).link_.send(FrameWriter(Method::service_stop, id));
 }
@@ -240,6 +276,10 @@ void PluginHost::on_service_done(const Frame& frame) {
       found.note = get_text(in);
       found.enrolled_at = in.i64();
       return as<limpet_enrollment_done>(call.done)(call.arg, error, error != nullptr ? nullptr : &found);
+    }
+    case Service::keys: {
+      const limpet_public_key key = get_key(in);
+      return as<limpet_key_found_done>(call.done)(call.arg, error, error != nullptr ? nullptr : &key);
     }
     default:
       return as<limpet_kv_done>(call.done)(call.arg, error, error != nullptr ? limpet_bytes{} : get_bytes(in));

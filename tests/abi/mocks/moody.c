@@ -151,6 +151,38 @@ static void on_identity(void* arg, const limpet_identity* identity) {
   snprintf(arg, 64, "%.*s %u", (int)identity->trust_domain.len, identity->trust_domain.ptr,
            (unsigned)identity->bundle->x509_roots_der.count);
 }
+static void on_secret(void* arg, const limpet_status* err, limpet_bytes got) {
+  limpet_instance* self = arg;
+  char text[200];
+  if (err != NULL)
+    snprintf(text, sizeof text, "error %d %.*s", err->code, (int)err->message.len, err->message.ptr);
+  else
+    snprintf(text, sizeof text, "%.*s", (int)got.len, (const char*)got.ptr);
+  reply(self->kept, self->kept_done, text);
+}
+static void on_sealed(void* arg, const limpet_status* err, limpet_bytes got) {
+  limpet_instance* self = arg;
+  const limpet_seal_service* seals = self->host->service(self->host, LIMPET_SERVICE_SEAL);
+  const limpet_bytes context = {(const uint8_t*)"context", 7};
+  if (err != NULL) return on_secret(self, err, got);
+  seals->unseal(self->host, got, context, on_secret, self);
+}
+static void on_key_used(void* arg, const limpet_status* err, limpet_bytes signature) {
+  limpet_instance* self = arg;
+  if (err != NULL) return on_secret(self, err, signature);
+  self->kept_done(self->kept, NULL, signature, str("f"));
+}
+static void on_key(void* arg, const limpet_status* err, const limpet_public_key* key) {
+  limpet_instance* self = arg;
+  const limpet_keys_service* keys = self->host->service(self->host, LIMPET_SERVICE_KEYS);
+  static const uint8_t digest[32];
+  limpet_sign_request request = {sizeof request, 5, {NULL, 0}, {digest, sizeof digest}, -1, 0, {NULL, 0}};
+  const limpet_bytes nothing = {NULL, 0};
+  if (err != NULL) return on_secret(self, err, nothing);
+  request.key_id = key->id;
+  if (keys->sign(self->host, &request, on_key_used, self) == 0)
+    reply(self->kept, self->kept_done, "sign was not begun");
+}
 static void on_readable(void* arg, int32_t fd, uint32_t events) {
   limpet_instance* self = arg;
   const limpet_poll_service* poll_service = self->host->service(self->host, LIMPET_SERVICE_POLL);
@@ -176,6 +208,15 @@ static int services(limpet_instance* self, limpet_str key) {
     limpet_http_call call = {sizeof call, 1024, str("http://127.0.0.1:1/"), 1000, 0};
     if (http == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
     http->start(host, &call, on_http, self);
+  } else if (after(key, "key:") != NULL) {
+    const limpet_keys_service* keys = host->service(host, LIMPET_SERVICE_KEYS);
+    if (keys == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
+    keys->find(host, str(after(key, "key:")), on_key, self);
+  } else if (is(key, "seal")) {
+    const limpet_seal_service* seals = host->service(host, LIMPET_SERVICE_SEAL);
+    const limpet_bytes secret = {(const uint8_t*)"secret", 6}, context = {(const uint8_t*)"context", 7};
+    if (seals == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
+    seals->seal(host, secret, context, on_sealed, self);
   } else if (is(key, "identity")) {
     const limpet_identity_service* identity = host->service(host, LIMPET_SERVICE_IDENTITY);
     char text[64] = "none yet";

@@ -10,6 +10,7 @@
 
 #include "plugin/bundle_publisher_facade.h"
 #include "plugin/node_attestor.h"
+#include "plugin/plugin_keys.h"
 #include "plugin/sealer_facade.h"
 #include "plugin/upstream_authority_facade.h"
 #include "plugin/workload_attestor.h"
@@ -160,7 +161,8 @@ TEST_P(EveryFlag, BundlePublisherPublishes) {
 
 TEST_F(ShimTest, ServicesThatTheHostLacksAreNotOffered) {
   auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  for (const char* service : {"kv", "agent", "http", "identity"}) EXPECT_EQ(sign(*keys, service), "no service");
+  for (const char* service : {"kv", "agent", "http", "identity", "key:device", "seal"})
+    EXPECT_EQ(sign(*keys, service), "no service");
 }
 
 TEST_F(ShimTest, TimersPollsPostsAndThreadsAreTheChildsOwn) {
@@ -211,6 +213,21 @@ TEST_F(ShimTest, AnHttpCallGoesThroughTheHost) {
   EXPECT_EQ(sign(*keys, "http"), "418");
   http.room = false;
   EXPECT_EQ(sign(*keys, "http"), "no answer");
+}
+
+TEST_F(ShimTest, TheRolesKeyManagerAndSealerServeAChild) {
+  const PrivateKey device = *PrivateKey::generate(KeyType::ec_p256);
+  KeyHolder holder(loop_);
+  holder.put("attest-device", device);
+  PluginKeys plugin_keys(holder);
+  OpenSealer sealer(loop_);
+  services_.keys = &plugin_keys;
+  services_.sealer = &sealer;
+  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
+  const std::string signature = sign(*keys, "key:device");
+  EXPECT_TRUE(device.public_key().verify(HashAlg::sha256, Bytes(32), to_bytes(signature)));
+  EXPECT_THAT(sign(*keys, "key:other"), HasSubstr("error 5 key manager holder has no key \"attest-other\""));
+  EXPECT_EQ(sign(*keys, "seal"), "secret");
 }
 
 // ---- refusals at the start ----
