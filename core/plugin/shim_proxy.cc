@@ -209,10 +209,11 @@ void Proxy::on_ready_frame(const Frame& frame) {
   const uint32_t wire = in.u32();
   const ReadTexts missing(in);
   if (!in.done() || wire != kWireVersion) return violation("a greeting that is not understood");
-  if (!std::exchange(told_missing_, true) && !missing.items.empty()) {
+  if (!std::exchange(told_missing_, true)) {
     std::string list;
     for (const limpet_str& one : missing.items) list += (list.empty() ? "" : "; ") + std::string(one.ptr, one.len);
-    log(2, "a plugin's sandbox is not complete", {{lend_text("missing"), lend_text(list)}});
+    if (!list.empty()) log(2, "a plugin's sandbox is not complete", {{lend_text("missing"), lend_text(list)}});
+    if (settings_.health != nullptr) settings_.health->note("sandbox_missing " + component_.label(), list);
   }
   if (!configured_) return come_up();
   phase_ = Phase::configuring;

@@ -36,4 +36,18 @@ HealthState Health::worst() const {
   return worst;
 }
 
+void Health::note(std::string_view name, std::string text) {
+  if (text.empty()) {
+    if (const auto place = notes_.find(name); place != notes_.end()) notes_.erase(place);
+    return;
+  }
+  notes_.insert_or_assign(std::string(name), std::move(text));
+}
+
+std::vector<Health::Fact> Health::facts() const {
+  std::vector<Fact> out = look_ ? look_() : std::vector<Fact>();
+  for (const auto& [name, text] : notes_) out.push_back({name, text});
+  return out;
+}
+
 }  // namespace limpet

@@ -34,10 +34,14 @@ class Health {
   };
   // Looked up whenever somebody asks; what it looks at outlives the listener. The last one given counts.
   void set_facts(std::function<std::vector<Fact>()> look) { look_ = std::move(look); }
-  [[nodiscard]] std::vector<Fact> facts() const { return look_ ? look_() : std::vector<Fact>(); }
+  // A word that holds until the next one of that name; an empty one takes it back.
+  void note(std::string_view name, std::string text);
+  // What was looked up now, and the notes by name.
+  [[nodiscard]] std::vector<Fact> facts() const;
 
  private:
   std::function<std::vector<Fact>()> look_;
+  std::map<std::string, std::string, std::less<>> notes_;
   std::map<std::string, Part, std::less<>> parts_;
 };
 

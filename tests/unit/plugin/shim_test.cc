@@ -230,6 +230,14 @@ TEST_F(ShimTest, TheRolesKeyManagerAndSealerServeAChild) {
   EXPECT_EQ(sign(*keys, "seal"), "secret");
 }
 
+TEST_F(ShimTest, WhatASandboxLacksStandsAmongTheFactsOfHealth) {
+  start(LIMPET_KEY_MANAGER);
+  const auto facts = health_.facts();
+  ASSERT_EQ(facts.size(), 1u);
+  EXPECT_EQ(facts[0].name, "sandbox_missing moody of org.example.moody");
+  EXPECT_EQ(facts[0].text, "everything: the sandbox is switched off");
+}
+
 // ---- refusals at the start ----
 
 TEST_F(ShimTest, AWrongDigestIsRefusedBeforeAChildSeesTheFile) {

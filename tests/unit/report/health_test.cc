@@ -45,5 +45,15 @@ TEST(Health, FactsAreLookedUpWhenSomebodyAsks) {
   EXPECT_EQ(health.facts()[0].number, 1);
 }
 
+TEST(Health, ANoteStandsAmongTheFactsUntilItIsTakenBack) {
+  Health health;
+  health.note("sandbox", "no Landlock");
+  health.set_facts([] { return std::vector<Health::Fact>{{"hours", {}, 1}}; });
+  ASSERT_EQ(health.facts().size(), 2u);
+  EXPECT_EQ(health.facts()[1].name + ": " + health.facts()[1].text, "sandbox: no Landlock");
+  health.note("sandbox", {});
+  EXPECT_EQ(health.facts().size(), 1u);
+}
+
 }  // namespace
 }  // namespace limpet
