@@ -411,6 +411,24 @@ TEST_P(TpmServer, WithRequirePcrPolicyAMachineThatMeetsNoneIsRefused) {
             prefix("PermissionDenied") + "require_pcr_policy: this agent does not quote PCRs");
 }
 
+// Nothing to ask for is no reason to let everybody in.
+TEST_P(TpmServer, WithRequirePcrPolicyAFileWithoutPoliciesLetsNobodyIn) {
+  const Machine machine;
+  const std::string json = R"({"pcr_policy_path":")" + directory + "/pcrs.json\",\"require_pcr_policy\":true}";
+  policies("");
+  const std::string refused = outcome(configure(*instance, json));
+  EXPECT_EQ(refused, prefix("InvalidArgument") + "require_pcr_policy: " + directory +
+                         "/pcrs.json names no policy, so that no agent could attest");
+  policies(R"({"name":"p","pcrs":[0],"accepted":[")" + digest_of({Bytes(32)}) + "\"]}");
+  start(json);
+  enroll();
+  const std::string hash = "pub_hash:" + ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine), hash + " pcr_policy:p fw_version:7.85");
+  policies("");  // emptied later
+  EXPECT_EQ(attest(machine),
+            prefix("PermissionDenied") + "require_pcr_policy: " + directory + "/pcrs.json names no policy");
+}
+
 TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
   Machine machine;
   machine.pcrs = {{0, Bytes(32, 1)}};

@@ -140,6 +140,8 @@ Result<void> ask_for_quote(ServerSession& session, bool agent_can) {
     return {};
   }
   session.policies = current_policies(*session.server);
+  if (settings.require_policy && session.policies.empty())
+    return denied("require_pcr_policy: " + settings.policy_path + " names no policy");
   QuoteRequest request{random_bytes(kNonceBytes), {}, settings.event_log};
   for (const PcrPolicy& policy : session.policies) tpm_wire::add_pcrs(request.sets, policy.set.hash, policy.set.pcrs);
   if (settings.event_log) {
