@@ -361,24 +361,36 @@ class BootLog:
         self.text += struct.pack('<IIIH', pcr, kind, 1, 0x000B) + hashed + struct.pack('<I', len(data)) + data
         self.tpm.extend(pcr, hashed)
 
-    def variable(self, name, value):
-        guid = bytes.fromhex('61dfe48bca93d211aa0d00e098032b8c')
-        self.event(7, 0x80000001, guid + struct.pack('<QQ', len(name), len(value)) + name.encode('utf-16-le') + value)
+    @staticmethod
+    def variable(name, value):
+        guid = bytes.fromhex('cbb219d73a3d9645a3bcdad00e67656f' if name.startswith('db') else '61dfe48bca93d211aa0d00e098032b8c')
+        return guid + struct.pack('<QQ', len(name), len(value)) + name.encode('utf-16-le') + value
 
-    def finish(self, path):
+    def boot(self, on):
+        """What firmware measures until it hands over."""
+        self.event(7, 0x80000001, self.variable('SecureBoot', bytes([on])))
+        for name in ('PK', 'KEK', 'db', 'dbx'):
+            self.event(7, 0x80000001, self.variable(name, b'keys'))
         self.event(4, 0x80000003, bytes(200_000))  # logs of real machines are long
         for pcr in range(8):
             self.event(pcr, 4, bytes(4))
+        return self
+
+    def disguise(self, data, kind):
+        """The events of PCR 7 with this data get another type, which is in nobody's signature."""
+        digest = hashlib.sha256(data).digest()
+        for old in (0x80000001, 4):
+            self.text = self.text.replace(struct.pack('<IIIH', 7, old, 1, 0x000B) + digest,
+                                          struct.pack('<IIIH', 7, kind, 1, 0x000B) + digest)
+
+    def write(self, path):
         with open(path, 'wb') as out:
             out.write(self.text)
 
 
 @pytest.mark.parametrize('on', [True, False])
 def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
-    log = BootLog(tpm)
-    log.variable('SecureBoot', bytes([on]))
-    log.variable('PK', b'key')
-    log.finish(folder / 'log')
+    BootLog(tpm).boot(on).write(folder / 'log')
     server = server_with(make, event_log=True)
     hash_ = tpm.ek_hash()
     enroll(server, '-hash', hash_)
@@ -392,6 +404,23 @@ def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
     server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
     assert eventually(lambda: 'secureboot:enabled' not in selectors(attested(server, hash_)), wait=60)
     assert server.has_logged('no secureboot selector: event log: it does not lead to the quoted value of PCR 7')
+
+
+def test_root_cannot_write_secure_boot_into_the_event_log(make, folder, tpm):
+    """A machine that was booted without it: its root extends PCR 7 as if it had been booted with it."""
+    log = BootLog(tpm).boot(False)
+    log.disguise(log.variable('SecureBoot', bytes(1)), 0x80000002)
+    log.disguise(bytes(4), 0x80000007)
+    log.event(7, 0x80000001, log.variable('SecureBoot', b'\1'))
+    log.event(7, 4, bytes(4))
+    log.write(folder / 'log')
+    server = server_with(make, event_log=True)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent_with(make, server, tpm, event_log_path=folder / 'log')
+    assert not [s for s in selectors(attested(server, hash_)) if s.startswith('secureboot')]
+    assert server.has_logged('no secureboot selector: event log: PCR 7: the digest of SecureBoot or of a separator '
+                             'under type 0x80000002')
 
 
 # ---- tpm info ----
