@@ -100,7 +100,7 @@ Result<BootEvent> read_event(LittleReader& log, const DigestSizes& sizes, uint16
 }
 
 Result<std::vector<BootEvent>> read_all(BytesView bytes, uint16_t hash) {
-  if (bytes.size() > kMaxEventLogBytes) return invalid("larger than 512 KiB");
+  if (bytes.size() > kMaxEventLogBytes) return invalid("larger than 720 KiB");
   TRY_ASSIGN(const HashAlg alg, hash_of(hash));
   LittleReader log(bytes);
   TRY_ASSIGN(const DigestSizes sizes, read_header(log));

@@ -10,7 +10,8 @@
 
 namespace limpet::tpm_wire {
 
-inline constexpr size_t kMaxEventLogBytes = 512u << 10;
+// In base64, with a quote beside it, it fits into the 1 MiB that a message of JSON may have.
+inline constexpr size_t kMaxEventLogBytes = 720u << 10;
 
 struct BootEvent {
   uint32_t pcr = 0;

@@ -214,7 +214,7 @@ TEST(EventLog, MalformedLogsAreRefused) {
   old[32] = 'X';
   EXPECT_EQ(said(parse_event_log(old, kAlgSha256)),
             "event log: not a crypto-agile log (it does not begin with \"Spec ID Event03\")");
-  EXPECT_EQ(said(parse_event_log(Bytes(kMaxEventLogBytes + 1), kAlgSha256)), "event log: larger than 512 KiB");
+  EXPECT_EQ(said(parse_event_log(Bytes(kMaxEventLogBytes + 1), kAlgSha256)), "event log: larger than 720 KiB");
   Bytes huge = good;
   const size_t name_size = good.size();  // an event whose data claims to be almost endless
   append(huge, Bytes{7, 0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff});

@@ -402,7 +402,9 @@ TEST_P(TpmServer, WithRequirePcrPolicyAMachineThatMeetsNoneIsRefused) {
   EXPECT_EQ(attest(machine), prefix("PermissionDenied") +
                                  "require_pcr_policy: the machine's PCRs match no policy; p=" + zeros + " q=" + zeros);
   EXPECT_EQ(attest(machine, [](Response& response) { response.quote.reset(); }),
-            prefix("PermissionDenied") + "PCR quote: the agent did not answer");
+            prefix("PermissionDenied") +
+                "require_pcr_policy: the machine's PCRs match no policy; p (bank sha256 was not "
+                "quoted) q (bank sha256 was not quoted)");
   // an agent of SPIRE's cannot quote
   auto session = server->open("127.0.0.1");
   std::string payload(as_text(machine.payload()));
@@ -449,7 +451,11 @@ TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
             "the PCR values are not those that were quoted"},
            {[](Response& r) { r.quote->banks[0].values[0] = Bytes(20, 1); },
             "PCR 0 of bank sha256 is missing or malformed"},
-           {[](Response& r) { r.quote->banks[0].hash = tpm_wire::kAlgSha384; }, "values of bank sha256 are missing"},
+           {[](Response& r) { r.quote->banks[0].hash = tpm_wire::kAlgSha384; }, "bank sha384 was not asked for"},
+           {[](Response& r) { r.quote->banks.push_back(r.quote->banks[0]); },
+            "the quote is over other PCRs than those of the answer"},
+           {[](Response& r) { r.quote->banks[0].values.clear(); },
+            "the quote is over other PCRs than those of the answer"},
            {[](Response& r) { r.quote->signature = tpm_signature(shared_key(KeyType::rsa_2048, 100), r.quote->quote); },
             "signature does not match"},
            {[&machine](Response& r) {
@@ -458,13 +464,42 @@ TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
             },
             "the attestation is not a quote"},
            {quote({Bytes(32, 5), {{tpm_wire::kAlgSha256, {0}}}, false}), "the quote answers another challenge"},
-           {quote({{}, {{tpm_wire::kAlgSha256, {1}}}, false}),
-            "the quote is over other PCRs than asked for; has the TPM all banks?"},
-           {quote({{}, {{tpm_wire::kAlgSha256, {0, 1}}}, false}),
-            "the quote is over other PCRs than asked for; has the TPM all banks?"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {1}}}, false}), "PCR 1 of bank sha256 was not asked for"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {0, 1}}}, false}), "PCR 1 of bank sha256 was not asked for"},
        }) {
     EXPECT_EQ(attest(machine, change), denied + text);
   }
+}
+
+// A bank that is switched off, or a PCR that never stands still.
+TEST_P(TpmServer, APolicyOnWhatTheTpmCannotQuoteIsNotMetAndKeepsNobodyOut) {
+  const Machine machine;
+  const std::string zeros = digest_of({Bytes(32)});
+  const auto only = [&machine](std::vector<uint32_t> pcrs) {
+    return [&machine, pcrs](Response& response) {
+      const Bytes nonce = tpm_wire::Attest::parse(response.quote->quote)->extra_data;
+      response.quote = machine.quote({nonce, {{tpm_wire::kAlgSha256, pcrs}}, false});
+    };
+  };
+  const auto none = [](Response& response) { response.quote.reset(); };
+  const std::string file = R"({"name":"p","pcrs":[0],"accepted":[")" + zeros +
+                           R"("]},{"name":"busy","pcrs":[10],"accepted":[")" + zeros +
+                           R"("]},{"name":"wide","bank":"sha384","pcrs":[0],"accepted":[]})";
+  policies(file);
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\"}");
+  enroll();
+  const std::string hash = "pub_hash:" + ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine, only({0, 10})), hash + " pcr_policy:p pcr_policy:busy fw_version:7.85");
+  EXPECT_EQ(attest(machine, only({0})), hash + " pcr_policy:p fw_version:7.85");
+  EXPECT_EQ(attest(machine, none), hash);
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\",\"require_pcr_policy\":true}");
+  EXPECT_EQ(attest(machine, only({0})), hash + " pcr_policy:p fw_version:7.85");
+  const std::string denied = prefix("PermissionDenied") + "require_pcr_policy: the machine's PCRs match no policy;";
+  policies(R"({"name":"p","pcrs":[0],"accepted":[]})" + file.substr(file.find(",{\"name\":\"busy")));
+  EXPECT_EQ(attest(machine, only({0})), denied + " p=" + zeros + " busy (PCR 10 of bank sha256 was not quoted)" +
+                                            " wide (bank sha384 was not quoted)");
+  EXPECT_EQ(attest(machine, none), denied + " p (bank sha256 was not quoted) busy (bank sha256 was not quoted)" +
+                                       " wide (bank sha384 was not quoted)");
 }
 
 TEST_P(TpmServer, SecureBootFollowsFromAnEventLogThatLeadsToTheQuote) {

@@ -347,6 +347,58 @@ def test_an_agent_that_keeps_its_pcrs_to_itself_gets_no_policy(make, folder, tpm
     assert selectors(attested(server, tpm.ek_hash())) == ['pub_hash:' + tpm.ek_hash()]
 
 
+def write_policies(path, *policies):
+    write(path, json.dumps({'policies': policies}))
+
+
+WIDE = {'name': 'wide', 'bank': 'sha384', 'pcrs': [0], 'accepted': [hashlib.sha384(bytes(48)).hexdigest()]}
+
+
+def test_a_policy_on_a_bank_that_is_switched_off_is_not_met_and_keeps_nobody_out(make, folder, tpm):
+    tpm.switch_on(0x000B)
+    plain = {'name': 'plain', 'pcrs': [7], 'accepted': [digest(bytes(32))]}
+    write_policies(folder / 'pcrs.json', WIDE, {'name': 'seen', 'bank': 'sha512', 'pcrs': [7], 'mode': 'observe'}, plain)
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json')
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm)
+    record = attested(server, hash_)
+    assert [s for s in selectors(record) if s.startswith('pcr_policy')] == ['pcr_policy:plain']
+    assert server.has_logged('PCR policy wide is not met by TPM %s: bank sha384 was not quoted' % hash_)
+    assert server.has_logged('PCR policy seen is not met by TPM %s: bank sha512 was not quoted' % hash_)
+    assert agent.has_logged('bank sha384 is not switched on in this TPM')
+    # and where nothing is left to quote
+    write_policies(folder / 'pcrs.json', WIDE)
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
+    assert eventually(lambda: selectors(attested(server, hash_)) == ['pub_hash:' + hash_], wait=60)
+    assert server.has_logged('the agent quotes less than it was asked for: bank sha384 is not switched on in this TPM')
+
+
+def test_a_bank_that_is_switched_off_keeps_a_machine_out_where_a_policy_is_required(make, folder, tpm):
+    tpm.switch_on(0x000B)
+    write_policies(folder / 'pcrs.json', WIDE)
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json', require_pcr_policy=True)
+    enroll(server, '-hash', tpm.ek_hash())
+    agent = spawn(make, server, tpm)
+    assert eventually(lambda: agent.has_logged("the machine's PCRs match no policy; wide (bank sha384 was not quoted)"))
+
+
+def test_a_pcr_that_never_stands_still_spoils_its_own_policy_only(make, folder, tpm):
+    write_policies(folder / 'pcrs.json', {'name': 'ima', 'pcrs': [7, 10], 'accepted': [digest(bytes(32), bytes(32))]},
+                   {'name': 'plain', 'pcrs': [7], 'accepted': [digest(bytes(32))]})
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json')
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    way = swtpm.Measuring(tpm, folder / 'way', 10)
+    agent = make(process.Agent, server.port, roots=server.roots(),
+                 attestor=swtpm.table('tpm', 'agent', {'device': folder / 'way'}))
+    found = selectors(attested(server, hash_))
+    way.close()
+    assert [s for s in found if s.startswith('pcr_policy')] == ['pcr_policy:plain']
+    assert server.has_logged('PCR policy ima is not met by TPM %s: PCR 10 of bank sha256 was not quoted' % hash_)
+    assert agent.has_logged('PCR 10 of bank sha256 does not stand still')
+
+
 # ---- the event log ----
 class BootLog:
     """A firmware's event log, and its measurements in the TPM."""
@@ -421,6 +473,28 @@ def test_root_cannot_write_secure_boot_into_the_event_log(make, folder, tpm):
     assert not [s for s in selectors(attested(server, hash_)) if s.startswith('secureboot')]
     assert server.has_logged('no secureboot selector: event log: PCR 7: the digest of SecureBoot or of a separator '
                              'under type 0x80000002')
+
+
+@pytest.mark.parametrize('trouble', ['unreadable', 'large', 'none'])
+def test_an_event_log_that_cannot_be_sent_is_told_on_both_sides(make, folder, tpm, trouble):
+    path = folder / 'log'
+    if trouble == 'unreadable':
+        os.makedirs(path)  # whoever runs the test: root can read any file
+    if trouble == 'large':
+        with open(path, 'wb') as out:
+            out.truncate((720 << 10) + 1)
+    server = server_with(make, event_log=True)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm, event_log_path=path)
+    assert not [s for s in selectors(attested(server, hash_)) if s.startswith('secureboot')]
+    why = {'unreadable': path + ': cannot be read: is a directory', 'large': path + ': larger than 737280 bytes'}
+    if trouble == 'none':
+        assert agent.has_logged('no event log at ' + path)
+        assert server.has_logged('no secureboot selector: the machine has no event log')
+        return
+    assert agent.has_logged('event log: ' + why[trouble])
+    assert server.has_logged("no secureboot selector: the machine's event log could not be read: " + why[trouble])
 
 
 # ---- tpm info ----
