@@ -101,6 +101,7 @@ def test_the_list_is_kept_shown_and_shortened(make, folder, tpm):
     assert [d['note'] for d in listed if d['identifier'] == hash_] == ['rack 7']
     done = server.cli('tpm', 'remove', '-hash', hash_)
     assert done.returncode == 0 and 'Device removed' in done.stdout
+    assert 'limpet agent ban -spiffeID spiffe://TRUST_DOMAIN/spire/agent/tpm/' + hash_ in done.stdout
     done = server.cli('tpm', 'remove', '-hash', hash_)
     assert done.returncode == 1 and 'is not enrolled' in done.stderr
     agent = spawn(make, server, tpm)
@@ -222,6 +223,23 @@ def test_it_attests_again_after_eviction_and_not_after_a_ban(make, tpm):
     server.agents.BanAgent(stubs.agent.BanAgentRequest(id=server.id('/spire/agent/tpm/' + hash_)))
     assert eventually(lambda: agent.has_logged('banned'), wait=60)
     assert attested(server, hash_).banned
+
+
+def test_a_removed_device_of_a_trusted_maker_is_kept_out_by_a_ban(make, folder, tpm, maker):
+    tpm.certify_ek(maker)
+    server = server_with(make, ca_path=ca_dir(folder, maker))
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm)
+    first = attested(server, hash_).x509svid_serial_number
+    done = server.cli('tpm', 'remove', '-hash', hash_)
+    assert 'trusts its maker (ca_path without require_enrollment)' in done.stdout, done.stdout
+    agent_id = '/spire/agent/tpm/' + hash_
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=server.id(agent_id)))
+    assert eventually(lambda: attested(server, hash_).x509svid_serial_number != first, wait=60)
+    done = server.cli('agent', 'ban', '-spiffeID', 'spiffe://example.org' + agent_id)
+    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: agent.has_logged('banned'), wait=60)
 
 
 @pytest.mark.parametrize('trouble', ['reset', 'clear'])
