@@ -168,6 +168,36 @@ TEST(TpmCredential, OnlyTheEndorsementKeyTogetherWithTheNamedKeyGivesTheSecretBa
   }
 }
 
+// Where only the key is known, its size says by which of the TCG's templates it was made (EK Credential Profile, B.3
+// and B.4). The TPM takes name algorithm and cipher of the key for everything (Part 1, 24 and B.10.4).
+TEST(TpmCredential, TheTemplateFollowsFromTheKey) {
+  const auto rsa = [](size_t bits) {
+    Bytes modulus(bits / 8, 0x5a);
+    modulus.front() = 0xc3;
+    modulus.back() = 0x01;
+    const Bytes numbers = der::sequence({der::unsigned_integer(modulus), der::unsigned_integer(Bytes{1, 0, 1})});
+    Bytes string = {0};
+    append(string, numbers);
+    const Bytes alg = der::sequence({der::oid("1.2.840.113549.1.1.1"), der::element(der::kNull, Bytes())});
+    return *PublicKey::from_spki(der::sequence({alg, der::element(der::kBitString, string)}));
+  };
+  const auto kind = [](const PublicKey& key) {
+    const auto found = Protector::of(key);
+    return found ? std::to_string(hash_bytes(found->hash) * 8) + "/" + std::to_string(found->aes_bits) : said(found);
+  };
+  EXPECT_EQ(kind(rsa(2048)), "256/128");
+  EXPECT_EQ(kind(rsa(3072)), "384/256");
+  EXPECT_EQ(kind(rsa(4096)), "384/256");
+  EXPECT_EQ(kind(rsa(4104)), "the endorsement key has 4104 bits; at most 4096 are taken");
+  EXPECT_EQ(kind(shared_key(KeyType::ec_p256, 2).public_key()), "256/128");
+  EXPECT_EQ(kind(shared_key(KeyType::ec_p384, 2).public_key()), "384/256");
+  const PrivateKey& ek = shared_key(KeyType::rsa_4096, 2);
+  const Bytes name = name_of(as_bytes("a key"));
+  const auto credential = make_credential(*Protector::of(ek.public_key()), name, Bytes(32, 0x42));
+  ASSERT_EQ(said(credential), "ok");
+  EXPECT_EQ(activate({ek.public_key(), HashAlg::sha384, 256}, ek, name, *credential), Bytes(32, 0x42));
+}
+
 TEST(TpmCredential, OnlyStorageKeysAreEndorsementKeys) {
   const PublicKey& key = shared_key(KeyType::rsa_2048, 1).public_key();
   EXPECT_EQ(said(Protector::of(*Public::parse(public_area(key, kEkAttributes)))), "ok");
