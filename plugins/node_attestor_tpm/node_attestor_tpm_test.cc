@@ -290,7 +290,8 @@ TEST_P(TpmServer, AttestationKeysThatATpmWouldNotKeepToItselfAreRefused) {
         Case{kAkAttributes & ~tpm_wire::kFixedParent, "AK: the key is not fixedParent"},
         Case{kAkAttributes & ~tpm_wire::kRestricted, "AK: the key is not restricted"},
         Case{kAkAttributes & ~tpm_wire::kSensitiveDataOrigin, "AK: the key is not sensitiveDataOrigin"},
-        Case{kAkAttributes & ~tpm_wire::kSign, "AK: the key is not sign"}}) {
+        Case{kAkAttributes & ~tpm_wire::kSign, "AK: the key is not sign"},
+        Case{kAkAttributes | tpm_wire::kDecrypt, "AK: the key may decrypt"}}) {
     Machine machine;
     machine.area = public_area(machine.ak.public_key(), one.attributes);
     machine.certify_creation();
