@@ -153,7 +153,16 @@ int remove(Context& context) {
     set_string(request->identifier, *hash);
     const auto removed = rpc.call<DeleteRequest, DeleteResponse>(std::string(kService) + "DeleteEnrollment", request);
     if (!removed) return failed("", removed.error());
-    std::puts(json ? "{}" : "Device removed; its agent keeps its SVID until it is evicted or banned");
+    if (json) {
+      std::puts("{}");
+      return 0;
+    }
+    std::printf(
+        "Device removed; its agent keeps its SVID until it is evicted or banned.\n"
+        "It attests again where the server trusts its maker (ca_path without require_enrollment) or hash_path names "
+        "it;\n"
+        "to keep it out there: limpet agent ban -spiffeID spiffe://TRUST_DOMAIN/spire/agent/tpm/%s\n",
+        hash->c_str());
     return 0;
   });
 }
@@ -216,7 +225,7 @@ std::vector<Command> tpm_commands() {
        list},
       {"tpm remove",
        kServer,
-       "Takes a device from the list of those that may attest",
+       "Takes a device from that list; where its maker is trusted, it attests all the same until its agent is banned",
        {hash, server_socket_flag(), instance_flag(), output_flag()},
        remove},
   };

@@ -19,6 +19,8 @@ using DeleteResponse = limpet_api_enrollment_v1_DeleteEnrollmentResponse;
 using Device = limpet_api_enrollment_v1_Device;
 
 constexpr size_t kAttestorBytes = 64;
+constexpr std::string_view kTpm = "tpm";
+constexpr size_t kTpmHashBytes = 32;
 
 Error invalid(std::string message) { return {Code::invalid_argument, std::move(message)}; }
 
@@ -32,6 +34,16 @@ Result<void> check_device(std::string_view attestor, std::string_view identifier
   if (identifier.empty() || identifier.size() > kEnrollmentIdBytes || !visible(identifier))
     return fail(invalid("identifier must be 1 to 128 characters, plain and without spaces"));
   return {};
+}
+
+// What the attestor will ask for: "tpm" asks for a hash in lower case.
+Result<std::string> known_as(std::string_view attestor, std::string_view identifier) {
+  if (attestor != kTpm) return std::string(identifier);
+  const auto hash = hex_decode(identifier);
+  if (!hash || hash->size() != kTpmHashBytes)
+    return fail(invalid("\"" + std::string(identifier) +
+                        "\" is not an EK hash: 64 hexadecimal digits, as \"limpet tpm info\" prints it"));
+  return hex_encode(*hash);
 }
 
 void write_device(Device& out, const Enrollment& row) {
@@ -50,6 +62,9 @@ class CreateFlow final : public wire::UnaryFlow<CreateRequest, Device> {
     row_ = {std::string(wire::view(request.attestor)), std::string(wire::view(request.identifier)),
             std::string(wire::view(request.note)), context_.clock.now()};
     if (auto good = check_device(row_.attestor, row_.identifier); !good) return refuse(std::move(good).error());
+    auto identifier = known_as(row_.attestor, row_.identifier);
+    if (!identifier) return refuse(std::move(identifier).error());
+    row_.identifier = std::move(*identifier);
     if (row_.note.size() > kEnrollmentNoteBytes || !is_utf8(row_.note))
       return refuse(invalid("note must be text of at most 256 bytes"));
     ChangeSet changes;
@@ -110,6 +125,10 @@ class DeleteFlow final : public wire::UnaryFlow<DeleteRequest, DeleteResponse> {
     attestor_ = wire::view(request.attestor);
     identifier_ = wire::view(request.identifier);
     if (auto good = check_device(attestor_, identifier_); !good) return refuse(std::move(good).error());
+    // A row may be older than the rule.
+    if (auto now = known_as(attestor_, identifier_);
+        now && !find_enrollment(context_.store.read(), attestor_, identifier_))
+      identifier_ = std::move(*now);
     ChangeSet changes;
     remove_enrollment(changes, attestor_, identifier_);
     context_.store.commit(std::move(changes), committed_.then<&DeleteFlow::on_committed>(this));

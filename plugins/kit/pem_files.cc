@@ -23,9 +23,9 @@ Result<std::string> read_file(const std::string& path, size_t max_bytes) {
   if (file == nullptr) return bad(path, "cannot be opened: " + errno_text(errno));
   std::string text(max_bytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file));
-  const bool failed = std::ferror(file) != 0;
+  const int error = std::ferror(file) != 0 ? errno : 0;
   std::fclose(file);
-  if (failed) return bad(path, "cannot be read");
+  if (error != 0) return bad(path, "cannot be read: " + errno_text(error));
   if (text.size() > max_bytes) return bad(path, "larger than " + std::to_string(max_bytes) + " bytes");
   return text;
 }

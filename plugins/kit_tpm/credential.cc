@@ -15,6 +15,7 @@ namespace limpet::tpm_wire {
 namespace {
 
 constexpr uint32_t kMaxRsaBits = 4096;
+constexpr uint32_t kHighRsaBits = 3072;
 using MbedAes = Mbed<mbedtls_aes_context, mbedtls_aes_init, mbedtls_aes_free>;
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
@@ -119,7 +120,7 @@ Result<Protector> Protector::of(const Public& ek) {
 
 Result<Protector> Protector::of(const PublicKey& ek) {
   TRY(check_ek_size(ek));
-  if (!ek.is_rsa() && ek.bits() == 384) return Protector{ek, HashAlg::sha384, 256};
+  if (ek.is_rsa() ? ek.bits() >= kHighRsaBits : ek.bits() == 384) return Protector{ek, HashAlg::sha384, 256};
   return Protector{ek, HashAlg::sha256, 128};
 }
 

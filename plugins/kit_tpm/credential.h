@@ -14,7 +14,8 @@ struct Protector {
   uint16_t aes_bits = 128;
 
   static Result<Protector> of(const Public& ek);  // INVALID_ARGUMENT: not a restricted decryption key
-  // Where only the key is known: the TCG's default templates, SHA-256 and AES-128, or SHA-384 and AES-256 for P-384.
+  // Where only the key is known: the TCG's default templates, SHA-256 and AES-128, or SHA-384 and AES-256 for P-384,
+  // RSA 3072 and 4096.
   static Result<Protector> of(const PublicKey& ek);
 };
 

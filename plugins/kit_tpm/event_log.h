@@ -10,7 +10,8 @@
 
 namespace limpet::tpm_wire {
 
-inline constexpr size_t kMaxEventLogBytes = 512u << 10;
+// In base64, with a quote beside it, it fits into the 1 MiB that a message of JSON may have.
+inline constexpr size_t kMaxEventLogBytes = 720u << 10;
 
 struct BootEvent {
   uint32_t pcr = 0;
@@ -26,7 +27,7 @@ Result<std::vector<BootEvent>> parse_event_log(BytesView log, uint16_t hash);
 Result<void> check_replay(const std::vector<BootEvent>& events, const PcrBank& quoted);
 
 // Whether UEFI Secure Boot was on, from events that replayed: the variable SecureBoot, measured once into PCR 7 before
-// the separator and with its own hash as digest. Debug mode counts as off.
+// its only separator, and nothing in that PCR that cannot be accounted for. Debug mode counts as off.
 Result<bool> secure_boot(const std::vector<BootEvent>& events, uint16_t hash);
 
 }  // namespace limpet::tpm_wire

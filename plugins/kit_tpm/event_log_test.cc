@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "boot_log.h"
 
@@ -58,49 +59,145 @@ TEST(EventLog, PcrZeroBeginsWithTheLocalityThatStartedTheTpm) {
   EXPECT_NE(silent.bank().values.at(0), log.bank().values.at(0));
 }
 
+// What PCR 7 says of Secure Boot, when `tell` made its events and the other PCRs are as usual.
+std::string told(const std::function<void(BootLog&)>& tell) {
+  BootLog log;
+  for (uint32_t pcr = 0; pcr < 7; ++pcr) log.plain(pcr, BootLog::kSeparator, Bytes(4));
+  tell(log);
+  return state_of(log);
+}
+const Bytes kOff = variable_data("SecureBoot", Bytes{0});
+const Bytes kOn = variable_data("SecureBoot", Bytes{1});
+constexpr uint32_t kAction = 0x80000007;
+void separator(BootLog& log) { log.plain(7, BootLog::kSeparator, Bytes(4)); }
+void honest_end(BootLog& log) {
+  log.keys();
+  separator(log);
+}
+
 TEST(EventLog, TricksWithTheVariableAreSeen) {
-  BootLog twice;
-  twice.secure_boot_variable(false);
-  twice.secure_boot_variable(true);
-  twice.fill();
-  EXPECT_EQ(state_of(twice), "event log: SecureBoot was measured twice, or after the separator");
+  EXPECT_EQ(told([](BootLog& log) {
+              log.secure_boot_variable(false);
+              log.secure_boot_variable(true);
+              honest_end(log);
+            }),
+            "event log: PCR 7: SecureBoot was measured twice");
+  EXPECT_EQ(told([](BootLog& log) {
+              honest_end(log);
+              log.secure_boot_variable(true);
+            }),
+            "event log: PCR 7: SecureBoot was measured after the separator");
+  EXPECT_EQ(told(honest_end), "event log: PCR 7: SecureBoot was not measured");
+  EXPECT_EQ(told([](BootLog& log) { log.secure_boot_variable(true); }), "event log: PCR 7: no separator");
+  EXPECT_EQ(told([](BootLog& log) {  // the digest of one thing, the data of another
+              log.event(7, BootLog::kConfig, kOff, kOn);
+              honest_end(log);
+            }),
+            "event log: PCR 7: an event of type 0x80000001 whose digest is not that of its data");
+  EXPECT_EQ(told([](BootLog& log) {  // an event that never extends
+              log.event(7, 3, {}, kOn);
+              honest_end(log);
+            }),
+            "event log: PCR 7: SecureBoot was not measured");
+  EXPECT_EQ(told([](BootLog& log) {  // somebody else's variable of that name
+              Bytes data = kOn;
+              data[0] ^= 1;
+              log.plain(7, BootLog::kConfig, data);
+              honest_end(log);
+            }),
+            "event log: PCR 7: SecureBoot was not measured");
+  EXPECT_EQ(told([](BootLog& log) {
+              log.plain(7, BootLog::kConfig, variable_data("SecureBoot", Bytes{1, 1}));
+              honest_end(log);
+            }),
+            "event log: PCR 7: SecureBoot is neither 0 nor 1");
+  EXPECT_EQ(told([](BootLog& log) {  // where there is no such variable
+              log.plain(7, BootLog::kConfig, variable_data("SecureBoot", {}));
+              honest_end(log);
+            }),
+            "disabled");
+}
 
-  BootLog late;
-  late.fill();
-  late.secure_boot_variable(true);
-  EXPECT_EQ(state_of(late), "event log: SecureBoot was measured twice, or after the separator");
+// Root may extend PCR 7 after the boot as he likes, and only digests are quoted: he gives the true events other types,
+// so that they count for nothing, and appends those of another boot.
+TEST(EventLog, TrueEventsUnderOtherTypesAreSeen) {
+  const auto forged = [](uint32_t config, const Bytes& config_data, uint32_t end, const Bytes& end_data) {
+    return told([&](BootLog& log) {
+      log.event(7, config, kOff, config_data);
+      log.event(7, end, Bytes(4), end_data);
+      log.secure_boot_variable(true);
+      honest_end(log);
+    });
+  };
+  const std::string disguised = "event log: PCR 7: the digest of SecureBoot or of a separator under type 0x";
+  for (const auto& [type, text] : std::initializer_list<std::pair<uint32_t, const char*>>{{0x80000002, "80000002"},
+                                                                                          {kAction, "80000007"},
+                                                                                          {5, "00000005"},
+                                                                                          {0x80000010, "80000010"},
+                                                                                          {4, "00000004"},
+                                                                                          {0x800000e0, "800000e0"}}) {
+    EXPECT_EQ(forged(type, kOff, type, Bytes(4)), disguised + text);
+    EXPECT_EQ(forged(type, {}, type, {}), disguised + text);
+  }
+  Bytes longer = kOff;  // what is overlooked in an old shim's events
+  longer.push_back(0);
+  EXPECT_EQ(forged(BootLog::kAuthority, longer, BootLog::kAuthority, Bytes(5)), disguised + "800000e0");
+  EXPECT_EQ(forged(BootLog::kConfig, kOff, kAction, Bytes(4)), disguised + "80000007");
+  EXPECT_EQ(forged(BootLog::kConfig, kOff, BootLog::kConfig, Bytes(4)), disguised + "80000001");
+  EXPECT_EQ(forged(BootLog::kConfig, kOff, BootLog::kSeparator, Bytes(4)),
+            "event log: PCR 7: SecureBoot was measured after the separator");
+}
 
-  BootLog never;
-  never.fill();
-  EXPECT_EQ(state_of(never), "event log: SecureBoot was not measured before a separator");
-
-  BootLog lie;  // the digest of one thing, the data of another
-  lie.event(7, 0x80000001, variable_data("SecureBoot", {0}), variable_data("SecureBoot", {1}));
-  lie.fill();
-  EXPECT_EQ(state_of(lie), "event log: a variable's digest is not that of its data");
-
-  BootLog unmeasured;  // an event that never extends
-  unmeasured.event(7, 3, {}, variable_data("SecureBoot", {1}));
-  unmeasured.fill();
-  EXPECT_EQ(state_of(unmeasured), "event log: SecureBoot was not measured before a separator");
-
-  BootLog foreign;  // somebody else's variable of that name
-  Bytes data = variable_data("SecureBoot", {1});
-  data[0] ^= 1;
-  foreign.event(7, 0x80000001, data, data);
-  foreign.fill();
-  EXPECT_EQ(state_of(foreign), "event log: SecureBoot was not measured before a separator");
-
-  BootLog debug;
-  debug.event(7, 0x80000007, to_bytes("UEFI Debug Mode"), to_bytes("UEFI Debug Mode"));
-  debug.secure_boot_variable(true);
-  debug.fill();
-  EXPECT_EQ(state_of(debug), "disabled");
-
-  BootLog long_value;
-  long_value.event(7, 0x80000001, variable_data("SecureBoot", {1, 1}), variable_data("SecureBoot", {1, 1}));
-  long_value.fill();
-  EXPECT_EQ(state_of(long_value), "disabled");
+TEST(EventLog, OnlyWhatBelongsIntoPcrSevenMayStandThere) {
+  const auto with = [](const std::function<void(BootLog&)>& before, const std::function<void(BootLog&)>& after) {
+    return told([&](BootLog& log) {
+      log.secure_boot_variable(true);
+      before(log);
+      honest_end(log);
+      after(log);
+    });
+  };
+  const auto nothing = [](BootLog&) {};
+  const auto event = [](uint32_t type, const Bytes& data) {
+    return [type, data](BootLog& log) { log.plain(7, type, data); };
+  };
+  const auto action = [&event](std::string_view text) { return event(kAction, to_bytes(text)); };
+  const Bytes authority = variable_data("db", Bytes(40, 3));
+  const std::string start = "event log: PCR 7: ";
+  EXPECT_EQ(with(nothing, nothing), "enabled");
+  EXPECT_EQ(with(event(BootLog::kAuthority, authority), event(BootLog::kAuthority, authority)), "enabled");
+  EXPECT_EQ(with(action("DMA Protection Disabled"), nothing), "enabled");
+  EXPECT_EQ(with(action(std::string_view("DMA Protection Disabled\0", 24)), nothing), "enabled");
+  EXPECT_EQ(with(action("UEFI Debug Mode"), nothing), "disabled");
+  EXPECT_EQ(with(action("UEFI Debug Mode, or so"), nothing), start + "an action that does not belong there");
+  EXPECT_EQ(with(nothing, action("DMA Protection Disabled")),
+            start + "an event of type 0x80000007 after the separator");
+  EXPECT_EQ(with(event(0x80000002, authority), nothing), start + "an event of type 0x80000002 does not belong there");
+  EXPECT_EQ(with(nothing, event(13, to_bytes("x"))), start + "an event of type 0x0000000d does not belong there");
+  EXPECT_EQ(with(nothing, separator), start + "two separators");
+  EXPECT_EQ(with(nothing, event(BootLog::kSeparator, Bytes{1, 0, 0, 0})), start + "a separator of an error");
+  EXPECT_EQ(with(event(BootLog::kConfig, variable_data("PK", {})), nothing), start + "PK was measured twice");
+  EXPECT_EQ(with(nothing, event(BootLog::kConfig, variable_data("dbt", {}))),
+            start + "dbt was measured after the separator");
+  EXPECT_EQ(with(nothing, event(BootLog::kAuthority, to_bytes("no variable"))), start + "authority: truncated");
+  EXPECT_EQ(with(event(BootLog::kAuthority, variable_data("SecureBoot", Bytes{2})), nothing),
+            start + "SecureBoot as an authority");
+  EXPECT_EQ(with(nothing, [&](BootLog& log) { log.event(7, BootLog::kAuthority, to_bytes("x"), authority); }),
+            start + "an event of type 0x800000e0 whose digest is not that of its data");
+  EXPECT_EQ(with([](BootLog& log) { log.event(7, kAction, to_bytes("x"), to_bytes("UEFI Debug Mode")); }, nothing),
+            start + "an event of type 0x80000007 whose digest is not that of its data");
+  Bytes shim = authority;  // old versions of shim log a byte more than they measure
+  shim.push_back(0);
+  EXPECT_EQ(with(nothing, [&](BootLog& log) { log.event(7, BootLog::kAuthority, authority, shim); }), "enabled");
+  for (const char* missing : {"PK", "KEK", "db"}) {
+    EXPECT_EQ(told([&](BootLog& log) {
+                log.secure_boot_variable(true);
+                for (const char* name : {"PK", "KEK", "db"})
+                  log.plain(7, BootLog::kConfig, variable_data(name, Bytes(name == missing ? 0 : 3)));
+                separator(log);
+              }),
+              start + "Secure Boot without " + missing);
+  }
 }
 
 TEST(EventLog, MalformedLogsAreRefused) {
@@ -117,17 +214,17 @@ TEST(EventLog, MalformedLogsAreRefused) {
   old[32] = 'X';
   EXPECT_EQ(said(parse_event_log(old, kAlgSha256)),
             "event log: not a crypto-agile log (it does not begin with \"Spec ID Event03\")");
-  EXPECT_EQ(said(parse_event_log(Bytes(kMaxEventLogBytes + 1), kAlgSha256)), "event log: larger than 512 KiB");
+  EXPECT_EQ(said(parse_event_log(Bytes(kMaxEventLogBytes + 1), kAlgSha256)), "event log: larger than 720 KiB");
   Bytes huge = good;
   const size_t name_size = good.size();  // an event whose data claims to be almost endless
   append(huge, Bytes{7, 0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff});
   EXPECT_FALSE(parse_event_log(huge, kAlgSha256)) << name_size;
-  Bytes variable = variable_data("SecureBoot", {1});
+  Bytes variable = variable_data("SecureBoot", Bytes{1});
   std::fill_n(variable.begin() + 16, 16, uint8_t{0xff});
   BootLog endless;
   endless.event(7, 0x80000001, variable, variable);
   endless.fill();
-  EXPECT_EQ(state_of(endless), "event log: variable: truncated");
+  EXPECT_EQ(state_of(endless), "event log: PCR 7: variable: truncated");
 }
 
 TEST(PcrDigest, IsTheHashOfTheValuesInAscendingOrder) {

@@ -51,7 +51,7 @@ Result<Bytes> pcr_digest(const PcrBank& bank, const std::vector<uint32_t>& pcrs)
 
 Result<void> check_quoted(const Attest& quote, HashAlg hash, const PcrSets& asked, const std::vector<PcrBank>& banks) {
   // A bank that the TPM does not have comes back with nothing selected in it.
-  if (quote.selected != asked) return invalid("the quote is over other PCRs than asked for; has the TPM all banks?");
+  if (quote.selected != asked) return invalid("the quote is over other PCRs than those of the answer");
   Bytes all;
   for (const PcrSelection& set : asked) {
     TRY_ASSIGN(const HashAlg alg, hash_of(set.hash));

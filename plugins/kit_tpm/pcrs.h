@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // PCR values under a quote, and the digest by which operators name them: the hash, by the bank's own algorithm, of the
-// values of a set of PCRs in ascending order, as tpm2_quote and tpm2_policypcr print it. Pure, any thread.
+// values of a set of PCRs in ascending order, as `limpet tpm info` prints it. Pure, any thread.
 
 #include <map>
 #include <string>

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+
+#include "crypto/extensions.h"
 #include "kit/go_json.h"
+#include "kit/names.h"
 #include "kit_tpm/ek_certificate.h"
 #include "soft_tpm.h"
 #include "support/mint.h"
@@ -168,6 +173,36 @@ TEST(TpmCredential, OnlyTheEndorsementKeyTogetherWithTheNamedKeyGivesTheSecretBa
   }
 }
 
+// Where only the key is known, its size says by which of the TCG's templates it was made (EK Credential Profile, B.3
+// and B.4). The TPM takes name algorithm and cipher of the key for everything (Part 1, 24 and B.10.4).
+TEST(TpmCredential, TheTemplateFollowsFromTheKey) {
+  const auto rsa = [](size_t bits) {
+    Bytes modulus(bits / 8, 0x5a);
+    modulus.front() = 0xc3;
+    modulus.back() = 0x01;
+    const Bytes numbers = der::sequence({der::unsigned_integer(modulus), der::unsigned_integer(Bytes{1, 0, 1})});
+    Bytes string = {0};
+    append(string, numbers);
+    const Bytes alg = der::sequence({der::oid("1.2.840.113549.1.1.1"), der::element(der::kNull, Bytes())});
+    return *PublicKey::from_spki(der::sequence({alg, der::element(der::kBitString, string)}));
+  };
+  const auto kind = [](const PublicKey& key) {
+    const auto found = Protector::of(key);
+    return found ? std::to_string(hash_bytes(found->hash) * 8) + "/" + std::to_string(found->aes_bits) : said(found);
+  };
+  EXPECT_EQ(kind(rsa(2048)), "256/128");
+  EXPECT_EQ(kind(rsa(3072)), "384/256");
+  EXPECT_EQ(kind(rsa(4096)), "384/256");
+  EXPECT_EQ(kind(rsa(4104)), "the endorsement key has 4104 bits; at most 4096 are taken");
+  EXPECT_EQ(kind(shared_key(KeyType::ec_p256, 2).public_key()), "256/128");
+  EXPECT_EQ(kind(shared_key(KeyType::ec_p384, 2).public_key()), "384/256");
+  const PrivateKey& ek = shared_key(KeyType::rsa_4096, 2);
+  const Bytes name = name_of(as_bytes("a key"));
+  const auto credential = make_credential(*Protector::of(ek.public_key()), name, Bytes(32, 0x42));
+  ASSERT_EQ(said(credential), "ok");
+  EXPECT_EQ(activate({ek.public_key(), HashAlg::sha384, 256}, ek, name, *credential), Bytes(32, 0x42));
+}
+
 TEST(TpmCredential, OnlyStorageKeysAreEndorsementKeys) {
   const PublicKey& key = shared_key(KeyType::rsa_2048, 1).public_key();
   EXPECT_EQ(said(Protector::of(*Public::parse(public_area(key, kEkAttributes)))), "ok");
@@ -241,6 +276,81 @@ TEST(EkCertificate, TheStrictProfileIsKept) {
     EXPECT_EQ(said(check_ek_profile(issue(maker, ek_template(), one.change, one.extension))),
               std::string("endorsement key certificate: ") + one.text);
   }
+}
+
+struct RawExtension {
+  std::string oid;
+  bool critical;
+  Bytes value;
+};
+// With other extensions. The signature then fits no more, at which the profile does not look.
+Certificate with_extensions(const Certificate& good, const std::function<void(std::vector<RawExtension>&)>& change) {
+  std::vector<RawExtension> all;
+  EXPECT_TRUE(
+      read_extensions(*kit::extensions_of(good.der), [&](const std::string& oid, bool critical, BytesView value) {
+        all.push_back({oid, critical, to_bytes(value)});
+        return Result<void>();
+      }));
+  change(all);
+  Bytes list;
+  for (const RawExtension& one : all) append(list, encode_extension(one.oid, one.critical, one.value));
+  der::Reader outer(der::single(good.der, der::kSequence)->content);
+  Bytes tbs;
+  for (der::Reader fields(outer.expect(der::kSequence)->content); !fields.empty();) {
+    const der::Element field = *fields.next();
+    const bool extensions = field.tag == 0xa3;
+    append(tbs, extensions ? der::element(0xa3, der::element(der::kSequence, list)) : to_bytes(field.whole));
+  }
+  Bytes body = der::element(der::kSequence, tbs);
+  while (!outer.empty()) append(body, outer.next()->whole);
+  auto out = Certificate::parse(der::element(der::kSequence, body));
+  EXPECT_TRUE(out) << out.error().message;
+  return std::move(*out);
+}
+
+TEST(EkCertificate, EachRuleOfTheProfileOnExtensionsIsKept) {
+  const Authority maker = make_root("maker");
+  const Bytes names = alt_name({kMaker, kKind, kRelease});
+  const Certificate good = issue(maker, ek_template(), {}, names);
+  using All = std::vector<RawExtension>;
+  const auto flag = [](std::string_view oid, bool critical) {
+    return [oid, critical](All& all) {
+      const auto place = std::ranges::find(all, oid, &RawExtension::oid);
+      if (place != all.end())
+        place->critical = critical;
+      else
+        all.push_back({std::string(oid), critical, der::sequence({})});
+    };
+  };
+  const auto without = [](std::string_view oid) {
+    return [oid](All& all) { std::erase_if(all, [oid](const RawExtension& one) { return one.oid == oid; }); };
+  };
+  const auto attributes = [](const char* oid) {
+    return [oid](All& all) {
+      all.push_back(
+          {"2.5.29.9", false, der::sequence({der::sequence({der::oid(oid), der::element(der::kSet, Bytes())})})});
+    };
+  };
+  const auto verdict = [&good](const std::function<void(All&)>& change) {
+    return said(check_ek_profile(with_extensions(good, change)));
+  };
+  const std::string start = "endorsement key certificate: ";
+  EXPECT_EQ(verdict([](All&) {}), "ok");
+  EXPECT_EQ(verdict([](All& all) { all.clear(); }), start + "no extensions: not an X.509 version 3 certificate");
+  EXPECT_EQ(verdict(flag("2.5.29.19", false)), start + "basic constraints must be there and critical");
+  EXPECT_EQ(verdict(without("2.5.29.19")), start + "basic constraints must be there and critical");
+  EXPECT_EQ(verdict(flag("2.5.29.15", false)), start + "key usage must be there and critical");
+  EXPECT_EQ(verdict(without("2.5.29.15")), start + "key usage must be there and critical");
+  for (const char* oid : {"2.5.29.35", "2.5.29.37", "2.5.29.14", "1.3.6.1.5.5.7.1.1", "2.5.29.31"})
+    EXPECT_EQ(verdict(flag(oid, true)), start + "extension " + oid + " must not be critical");
+  EXPECT_EQ(verdict(attributes("2.23.133.2.16")), "ok");
+  EXPECT_EQ(verdict(attributes("2.23.133.2.17")), start + "subject directory attributes without the TPM specification");
+
+  const auto field = [&](const Change& change) {
+    return said(check_ek_profile(issue(maker, ek_template(), change, names)));
+  };
+  EXPECT_EQ(field([](CertificateTemplate& cert) { cert.serial = {0}; }), start + "the serial number is 0");
+  EXPECT_EQ(field([](CertificateTemplate& cert) { cert.issuer = encode_name({}); }), start + "the issuer is empty");
 }
 
 TEST(EkCertificate, OnlyATrustedAuthorityIsBelieved) {

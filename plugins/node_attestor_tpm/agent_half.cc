@@ -11,6 +11,8 @@
 namespace limpet::tpm_attestor {
 namespace {
 
+constexpr int32_t kWarn = 2;
+constexpr int32_t kInfo = 3;
 constexpr const char* kEventLog = "/sys/kernel/security/tpm0/binary_bios_measurements";
 
 struct Settings {
@@ -19,6 +21,7 @@ struct Settings {
   AnswerOptions answer;
 };
 struct Agent {
+  const limpet_host* host;
   // owners: this, and the sessions begun with them
   std::shared_ptr<const Settings> settings = nullptr;
   std::shared_ptr<const tpm::Device> device = nullptr;
@@ -30,8 +33,8 @@ struct AgentSession {
 Agent* self_of(limpet_instance* self) { return reinterpret_cast<Agent*>(self); }
 AgentSession* self_of(limpet_session* session) { return reinterpret_cast<AgentSession*>(session); }
 
-limpet_code create(const limpet_host*, limpet_instance** out) {
-  *out = reinterpret_cast<limpet_instance*>(new Agent());
+limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = reinterpret_cast<limpet_instance*>(new Agent{host});
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
@@ -76,12 +79,24 @@ void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
   kit::end(op, done, make_payload(*self_of(session)));
 }
 
+// What the server asked for and does not get.
+void log_missing(const Agent& agent, const QuoteRequest& request, const Response& response) {
+  if (!response.quote_problem.empty()) kit::log(agent.host, kWarn, "PCR quote: " + response.quote_problem);
+  if (!request.event_log || !response.quote || !response.quote->event_log.empty()) return;
+  const std::string& problem = response.quote->event_log_problem;
+  if (problem.empty())
+    kit::log(agent.host, kInfo, "no event log at " + agent.settings->answer.event_log_path);
+  else
+    kit::log(agent.host, kWarn, "event log: " + problem);
+}
+
 Result<std::string> make_answer(AgentSession& session, BytesView said) {
   if (!session.evidence) return fail(Code::failed_precondition, "a challenge without a payload before it");
   TRY_ASSIGN_WITHIN("unable to unmarshal challenge", const Challenge challenge, decode_challenge(said));
   const Settings& settings = *session.agent.settings;
   TRY_ASSIGN(Response response,
              answer_challenge(*session.agent.device, settings.kind, *session.evidence, challenge, settings.answer));
+  if (challenge.quote && settings.answer.quote) log_missing(session.agent, *challenge.quote, response);
   std::string out = encode_response(response);
   wipe(response.secret);
   return out;

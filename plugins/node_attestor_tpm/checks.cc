@@ -50,12 +50,53 @@ std::string version_text(uint64_t firmware) {
 }
 
 Result<bool> read_secure_boot(const QuoteAnswer& answer) {
+  if (answer.event_log.empty() && !answer.event_log_problem.empty())
+    return invalid("the machine's event log could not be read: " + answer.event_log_problem);
   if (answer.event_log.empty()) return invalid("the machine has no event log");
   const auto bank = std::ranges::find(answer.banks, tpm_wire::kAlgSha256, &tpm_wire::PcrBank::hash);
   if (bank == answer.banks.end()) return invalid("bank sha256 was not quoted");
   TRY_ASSIGN(const auto events, tpm_wire::parse_event_log(answer.event_log, tpm_wire::kAlgSha256));
   TRY(tpm_wire::check_replay(events, *bank));
   return tpm_wire::secure_boot(events, tpm_wire::kAlgSha256);
+}
+
+// That nothing else than what was asked for is answered; what it is of that.
+Result<tpm_wire::PcrSets> answered(const QuoteRequest& request, const std::vector<tpm_wire::PcrBank>& banks) {
+  tpm_wire::PcrSets out;
+  for (const tpm_wire::PcrBank& bank : banks) {
+    const auto asked = std::ranges::find(request.sets, bank.hash, &tpm_wire::PcrSelection::hash);
+    if (asked == request.sets.end()) return invalid("bank " + tpm_wire::bank_name(bank.hash) + " was not asked for");
+    out.push_back({bank.hash, {}});
+    for (const auto& [pcr, value] : bank.values) {
+      if (std::ranges::find(asked->pcrs, pcr) == asked->pcrs.end())
+        return invalid("PCR " + std::to_string(pcr) + " of bank " + tpm_wire::bank_name(bank.hash) +
+                       " was not asked for");
+      out.back().pcrs.push_back(pcr);
+    }
+  }
+  return out;
+}
+
+Result<Bytes> digest_for(const PcrPolicy& policy, const std::vector<tpm_wire::PcrBank>& banks) {
+  const auto bank = std::ranges::find(banks, policy.set.hash, &tpm_wire::PcrBank::hash);
+  if (bank == banks.end()) return invalid("bank " + tpm_wire::bank_name(policy.set.hash) + " was not quoted");
+  for (const uint32_t pcr : policy.set.pcrs)
+    if (!bank->values.contains(pcr))
+      return invalid("PCR " + std::to_string(pcr) + " of bank " + tpm_wire::bank_name(policy.set.hash) +
+                     " was not quoted");
+  return tpm_wire::pcr_digest(*bank, policy.set.pcrs);
+}
+
+Verdict judge(const PcrPolicy& policy, const std::vector<tpm_wire::PcrBank>& banks, int64_t now) {
+  Verdict out{policy.name, policy.observe, false, {}, {}};
+  const auto digest = digest_for(policy, banks);
+  if (!digest) {
+    out.missing = digest.error().message;
+    return out;
+  }
+  out.accepted = policy.accepts(*digest, now);
+  out.digest = hex_encode(*digest);
+  return out;
 }
 
 Result<void> check_signed(const QuoteAnswer& answer, const QuoteRequest& request, const CheckedAk& ak,
@@ -65,7 +106,8 @@ Result<void> check_signed(const QuoteAnswer& answer, const QuoteRequest& request
   TRY_ASSIGN(const tpm_wire::Signature signature, tpm_wire::Signature::parse(answer.signature));
   TRY(signature.verify(ak.key.key, answer.quote));
   if (quote.extra_data != request.nonce) return invalid("the quote answers another challenge");
-  return tpm_wire::check_quoted(quote, signature.hash, request.sets, answer.banks);
+  TRY_ASSIGN(const tpm_wire::PcrSets sets, answered(request, answer.banks));
+  return tpm_wire::check_quoted(quote, signature.hash, sets, answer.banks);
 }
 
 }  // namespace
@@ -77,23 +119,26 @@ Result<CheckedAk> check_ak(const AkParts& parts) {
   return out;
 }
 
-Result<MachineState> check_quote(const QuoteAnswer& answer, const QuoteRequest& request, const CheckedAk& ak,
-                                 const std::vector<PcrPolicy>& policies, int64_t now) {
+Result<MachineState> check_quote(const std::optional<QuoteAnswer>& answer, const QuoteRequest& request,
+                                 const CheckedAk& ak, const std::vector<PcrPolicy>& policies, int64_t now) {
   tpm_wire::Attest quote;
-  if (auto good = check_signed(answer, request, ak, quote); !good)
-    return fail(Code::permission_denied, "PCR quote: " + good.error().message);
+  if (answer) {
+    if (auto good = check_signed(*answer, request, ak, quote); !good)
+      return fail(Code::permission_denied, "PCR quote: " + good.error().message);
+  }
   MachineState out;
   for (const PcrPolicy& policy : policies) {
-    const auto bank = std::ranges::find(answer.banks, policy.set.hash, &tpm_wire::PcrBank::hash);
-    if (bank == answer.banks.end()) return fail(Code::permission_denied, "PCR quote: a bank is missing");
-    TRY_ASSIGN(const Bytes digest, tpm_wire::pcr_digest(*bank, policy.set.pcrs));
-    out.verdicts.push_back({policy.name, policy.observe, policy.accepts(digest, now), hex_encode(digest)});
+    out.verdicts.push_back(judge(policy, answer ? answer->banks : std::vector<tpm_wire::PcrBank>(), now));
     const Verdict& verdict = out.verdicts.back();
     if (verdict.accepted && !verdict.observe) out.selectors.push_back("pcr_policy:" + policy.name);
   }
+  if (!answer) {
+    if (request.event_log) out.event_log_problem = "no PCRs were quoted";
+    return out;
+  }
   if (ak.under_endorsement) out.selectors.push_back("fw_version:" + version_text(quote.firmware_version));
   if (!request.event_log) return out;
-  const auto secure = read_secure_boot(answer);
+  const auto secure = read_secure_boot(*answer);
   if (secure) out.selectors.emplace_back(*secure ? "secureboot:enabled" : "secureboot:disabled");
   if (!secure) out.event_log_problem = secure.error().message;
   return out;

@@ -25,15 +25,17 @@ struct Verdict {
   std::string name;  // of the policy
   bool observe = false;
   bool accepted = false;
-  std::string digest;  // hex
+  std::string digest;   // hex
+  std::string missing;  // why there is no digest
 };
 struct MachineState {
   std::vector<Verdict> verdicts;
   std::vector<std::string> selectors;
   std::string event_log_problem;  // why there is no secureboot selector; empty: there is one, or none was wanted
 };
-// The quote is the answer to `request`, over just what was asked, signed by the AK. PERMISSION_DENIED.
-Result<MachineState> check_quote(const QuoteAnswer& answer, const QuoteRequest& request, const CheckedAk& ak,
-                                 const std::vector<PcrPolicy>& policies, int64_t now);
+// The quote is the answer to `request`, over what was asked or less of it (a TPM without one of the banks, a PCR that
+// never stands still), signed by the AK. PERMISSION_DENIED. No answer is none of what was asked.
+Result<MachineState> check_quote(const std::optional<QuoteAnswer>& answer, const QuoteRequest& request,
+                                 const CheckedAk& ak, const std::vector<PcrPolicy>& policies, int64_t now);
 
 }  // namespace limpet::tpm_attestor

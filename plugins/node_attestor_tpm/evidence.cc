@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node_attestor_tpm/evidence.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
 #include "kit/pem_files.h"
 #include "kit_tpm/event_log.h"
 
@@ -8,7 +13,7 @@ namespace limpet::tpm_attestor {
 namespace {
 
 constexpr uint32_t kUsualEkRsa = 0x81010001;  // TCG provisioning guidance: where an EK is kept
-constexpr int kQuoteAttempts = 3;             // a PCR may be extended between reading and quoting
+constexpr int kQuoteAttempts = 4;             // a PCR may be extended between reading and quoting
 
 // Endorsement key and certificate. The key is made anew from its template; a certificate of a key that came from
 // another template belongs to the one that the maker left in the TPM.
@@ -56,9 +61,31 @@ Result<void> make_ak(tpm::Tpm& tpm, tpm::EkKind kind, Evidence& out) {
   return {};
 }
 
-Result<std::vector<tpm_wire::PcrBank>> read_banks(tpm::Tpm& tpm, const std::vector<tpm::PcrSelection>& wanted) {
+void note(std::string& problem, const std::string& what) { problem += (problem.empty() ? "" : "; ") + what; }
+
+// Of the PCRs asked for those whose bank is switched on.
+Result<tpm_wire::PcrSets> those_here(tpm::Tpm& tpm, tpm_wire::PcrSets asked, std::string& problem) {
+  TRY_ASSIGN(const std::vector<uint16_t> banks, tpm.pcr_banks());
+  std::erase_if(asked, [&](const tpm_wire::PcrSelection& set) {
+    const bool here = std::ranges::find(banks, set.hash) != banks.end();
+    if (!here) note(problem, "bank " + tpm_wire::bank_name(set.hash) + " is not switched on in this TPM");
+    return !here;
+  });
+  return asked;
+}
+
+std::vector<tpm::PcrSelection> selections_of(const tpm_wire::PcrSets& sets) {
+  std::vector<tpm::PcrSelection> out;
+  for (const tpm_wire::PcrSelection& set : sets) {
+    out.push_back({set.hash, 0});
+    for (const uint32_t pcr : set.pcrs) out.back().mask |= 1u << pcr;
+  }
+  return out;
+}
+
+Result<std::vector<tpm_wire::PcrBank>> read_banks(tpm::Tpm& tpm, const tpm_wire::PcrSets& sets) {
   std::vector<tpm_wire::PcrBank> out;
-  for (const tpm::PcrSelection& set : wanted) {
+  for (const tpm::PcrSelection& set : selections_of(sets)) {
     TRY_ASSIGN(std::vector<Bytes> values, tpm.read_pcrs(set));
     tpm_wire::PcrBank bank{set.bank, {}};
     size_t next = 0;
@@ -69,29 +96,52 @@ Result<std::vector<tpm_wire::PcrBank>> read_banks(tpm::Tpm& tpm, const std::vect
   return out;
 }
 
-Result<QuoteAnswer> quote(tpm::Tpm& tpm, const tpm::Object& ak, const QuoteRequest& request,
-                          const AnswerOptions& options) {
-  std::vector<tpm::PcrSelection> wanted;
-  for (const tpm_wire::PcrSelection& set : request.sets) {
-    tpm::PcrSelection selection{set.hash, 0};
-    for (const uint32_t pcr : set.pcrs) selection.mask |= 1u << pcr;
-    wanted.push_back(selection);
+// Leaves out what has changed since the first reading: with IMA, PCR 10 does whenever somebody opens another file.
+void leave_out_restless(tpm_wire::PcrSets& sets, std::vector<tpm_wire::PcrBank>& banks,
+                        const std::vector<tpm_wire::PcrBank>& first, std::string& problem) {
+  for (size_t i = 0; i < sets.size(); ++i) {
+    std::erase_if(sets[i].pcrs, [&](uint32_t pcr) {
+      const bool same = first[i].values.at(pcr) == banks[i].values.at(pcr);
+      if (same) return false;
+      note(problem,
+           "PCR " + std::to_string(pcr) + " of bank " + tpm_wire::bank_name(sets[i].hash) + " does not stand still");
+      banks[i].values.erase(pcr);
+      return true;
+    });
   }
-  QuoteAnswer out;
-  for (int attempt = 1;; ++attempt) {
-    TRY_ASSIGN(out.banks, read_banks(tpm, wanted));
-    TRY_ASSIGN(tpm::Attested attested, tpm.quote(ak, request.nonce, wanted));
-    out.quote = std::move(attested.attest);
-    out.signature = std::move(attested.signature);
-    TRY_ASSIGN(const tpm_wire::Attest parsed, tpm_wire::Attest::parse(out.quote));
-    TRY_ASSIGN(const tpm_wire::Signature signature, tpm_wire::Signature::parse(out.signature));
-    const auto same = tpm_wire::check_quoted(parsed, signature.hash, request.sets, out.banks);
-    if (same) break;
-    if (attempt == kQuoteAttempts) return fail(Code::unavailable, "PCR quote: " + same.error().message);
+  std::erase_if(sets, [](const tpm_wire::PcrSelection& set) { return set.pcrs.empty(); });
+  std::erase_if(banks, [](const tpm_wire::PcrBank& bank) { return bank.values.empty(); });
+}
+
+void read_event_log(QuoteAnswer& out, const std::string& path) {
+  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return;
+  auto text = kit::read_file(path, tpm_wire::kMaxEventLogBytes);
+  if (text) out.event_log = to_bytes(*text);
+  if (!text) out.event_log_problem = text.error().message;
+}
+
+Result<void> quote(tpm::Tpm& tpm, const tpm::Object& ak, const QuoteRequest& request, const AnswerOptions& options,
+                   Response& out) {
+  TRY_ASSIGN(tpm_wire::PcrSets sets, those_here(tpm, request.sets, out.quote_problem));
+  std::vector<tpm_wire::PcrBank> first;
+  for (int attempt = 1; !sets.empty(); ++attempt) {
+    TRY_ASSIGN(std::vector<tpm_wire::PcrBank> banks, read_banks(tpm, sets));
+    if (attempt == 1) first = banks;
+    if (attempt == kQuoteAttempts) leave_out_restless(sets, banks, first, out.quote_problem);
+    if (sets.empty()) return {};
+    TRY_ASSIGN(tpm::Attested attested, tpm.quote(ak, request.nonce, selections_of(sets)));
+    TRY_ASSIGN(const tpm_wire::Attest parsed, tpm_wire::Attest::parse(attested.attest));
+    TRY_ASSIGN(const tpm_wire::Signature signature, tpm_wire::Signature::parse(attested.signature));
+    if (const auto same = tpm_wire::check_quoted(parsed, signature.hash, sets, banks); !same) {
+      if (attempt < kQuoteAttempts) continue;
+      note(out.quote_problem, same.error().message);
+      return {};
+    }
+    out.quote = QuoteAnswer{std::move(attested.attest), std::move(attested.signature), std::move(banks), {}, {}};
+    if (request.event_log) read_event_log(*out.quote, options.event_log_path);
+    return {};
   }
-  if (request.event_log)
-    out.event_log = to_bytes(kit::read_file(options.event_log_path, tpm_wire::kMaxEventLogBytes).value_or(""));
-  return out;
+  return {};
 }
 
 }  // namespace
@@ -120,7 +170,7 @@ Result<Response> answer_challenge(const tpm::Device& device, tpm::EkKind kind, c
     out.secret = to_bytes(secret.view());
   }
   if (challenge.quote && options.quote) {
-    TRY_ASSIGN(out.quote, quote(*tpm, ak, *challenge.quote, options));
+    TRY(quote(*tpm, ak, *challenge.quote, options, out));
   }
   return out;
 }

@@ -23,6 +23,7 @@ struct AnswerOptions {
   bool quote = true;           // answer requests for PCRs
   std::string event_log_path;  // of the kernel's; a machine without one sends none
 };
+// Quotes what this TPM has of the PCRs asked for; the response says what is missing and why.
 Result<Response> answer_challenge(const tpm::Device& device, tpm::EkKind kind, const Evidence& evidence,
                                   const Challenge& challenge, const AnswerOptions& options);
 

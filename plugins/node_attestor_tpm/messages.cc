@@ -21,6 +21,7 @@ constexpr size_t kMaxWrappedSecret = 512;
 constexpr size_t kMaxNonce = 32;
 constexpr size_t kMaxBanks = 3;
 constexpr size_t kMaxPemBlocks = 2;
+constexpr size_t kMaxProblem = 256;
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
 
@@ -149,6 +150,22 @@ Result<tpm_wire::PcrBank> read_bank(yyjson_val* object) {
   return out;
 }
 
+// Words for a log line, both as we send and as we read them.
+std::string plain(std::string_view text) {
+  std::string out(text.substr(0, kMaxProblem));
+  std::ranges::replace_if(out, [](char c) { return c < 0x20 || c >= 0x7f || c == '"' || c == '\\'; }, '?');
+  return out;
+}
+
+std::string read_plain(yyjson_val* parent, const char* name) {
+  yyjson_val* value = GoJson::member(parent, name);
+  return yyjson_is_str(value) ? plain({yyjson_get_str(value), yyjson_get_len(value)}) : std::string();
+}
+
+std::string problem(const char* name, const std::string& text) {
+  return text.empty() ? std::string() : "," + member(name, "\"" + plain(text) + "\"");
+}
+
 Result<QuoteAnswer> read_answer(yyjson_val* object) {
   QuoteAnswer out;
   TRY_ASSIGN(out.quote, bounded(object, "Quote", kMaxPart));
@@ -159,7 +176,8 @@ Result<QuoteAnswer> read_answer(yyjson_val* object) {
     out.banks.push_back(std::move(bank));
   }
   TRY_ASSIGN(out.event_log, GoJson::bytes(object, "EventLog"));
-  if (out.event_log.size() > tpm_wire::kMaxEventLogBytes) return invalid("EventLog is larger than 512 KiB");
+  if (out.event_log.size() > tpm_wire::kMaxEventLogBytes) return invalid("EventLog is larger than 720 KiB");
+  out.event_log_problem = read_plain(object, "EventLogProblem");
   return out;
 }
 
@@ -193,8 +211,9 @@ std::string encode_answer(const QuoteAnswer& answer) {
     banks +=
         (banks.empty() ? "" : ",") + bank_start(bank.hash, pcrs) + "," + member("Values", "[" + values + "]") + "}";
   }
-  return "{" + member("Quote", quoted(answer.quote)) + "," + member("Signature", quoted(answer.signature)) + "," +
-         member("Banks", "[" + banks + "]") + "," + member("EventLog", quoted(answer.event_log)) + "}";
+  return "," + member("Quote", quoted(answer.quote)) + "," + member("Signature", quoted(answer.signature)) + "," +
+         member("Banks", "[" + banks + "]") + "," + member("EventLog", quoted(answer.event_log)) +
+         problem("EventLogProblem", answer.event_log_problem);
 }
 
 // Credential and Secret carry their length in front here.
@@ -260,7 +279,9 @@ Result<Challenge> decode_challenge(BytesView json) {
 
 std::string encode_response(const Response& response) {
   std::string out = "{" + member("Secret", quoted(response.secret));
-  if (response.quote) out += ",\"Limpet\":" + encode_answer(*response.quote);
+  std::string ours = problem("Problem", response.quote_problem);
+  if (response.quote) ours += encode_answer(*response.quote);
+  if (!ours.empty()) out += ",\"Limpet\":{" + ours.substr(1) + "}";
   return out + "}";
 }
 
@@ -269,7 +290,8 @@ Result<Response> decode_response(BytesView json) {
   Response out;
   TRY_ASSIGN(out.secret, bounded(document.root(), "Secret", tpm_wire::hash_bytes(HashAlg::sha512)));
   TRY_ASSIGN(yyjson_val * ours, GoJson::object(document.root(), "Limpet"));
-  if (ours != nullptr) {
+  if (ours != nullptr) out.quote_problem = read_plain(ours, "Problem");
+  if (ours != nullptr && (out.quote_problem.empty() || GoJson::member(ours, "Quote") != nullptr)) {
     TRY_ASSIGN_WITHIN("Limpet", out.quote, read_answer(ours));
   }
   return out;

@@ -60,11 +60,13 @@ struct QuoteAnswer {
   Bytes quote;      // TPMS_ATTEST
   Bytes signature;  // TPMT_SIGNATURE
   std::vector<tpm_wire::PcrBank> banks;
-  Bytes event_log;  // empty: this machine has none
+  Bytes event_log;                // empty: this machine has none, or
+  std::string event_log_problem;  // why it could not be sent
 };
 struct Response {
   Bytes secret;
   std::optional<QuoteAnswer> quote;
+  std::string quote_problem;  // why there is no quote, or one of less than was asked for
 };
 std::string encode_response(const Response& response);
 Result<Response> decode_response(BytesView json);

@@ -61,8 +61,8 @@ TEST(TpmMessages, OurAdditionsComeBackAsTheyWereSent) {
   EXPECT_TRUE(read->quote->event_log);
   Response response;
   response.secret = Bytes(32, 4);
-  response.quote =
-      QuoteAnswer{Bytes(100, 5), Bytes(70, 6), {{tpm_wire::kAlgSha256, {{0, Bytes(32, 7)}, {7, Bytes(32, 8)}}}}, {9}};
+  response.quote = QuoteAnswer{
+      Bytes(100, 5), Bytes(70, 6), {{tpm_wire::kAlgSha256, {{0, Bytes(32, 7)}, {7, Bytes(32, 8)}}}}, {9}, {}};
   const auto back = decode_response(as_bytes(encode_response(response)));
   ASSERT_EQ(said(back), "ok");
   ASSERT_TRUE(back->quote);
@@ -71,6 +71,28 @@ TEST(TpmMessages, OurAdditionsComeBackAsTheyWereSent) {
   EXPECT_EQ(back->quote->event_log, response.quote->event_log);
   ASSERT_EQ(back->quote->banks.size(), 1u);
   EXPECT_EQ(back->quote->banks[0].values, response.quote->banks[0].values);
+  EXPECT_EQ(back->quote_problem + back->quote->event_log_problem, "");
+}
+
+TEST(TpmMessages, WhatTheAgentCannotTellComesWithAReason) {
+  Response response;
+  response.secret = Bytes(32, 4);
+  response.quote_problem = "bank sha384 is not switched on";
+  auto back = decode_response(as_bytes(encode_response(response)));
+  ASSERT_EQ(said(back), "ok");
+  EXPECT_FALSE(back->quote);
+  EXPECT_EQ(back->quote_problem, response.quote_problem);
+  response.quote = QuoteAnswer{Bytes(100, 5), Bytes(70, 6), {{tpm_wire::kAlgSha256, {{0, Bytes(32, 7)}}}}, {}, {}};
+  response.quote->event_log_problem = "/a \"log\"\\\n\xc3\xa4: " + std::string(300, 'x');
+  back = decode_response(as_bytes(encode_response(response)));
+  ASSERT_EQ(said(back), "ok");
+  ASSERT_TRUE(back->quote);
+  EXPECT_EQ(back->quote_problem, response.quote_problem);
+  EXPECT_EQ(back->quote->event_log_problem, "/a ?log?????: " + std::string(242, 'x'));
+  // it goes into a log line
+  back = decode_response(as_bytes(R"({"Secret":"AAAA","Limpet":{"Problem":"a\nb=\"c\""}})"));
+  ASSERT_EQ(said(back), "ok");
+  EXPECT_EQ(back->quote_problem, "a?b=?c?");
 }
 
 TEST(TpmMessages, MissingAndOverlongMembersAreRefused) {

@@ -290,7 +290,8 @@ TEST_P(TpmServer, AttestationKeysThatATpmWouldNotKeepToItselfAreRefused) {
         Case{kAkAttributes & ~tpm_wire::kFixedParent, "AK: the key is not fixedParent"},
         Case{kAkAttributes & ~tpm_wire::kRestricted, "AK: the key is not restricted"},
         Case{kAkAttributes & ~tpm_wire::kSensitiveDataOrigin, "AK: the key is not sensitiveDataOrigin"},
-        Case{kAkAttributes & ~tpm_wire::kSign, "AK: the key is not sign"}}) {
+        Case{kAkAttributes & ~tpm_wire::kSign, "AK: the key is not sign"},
+        Case{kAkAttributes | tpm_wire::kDecrypt, "AK: the key may decrypt"}}) {
     Machine machine;
     machine.area = public_area(machine.ak.public_key(), one.attributes);
     machine.certify_creation();
@@ -402,13 +403,33 @@ TEST_P(TpmServer, WithRequirePcrPolicyAMachineThatMeetsNoneIsRefused) {
   EXPECT_EQ(attest(machine), prefix("PermissionDenied") +
                                  "require_pcr_policy: the machine's PCRs match no policy; p=" + zeros + " q=" + zeros);
   EXPECT_EQ(attest(machine, [](Response& response) { response.quote.reset(); }),
-            prefix("PermissionDenied") + "PCR quote: the agent did not answer");
+            prefix("PermissionDenied") +
+                "require_pcr_policy: the machine's PCRs match no policy; p (bank sha256 was not "
+                "quoted) q (bank sha256 was not quoted)");
   // an agent of SPIRE's cannot quote
   auto session = server->open("127.0.0.1");
   std::string payload(as_text(machine.payload()));
   payload.replace(payload.find("\"Quote\":true"), 12, "\"Quote\":null");
   EXPECT_EQ(outcome(step(*session, to_bytes(payload))),
             prefix("PermissionDenied") + "require_pcr_policy: this agent does not quote PCRs");
+}
+
+// Nothing to ask for is no reason to let everybody in.
+TEST_P(TpmServer, WithRequirePcrPolicyAFileWithoutPoliciesLetsNobodyIn) {
+  const Machine machine;
+  const std::string json = R"({"pcr_policy_path":")" + directory + "/pcrs.json\",\"require_pcr_policy\":true}";
+  policies("");
+  const std::string refused = outcome(configure(*instance, json));
+  EXPECT_EQ(refused, prefix("InvalidArgument") + "require_pcr_policy: " + directory +
+                         "/pcrs.json names no policy, so that no agent could attest");
+  policies(R"({"name":"p","pcrs":[0],"accepted":[")" + digest_of({Bytes(32)}) + "\"]}");
+  start(json);
+  enroll();
+  const std::string hash = "pub_hash:" + ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine), hash + " pcr_policy:p fw_version:7.85");
+  policies("");  // emptied later
+  EXPECT_EQ(attest(machine),
+            prefix("PermissionDenied") + "require_pcr_policy: " + directory + "/pcrs.json names no policy");
 }
 
 TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
@@ -431,7 +452,11 @@ TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
             "the PCR values are not those that were quoted"},
            {[](Response& r) { r.quote->banks[0].values[0] = Bytes(20, 1); },
             "PCR 0 of bank sha256 is missing or malformed"},
-           {[](Response& r) { r.quote->banks[0].hash = tpm_wire::kAlgSha384; }, "values of bank sha256 are missing"},
+           {[](Response& r) { r.quote->banks[0].hash = tpm_wire::kAlgSha384; }, "bank sha384 was not asked for"},
+           {[](Response& r) { r.quote->banks.push_back(r.quote->banks[0]); },
+            "the quote is over other PCRs than those of the answer"},
+           {[](Response& r) { r.quote->banks[0].values.clear(); },
+            "the quote is over other PCRs than those of the answer"},
            {[](Response& r) { r.quote->signature = tpm_signature(shared_key(KeyType::rsa_2048, 100), r.quote->quote); },
             "signature does not match"},
            {[&machine](Response& r) {
@@ -440,13 +465,42 @@ TEST_P(TpmServer, AQuoteThatIsNotTheAnswerIsRefused) {
             },
             "the attestation is not a quote"},
            {quote({Bytes(32, 5), {{tpm_wire::kAlgSha256, {0}}}, false}), "the quote answers another challenge"},
-           {quote({{}, {{tpm_wire::kAlgSha256, {1}}}, false}),
-            "the quote is over other PCRs than asked for; has the TPM all banks?"},
-           {quote({{}, {{tpm_wire::kAlgSha256, {0, 1}}}, false}),
-            "the quote is over other PCRs than asked for; has the TPM all banks?"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {1}}}, false}), "PCR 1 of bank sha256 was not asked for"},
+           {quote({{}, {{tpm_wire::kAlgSha256, {0, 1}}}, false}), "PCR 1 of bank sha256 was not asked for"},
        }) {
     EXPECT_EQ(attest(machine, change), denied + text);
   }
+}
+
+// A bank that is switched off, or a PCR that never stands still.
+TEST_P(TpmServer, APolicyOnWhatTheTpmCannotQuoteIsNotMetAndKeepsNobodyOut) {
+  const Machine machine;
+  const std::string zeros = digest_of({Bytes(32)});
+  const auto only = [&machine](std::vector<uint32_t> pcrs) {
+    return [&machine, pcrs](Response& response) {
+      const Bytes nonce = tpm_wire::Attest::parse(response.quote->quote)->extra_data;
+      response.quote = machine.quote({nonce, {{tpm_wire::kAlgSha256, pcrs}}, false});
+    };
+  };
+  const auto none = [](Response& response) { response.quote.reset(); };
+  const std::string file = R"({"name":"p","pcrs":[0],"accepted":[")" + zeros +
+                           R"("]},{"name":"busy","pcrs":[10],"accepted":[")" + zeros +
+                           R"("]},{"name":"wide","bank":"sha384","pcrs":[0],"accepted":[]})";
+  policies(file);
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\"}");
+  enroll();
+  const std::string hash = "pub_hash:" + ek_hash(machine.ek.public_key());
+  EXPECT_EQ(attest(machine, only({0, 10})), hash + " pcr_policy:p pcr_policy:busy fw_version:7.85");
+  EXPECT_EQ(attest(machine, only({0})), hash + " pcr_policy:p fw_version:7.85");
+  EXPECT_EQ(attest(machine, none), hash);
+  start(R"({"pcr_policy_path":")" + directory + "/pcrs.json\",\"require_pcr_policy\":true}");
+  EXPECT_EQ(attest(machine, only({0})), hash + " pcr_policy:p fw_version:7.85");
+  const std::string denied = prefix("PermissionDenied") + "require_pcr_policy: the machine's PCRs match no policy;";
+  policies(R"({"name":"p","pcrs":[0],"accepted":[]})" + file.substr(file.find(",{\"name\":\"busy")));
+  EXPECT_EQ(attest(machine, only({0})), denied + " p=" + zeros + " busy (PCR 10 of bank sha256 was not quoted)" +
+                                            " wide (bank sha384 was not quoted)");
+  EXPECT_EQ(attest(machine, none), denied + " p (bank sha256 was not quoted) busy (bank sha256 was not quoted)" +
+                                       " wide (bank sha384 was not quoted)");
 }
 
 TEST_P(TpmServer, SecureBootFollowsFromAnEventLogThatLeadsToTheQuote) {

@@ -140,6 +140,8 @@ Result<void> ask_for_quote(ServerSession& session, bool agent_can) {
     return {};
   }
   session.policies = current_policies(*session.server);
+  if (settings.require_policy && session.policies.empty())
+    return denied("require_pcr_policy: " + settings.policy_path + " names no policy");
   QuoteRequest request{random_bytes(kNonceBytes), {}, settings.event_log};
   for (const PcrPolicy& policy : session.policies) tpm_wire::add_pcrs(request.sets, policy.set.hash, policy.set.pcrs);
   if (settings.event_log) {
@@ -167,9 +169,17 @@ Result<std::string> challenge(ServerSession& session, BytesView said) {
 
 // ---- 3. the response ----
 
-void log_verdicts(const ServerSession& session, const MachineState& state) {
+void log_verdicts(const ServerSession& session, const MachineState& state, const std::string& problem) {
+  if (!problem.empty())
+    kit::log(session.server->host, kWarn,
+             "TPM " + session.hash + ": the agent quotes less than it was asked for: " + problem);
   for (const Verdict& verdict : state.verdicts) {
     if (verdict.accepted && !verdict.observe) continue;
+    if (!verdict.missing.empty()) {
+      kit::log(session.server->host, verdict.observe ? kInfo : kWarn,
+               "PCR policy " + verdict.name + " is not met by TPM " + session.hash + ": " + verdict.missing);
+      continue;
+    }
     const std::string what =
         verdict.observe ? (verdict.accepted ? "would be accepted" : "would not be accepted") : "is not accepted";
     kit::log(session.server->host, verdict.observe ? kInfo : kWarn,
@@ -182,15 +192,15 @@ void log_verdicts(const ServerSession& session, const MachineState& state) {
 
 Result<void> check_state(ServerSession& session, const Response& response) {
   if (!session.request) return {};
-  if (!response.quote) return denied("PCR quote: the agent did not answer");
   TRY_ASSIGN(const MachineState state,
-             check_quote(*response.quote, *session.request, session.ak, session.policies, std::time(nullptr)));
-  log_verdicts(session, state);
+             check_quote(response.quote, *session.request, session.ak, session.policies, std::time(nullptr)));
+  log_verdicts(session, state, response.quote_problem);
   bool matched = false;
   for (const Verdict& verdict : state.verdicts) matched = matched || (verdict.accepted && !verdict.observe);
   if (session.server->settings->require_policy && !matched) {
     std::string all;
-    for (const Verdict& verdict : state.verdicts) all += " " + verdict.name + "=" + verdict.digest;
+    for (const Verdict& verdict : state.verdicts)
+      all += " " + verdict.name + (verdict.missing.empty() ? "=" + verdict.digest : " (" + verdict.missing + ")");
     return denied("require_pcr_policy: the machine's PCRs match no policy;" + all);
   }
   for (const std::string& selector : state.selectors) session.selectors.push_back(selector);

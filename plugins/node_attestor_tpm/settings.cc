@@ -76,6 +76,8 @@ Result<Settings> read_settings(const limpet_config& config) {
     if (!policies) return invalid("pcr_policy_path: " + policies.error().message);
     out.policies = std::move(*policies);
   }
+  if (out.require_policy && out.policies.empty())
+    return invalid("require_pcr_policy: " + out.policy_path + " names no policy, so that no agent could attest");
   if (ca_path.empty()) return out;
   TRY_ASSIGN_WITHIN("ca_path", const std::vector<std::string> files, files_in(ca_path));
   for (const std::string& file : files) TRY_WITHIN("ca_path", load_authorities(out.authorities, file));

@@ -227,6 +227,9 @@ TEST_P(TpmDevid, KeysThatATpmWouldNotKeepToItselfAreRefused) {
     payload.ak_public = public_area(ak->public_key(), kAkAttributes & ~bit);
     EXPECT_EQ(attest(), invalid(text));
   }
+  payload = good;
+  payload.ak_public = public_area(ak->public_key(), kAkAttributes | tpm_wire::kDecrypt);
+  EXPECT_EQ(attest(), invalid("AKPub: the key may decrypt"));
   for (const auto& [bit, text] : std::initializer_list<std::pair<uint32_t, const char*>>{
            {tpm_wire::kFixedTpm, "DevIDPub: the key is not fixedTPM"},
            {tpm_wire::kFixedParent, "DevIDPub: the key is not fixedParent"}}) {

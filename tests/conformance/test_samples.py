@@ -128,5 +128,7 @@ def test_the_tpm_samples_are_valid_and_server_and_agent_of_them_know_each_other(
         assert agent.id.path == '/spire/agent/tpm/' + tpm.ek_hash()
         assert 'pcr_policy:release' in [s.value for s in agent.selectors]
         assert [name for name in os.listdir(folder / 'agent/tpm-keys') if name.endswith('.tpm2key')]
+        # neither asks for what the other cannot give
+        assert not server.has_logged('no secureboot selector') and not server.has_logged('is not met')
     finally:
         tpm.vanish()

@@ -101,6 +101,7 @@ def test_the_list_is_kept_shown_and_shortened(make, folder, tpm):
     assert [d['note'] for d in listed if d['identifier'] == hash_] == ['rack 7']
     done = server.cli('tpm', 'remove', '-hash', hash_)
     assert done.returncode == 0 and 'Device removed' in done.stdout
+    assert 'limpet agent ban -spiffeID spiffe://TRUST_DOMAIN/spire/agent/tpm/' + hash_ in done.stdout
     done = server.cli('tpm', 'remove', '-hash', hash_)
     assert done.returncode == 1 and 'is not enrolled' in done.stderr
     agent = spawn(make, server, tpm)
@@ -222,6 +223,23 @@ def test_it_attests_again_after_eviction_and_not_after_a_ban(make, tpm):
     server.agents.BanAgent(stubs.agent.BanAgentRequest(id=server.id('/spire/agent/tpm/' + hash_)))
     assert eventually(lambda: agent.has_logged('banned'), wait=60)
     assert attested(server, hash_).banned
+
+
+def test_a_removed_device_of_a_trusted_maker_is_kept_out_by_a_ban(make, folder, tpm, maker):
+    tpm.certify_ek(maker)
+    server = server_with(make, ca_path=ca_dir(folder, maker))
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm)
+    first = attested(server, hash_).x509svid_serial_number
+    done = server.cli('tpm', 'remove', '-hash', hash_)
+    assert 'trusts its maker (ca_path without require_enrollment)' in done.stdout, done.stdout
+    agent_id = '/spire/agent/tpm/' + hash_
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=server.id(agent_id)))
+    assert eventually(lambda: attested(server, hash_).x509svid_serial_number != first, wait=60)
+    done = server.cli('agent', 'ban', '-spiffeID', 'spiffe://example.org' + agent_id)
+    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: agent.has_logged('banned'), wait=60)
 
 
 @pytest.mark.parametrize('trouble', ['reset', 'clear'])
@@ -347,6 +365,58 @@ def test_an_agent_that_keeps_its_pcrs_to_itself_gets_no_policy(make, folder, tpm
     assert selectors(attested(server, tpm.ek_hash())) == ['pub_hash:' + tpm.ek_hash()]
 
 
+def write_policies(path, *policies):
+    write(path, json.dumps({'policies': policies}))
+
+
+WIDE = {'name': 'wide', 'bank': 'sha384', 'pcrs': [0], 'accepted': [hashlib.sha384(bytes(48)).hexdigest()]}
+
+
+def test_a_policy_on_a_bank_that_is_switched_off_is_not_met_and_keeps_nobody_out(make, folder, tpm):
+    tpm.switch_on(0x000B)
+    plain = {'name': 'plain', 'pcrs': [7], 'accepted': [digest(bytes(32))]}
+    write_policies(folder / 'pcrs.json', WIDE, {'name': 'seen', 'bank': 'sha512', 'pcrs': [7], 'mode': 'observe'}, plain)
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json')
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm)
+    record = attested(server, hash_)
+    assert [s for s in selectors(record) if s.startswith('pcr_policy')] == ['pcr_policy:plain']
+    assert server.has_logged('PCR policy wide is not met by TPM %s: bank sha384 was not quoted' % hash_)
+    assert server.has_logged('PCR policy seen is not met by TPM %s: bank sha512 was not quoted' % hash_)
+    assert agent.has_logged('bank sha384 is not switched on in this TPM')
+    # and where nothing is left to quote
+    write_policies(folder / 'pcrs.json', WIDE)
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
+    assert eventually(lambda: selectors(attested(server, hash_)) == ['pub_hash:' + hash_], wait=60)
+    assert server.has_logged('the agent quotes less than it was asked for: bank sha384 is not switched on in this TPM')
+
+
+def test_a_bank_that_is_switched_off_keeps_a_machine_out_where_a_policy_is_required(make, folder, tpm):
+    tpm.switch_on(0x000B)
+    write_policies(folder / 'pcrs.json', WIDE)
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json', require_pcr_policy=True)
+    enroll(server, '-hash', tpm.ek_hash())
+    agent = spawn(make, server, tpm)
+    assert eventually(lambda: agent.has_logged("the machine's PCRs match no policy; wide (bank sha384 was not quoted)"))
+
+
+def test_a_pcr_that_never_stands_still_spoils_its_own_policy_only(make, folder, tpm):
+    write_policies(folder / 'pcrs.json', {'name': 'ima', 'pcrs': [7, 10], 'accepted': [digest(bytes(32), bytes(32))]},
+                   {'name': 'plain', 'pcrs': [7], 'accepted': [digest(bytes(32))]})
+    server = server_with(make, pcr_policy_path=folder / 'pcrs.json')
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    way = swtpm.Measuring(tpm, folder / 'way', 10)
+    agent = make(process.Agent, server.port, roots=server.roots(),
+                 attestor=swtpm.table('tpm', 'agent', {'device': folder / 'way'}))
+    found = selectors(attested(server, hash_))
+    way.close()
+    assert [s for s in found if s.startswith('pcr_policy')] == ['pcr_policy:plain']
+    assert server.has_logged('PCR policy ima is not met by TPM %s: PCR 10 of bank sha256 was not quoted' % hash_)
+    assert agent.has_logged('PCR 10 of bank sha256 does not stand still')
+
+
 # ---- the event log ----
 class BootLog:
     """A firmware's event log, and its measurements in the TPM."""
@@ -361,24 +431,36 @@ class BootLog:
         self.text += struct.pack('<IIIH', pcr, kind, 1, 0x000B) + hashed + struct.pack('<I', len(data)) + data
         self.tpm.extend(pcr, hashed)
 
-    def variable(self, name, value):
-        guid = bytes.fromhex('61dfe48bca93d211aa0d00e098032b8c')
-        self.event(7, 0x80000001, guid + struct.pack('<QQ', len(name), len(value)) + name.encode('utf-16-le') + value)
+    @staticmethod
+    def variable(name, value):
+        guid = bytes.fromhex('cbb219d73a3d9645a3bcdad00e67656f' if name.startswith('db') else '61dfe48bca93d211aa0d00e098032b8c')
+        return guid + struct.pack('<QQ', len(name), len(value)) + name.encode('utf-16-le') + value
 
-    def finish(self, path):
+    def boot(self, on):
+        """What firmware measures until it hands over."""
+        self.event(7, 0x80000001, self.variable('SecureBoot', bytes([on])))
+        for name in ('PK', 'KEK', 'db', 'dbx'):
+            self.event(7, 0x80000001, self.variable(name, b'keys'))
         self.event(4, 0x80000003, bytes(200_000))  # logs of real machines are long
         for pcr in range(8):
             self.event(pcr, 4, bytes(4))
+        return self
+
+    def disguise(self, data, kind):
+        """The events of PCR 7 with this data get another type, which is in nobody's signature."""
+        digest = hashlib.sha256(data).digest()
+        for old in (0x80000001, 4):
+            self.text = self.text.replace(struct.pack('<IIIH', 7, old, 1, 0x000B) + digest,
+                                          struct.pack('<IIIH', 7, kind, 1, 0x000B) + digest)
+
+    def write(self, path):
         with open(path, 'wb') as out:
             out.write(self.text)
 
 
 @pytest.mark.parametrize('on', [True, False])
 def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
-    log = BootLog(tpm)
-    log.variable('SecureBoot', bytes([on]))
-    log.variable('PK', b'key')
-    log.finish(folder / 'log')
+    BootLog(tpm).boot(on).write(folder / 'log')
     server = server_with(make, event_log=True)
     hash_ = tpm.ek_hash()
     enroll(server, '-hash', hash_)
@@ -392,6 +474,45 @@ def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
     server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
     assert eventually(lambda: 'secureboot:enabled' not in selectors(attested(server, hash_)), wait=60)
     assert server.has_logged('no secureboot selector: event log: it does not lead to the quoted value of PCR 7')
+
+
+def test_root_cannot_write_secure_boot_into_the_event_log(make, folder, tpm):
+    """A machine that was booted without it: its root extends PCR 7 as if it had been booted with it."""
+    log = BootLog(tpm).boot(False)
+    log.disguise(log.variable('SecureBoot', bytes(1)), 0x80000002)
+    log.disguise(bytes(4), 0x80000007)
+    log.event(7, 0x80000001, log.variable('SecureBoot', b'\1'))
+    log.event(7, 4, bytes(4))
+    log.write(folder / 'log')
+    server = server_with(make, event_log=True)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent_with(make, server, tpm, event_log_path=folder / 'log')
+    assert not [s for s in selectors(attested(server, hash_)) if s.startswith('secureboot')]
+    assert server.has_logged('no secureboot selector: event log: PCR 7: the digest of SecureBoot or of a separator '
+                             'under type 0x80000002')
+
+
+@pytest.mark.parametrize('trouble', ['unreadable', 'large', 'none'])
+def test_an_event_log_that_cannot_be_sent_is_told_on_both_sides(make, folder, tpm, trouble):
+    path = folder / 'log'
+    if trouble == 'unreadable':
+        os.makedirs(path)  # whoever runs the test: root can read any file
+    if trouble == 'large':
+        with open(path, 'wb') as out:
+            out.truncate((720 << 10) + 1)
+    server = server_with(make, event_log=True)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm, event_log_path=path)
+    assert not [s for s in selectors(attested(server, hash_)) if s.startswith('secureboot')]
+    why = {'unreadable': path + ': cannot be read: is a directory', 'large': path + ': larger than 737280 bytes'}
+    if trouble == 'none':
+        assert agent.has_logged('no event log at ' + path)
+        assert server.has_logged('no secureboot selector: the machine has no event log')
+        return
+    assert agent.has_logged('event log: ' + why[trouble])
+    assert server.has_logged("no secureboot selector: the machine's event log could not be read: " + why[trouble])
 
 
 # ---- tpm info ----

@@ -125,6 +125,13 @@ class SwTpm:
     def extend(self, pcr, digest):
         self.command(0x182, struct.pack('>IH', 1, 0x000B) + digest, (pcr,), True)
 
+    def switch_on(self, *banks):
+        """Just these PCR banks, from the next start on."""
+        sets = [struct.pack('>HB', alg, 3) + (b'\xff' if alg in banks else b'\0') * 3
+                for alg in (0x0004, 0x000B, 0x000C, 0x000D)]
+        self.command(0x12B, struct.pack('>I', len(sets)) + b''.join(sets), (PLATFORM,), True)
+        return self.reset()
+
     def clear(self):
         """What an owner does before giving a machine away: keys of the owner's go, the endorsement key stays."""
         self.command(0x126, b'', (PLATFORM,), True)
@@ -256,8 +263,30 @@ class SlowWay:
                 return
             time.sleep(self.pause)
             self.commands += 1
+            self.before(command, tpm)
             tpm.sendall(command)
             client.sendall(tpm.recv(4096))
 
+    def before(self, command, tpm):
+        pass
+
     def close(self):
         self.listener.close()
+
+
+class Measuring(SlowWay):
+    """A kernel that measures into a PCR whenever somebody is about to quote."""
+
+    def __init__(self, tpm, path, pcr):
+        super().__init__(tpm, path, 0)
+        self.pcr = pcr
+        self.quotes = 0
+
+    def before(self, command, tpm):
+        if command[6:10] != struct.pack('>I', 0x158):
+            return
+        self.quotes += 1
+        session = struct.pack('>IIHBH', 9, 0x40000009, 0, 0, 0)
+        body = struct.pack('>I', self.pcr) + session + struct.pack('>IH', 1, 0x000B) + bytes([self.quotes] * 32)
+        tpm.sendall(struct.pack('>HII', 0x8002, 10 + len(body), 0x182) + body)
+        tpm.recv(4096)

@@ -6,9 +6,11 @@
 
 namespace limpet::test {
 
-// UEFI_VARIABLE_DATA of a global variable.
-inline Bytes variable_data(std::string_view name, Bytes value) {
+// UEFI_VARIABLE_DATA of a global variable, or of one of the signature databases.
+inline Bytes variable_data(std::string_view name, BytesView value) {
   Bytes out = {0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c};
+  if (name.starts_with("db"))
+    out = {0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f};
   const auto put = [&out](uint64_t number) {
     for (int i = 0; i < 8; ++i) out.push_back(static_cast<uint8_t>(number >> (8 * i)));
   };
@@ -38,10 +40,14 @@ class BootLog {
   static BootLog usual(bool secure) {
     BootLog out;
     out.secure_boot_variable(secure);
-    out.event(7, 0x80000001, variable_data("PK", {1, 2, 3}), variable_data("PK", {1, 2, 3}));
+    out.keys();
     out.fill();
+    if (secure) out.plain(7, kAuthority, variable_data("db", Bytes(40, 3)));
     return out;
   }
+  static constexpr uint32_t kSeparator = 4;
+  static constexpr uint32_t kConfig = 0x80000001;     // EV_EFI_VARIABLE_DRIVER_CONFIG
+  static constexpr uint32_t kAuthority = 0x800000e0;  // EV_EFI_VARIABLE_AUTHORITY
   // An event whose digest is that of `measured`.
   void event(uint32_t pcr, uint32_t type, BytesView measured, BytesView data) {
     put(pcr);
@@ -57,6 +63,8 @@ class BootLog {
     append(input, digest);
     bank_.values[pcr] = sha256(input);
   }
+  // One that is what it says.
+  void plain(uint32_t pcr, uint32_t type, BytesView data) { event(pcr, type, data, data); }
   void locality(uint8_t number) {
     Bytes data = to_bytes(std::string_view("StartupLocality\0", 16));
     data.push_back(number);
@@ -64,12 +72,15 @@ class BootLog {
     bank_.values[0].back() = number;
   }
   void secure_boot_variable(bool on) {
-    const Bytes data = variable_data("SecureBoot", {static_cast<uint8_t>(on ? 1 : 0)});
-    event(7, 0x80000001, data, data);
+    plain(7, kConfig, variable_data("SecureBoot", Bytes{static_cast<uint8_t>(on ? 1 : 0)}));
+  }
+  // Who may change the databases, and what may be booted.
+  void keys() {
+    for (const char* name : {"PK", "KEK", "db", "dbx"}) plain(7, kConfig, variable_data(name, Bytes{1, 2, 3}));
   }
   // The separators that every firmware measures before it hands over.
   void fill() {
-    for (uint32_t pcr = 0; pcr < 8; ++pcr) event(pcr, 4, Bytes(4), Bytes(4));
+    for (uint32_t pcr = 0; pcr < 8; ++pcr) plain(pcr, kSeparator, Bytes(4));
   }
   [[nodiscard]] const Bytes& bytes() const { return bytes_; }
   [[nodiscard]] const tpm_wire::PcrBank& bank() const { return bank_; }

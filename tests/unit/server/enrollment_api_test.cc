@@ -3,6 +3,7 @@
 
 #include "proto/limpet_enrollment.pb.h"
 #include "server_rig.h"
+#include "store/enrollments.h"
 #include "wire/api_types.h"
 
 namespace limpet::server::test {
@@ -73,16 +74,16 @@ struct Enrolling : ServerRig {
 
 TEST(EnrollmentApi, ADeviceIsEnrolledOnceAndKnownToItsAttestorOnly) {
   Enrolling rig;
-  EXPECT_EQ(rig.known("tpm", "aa"), "not enrolled");
-  EXPECT_EQ(rig.enroll("tpm", "aa", "rack 7"), "aa");
-  EXPECT_EQ(rig.known("tpm", "aa"), "enrolled: rack 7");
+  EXPECT_EQ(rig.known("box", "aa"), "not enrolled");
+  EXPECT_EQ(rig.enroll("box", "aa", "rack 7"), "aa");
+  EXPECT_EQ(rig.known("box", "aa"), "enrolled: rack 7");
   EXPECT_EQ(rig.known("other", "aa"), "not enrolled");
-  EXPECT_EQ(rig.enroll("tpm", "aa", "another note"), "AlreadyExists: device aa is enrolled already");
-  EXPECT_EQ(rig.known("tpm", "aa"), "enrolled: rack 7");
+  EXPECT_EQ(rig.enroll("box", "aa", "another note"), "AlreadyExists: device aa is enrolled already");
+  EXPECT_EQ(rig.known("box", "aa"), "enrolled: rack 7");
   EXPECT_EQ(rig.remove("other", "aa"), "NotFound: device aa is not enrolled");
-  EXPECT_EQ(rig.remove("tpm", "aa"), "ok");
-  EXPECT_EQ(rig.remove("tpm", "aa"), "NotFound: device aa is not enrolled");
-  EXPECT_EQ(rig.known("tpm", "aa"), "not enrolled");
+  EXPECT_EQ(rig.remove("box", "aa"), "ok");
+  EXPECT_EQ(rig.remove("box", "aa"), "NotFound: device aa is not enrolled");
+  EXPECT_EQ(rig.known("box", "aa"), "not enrolled");
 }
 
 TEST(EnrollmentApi, NamesThatCannotBeAreRefused) {
@@ -95,25 +96,49 @@ TEST(EnrollmentApi, NamesThatCannotBeAreRefused) {
   }
   for (const std::string& bad :
        {std::string(), std::string(129, 'a'), std::string("a b"), std::string("a\nb"), std::string("\xc3\xa4")}) {
-    EXPECT_EQ(rig.enroll("tpm", bad), identifier) << bad;
-    EXPECT_EQ(rig.remove("tpm", bad), identifier) << bad;
+    EXPECT_EQ(rig.enroll("box", bad), identifier) << bad;
+    EXPECT_EQ(rig.remove("box", bad), identifier) << bad;
   }
-  EXPECT_EQ(rig.enroll("tpm", std::string(128, 'a'), std::string(256, 'n')), std::string(128, 'a'));
-  EXPECT_EQ(rig.enroll("tpm", "b", std::string(257, 'n')), "InvalidArgument: note must be text of at most 256 bytes");
+  EXPECT_EQ(rig.enroll("box", std::string(128, 'a'), std::string(256, 'n')), std::string(128, 'a'));
+  EXPECT_EQ(rig.enroll("box", "b", std::string(257, 'n')), "InvalidArgument: note must be text of at most 256 bytes");
+}
+
+// The attestor asks for the hash in lower case; another spelling would be in the list and let nobody in.
+TEST(EnrollmentApi, ATpmIsEnrolledByTheHashThatItsAttestorAsksFor) {
+  Enrolling rig;
+  const std::string hash = "0123456789abcdef" + std::string(48, 'a');
+  const std::string shout = "0123456789ABCDEF" + std::string(48, 'A');
+  EXPECT_EQ(rig.enroll("tpm", shout, "rack 7"), hash);
+  EXPECT_EQ(rig.known("tpm", hash), "enrolled: rack 7");
+  EXPECT_EQ(rig.enroll("tpm", hash), "AlreadyExists: device " + hash + " is enrolled already");
+  EXPECT_EQ(rig.remove("tpm", shout), "ok");
+  EXPECT_EQ(rig.known("tpm", hash), "not enrolled");
+  for (const std::string& bad : {std::string("aa"), hash + "a", hash.substr(1) + "g", hash + hash})
+    EXPECT_EQ(
+        rig.enroll("tpm", bad),
+        "InvalidArgument: \"" + bad + "\" is not an EK hash: 64 hexadecimal digits, as \"limpet tpm info\" prints it");
+  // what is in the list all the same can be taken out
+  for (const std::string& odd : {shout, std::string("aa")}) {
+    ChangeSet changes;
+    create_enrollment(changes, {"tpm", odd, "", 5});
+    ASSERT_TRUE(rig.commit(std::move(changes)));
+    EXPECT_EQ(rig.remove("tpm", odd), "ok");
+    EXPECT_EQ(rig.remove("tpm", odd), "NotFound: device " + (odd == shout ? hash : odd) + " is not enrolled");
+  }
 }
 
 TEST(EnrollmentApi, TheListComesInPages) {
   Enrolling rig;
-  for (const char* one : {"c", "a", "d", "b"}) EXPECT_EQ(rig.enroll("tpm", one), one);
+  for (const char* one : {"c", "a", "d", "b"}) EXPECT_EQ(rig.enroll("box", one), one);
   EXPECT_EQ(rig.enroll("another", "x"), "x");
   std::string token;
-  EXPECT_EQ(rig.page("tpm", 3, token), "a b c ");
-  EXPECT_EQ(rig.page("tpm", 3, token), "d ");
+  EXPECT_EQ(rig.page("box", 3, token), "a b c ");
+  EXPECT_EQ(rig.page("box", 3, token), "d ");
   EXPECT_EQ(token, "");
   EXPECT_EQ(rig.page("", 0, token), "x a b c d ");
   EXPECT_EQ(token, "");
   token = "zz";
-  EXPECT_EQ(rig.page("tpm", 3, token), "InvalidArgument: could not parse token \"zz\"");
+  EXPECT_EQ(rig.page("box", 3, token), "InvalidArgument: could not parse token \"zz\"");
 }
 
 }  // namespace
