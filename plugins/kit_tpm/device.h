@@ -127,6 +127,9 @@ class Tpm {
   // ---- signing ----
   // As X.509 has it: DER ECDSA, or PKCS#1 v1.5. The key has no scheme of its own, or this one; not restricted.
   Result<Bytes> sign(const Object& key, HashAlg alg, BytesView digest);
+  // RSASSA-PSS, with MGF1 of the same hash. How long the salt is, is the TPM's choice (Part 1, B.7): the digest's
+  // length, or the longest that fits.
+  Result<Bytes> sign_pss(const Object& key, HashAlg alg, BytesView digest);
   // The TPM makes the digest (at most 1,024 bytes of message), so a restricted key signs it too.
   Result<Bytes> sign_message(const Object& key, HashAlg alg, BytesView message);
   Result<Attested> certify_creation(const Object& object, const Object& signer, const Created& created,

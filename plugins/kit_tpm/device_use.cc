@@ -88,6 +88,15 @@ Result<Bytes> Tpm::sign(const Object& key, HashAlg alg, BytesView digest) {
                      {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}});
 }
 
+Result<Bytes> Tpm::sign_pss(const Object& key, HashAlg alg, BytesView digest) {
+  TPM2B_DIGEST data = {};
+  TRY(fill(data, digest, "the digest to sign"));
+  TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
+  if (scheme.scheme != TPM2_ALG_RSASSA) return fail(Code::invalid_argument, "PSS is for RSA keys; this one is not");
+  scheme.scheme = TPM2_ALG_RSAPSS;
+  return impl_->sign(*this, key.handle_, key.auth_.view(), scheme, data, {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}});
+}
+
 Result<Bytes> Tpm::sign_message(const Object& key, HashAlg alg, BytesView message) {
   TPM2B_MAX_BUFFER data = {};
   TRY(fill(data, message, "the message to sign"));
