@@ -68,6 +68,7 @@ struct Info {
 };
 
 enum class EkKind { rsa_2048, ecc_p256 };
+std::string ek_certificate_index(EkKind kind);  // NV index of its certificate: "0x01c00002"
 
 class Tpm;
 
@@ -117,7 +118,8 @@ class Tpm {
   // The endorsement key from its standard template (EK Credential Profile L-1, L-2), transient. `with_nonce`: honour
   // the nonce in NV 0x01c00003 or 0x01c0000b, as go-attestation does and SPIRE's tpm_devid does not.
   Result<Object> create_ek(EkKind kind, bool with_nonce);
-  // Its certificate, DER, cut to its own length; NOT_FOUND where the manufacturer left none.
+  // Its certificate, DER, cut to its own length; NOT_FOUND where the manufacturer left none. Other errors name the
+  // index: UNAVAILABLE when the TPM did not answer, else what is there cannot be read or is no certificate.
   Result<Bytes> ek_certificate(EkKind kind);
   // A loaded object as it is, to be loaded again without its parent: one command in place of two or three. Dies with
   // the next reset of the TPM: load_saved then gives FAILED_PRECONDITION.

@@ -117,6 +117,16 @@ def test_a_cleared_tpm_has_lost_its_devid(make, site):
     assert agent.running()
 
 
+def test_junk_in_place_of_the_makers_certificate_is_named(make, folder, tpm):
+    site = Site.__new__(Site)
+    site.folder, site.tpm, site.factory, site.maker = folder, tpm, swtpm.Maker('Factory'), swtpm.Maker()
+    site.publish()
+    site.provision()
+    tpm.write_nv(swtpm.EK_INDEX['rsa'], b'\xff' * 900)
+    agent = site.agent(make, site.server(make))
+    assert eventually(lambda: agent.has_logged('NV index 0x01c00002: what is there is no certificate'))
+
+
 def test_what_is_missing_on_the_device_is_named(make, folder, tpm):
     site = Site.__new__(Site)
     site.folder, site.tpm, site.factory, site.maker = folder, tpm, swtpm.Maker('Factory'), swtpm.Maker()
