@@ -11,18 +11,17 @@ constexpr TPMT_SYM_DEF kNoCipher = {TPM2_ALG_NULL, {}, {}};
 // A session, flushed unless the TPM ended it.
 class Session {
  public:
-  Session(TSS2_SYS_CONTEXT* sys, uint32_t handle) : sys_(sys), handle_(handle) {}
-  ~Session() {
-    if (handle_ != 0) Tss2_Sys_FlushContext(sys_, handle_);
-  }
+  Session(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle) : tcti_(&tcti), sys_(sys), handle_(handle) {}
+  ~Session() { flush_session(*tcti_, sys_, handle_); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  Session(Session&& other) noexcept : sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
+  Session(Session&& other) noexcept : tcti_(other.tcti_), sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
   Session& operator=(Session&&) = delete;
   [[nodiscard]] uint32_t handle() const { return handle_; }
   void used_up() { handle_ = 0; }  // a session without continueSession ends with the command that used it
 
  private:
+  const Tcti* tcti_;
   TSS2_SYS_CONTEXT* sys_;
   uint32_t handle_;
 };
@@ -40,7 +39,7 @@ Result<Session> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
     return Tss2_Sys_StartAuthSession(impl.sys, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce, &no_salt, type, &kNoCipher,
                                      TPM2_ALG_SHA256, &handle, &theirs, nullptr);
   }));
-  return Session(impl.sys, handle);
+  return Session(impl.tcti, impl.sys, handle);
 }
 
 template <class Impl>
