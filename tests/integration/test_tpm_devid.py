@@ -96,6 +96,28 @@ def test_a_key_with_a_password_needs_it(make, site):
     attested(server, site.path())
 
 
+def test_passwords_come_from_files_too(make, site, folder):
+    site.tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.ENDORSEMENT,), True)  # TPM2_HierarchyChangeAuth
+    site.provision(password=b'secret')
+    write(folder / 'devid-auth', 'secret\n')
+    write(folder / 'ek-auth', 'mine\n')
+    server = site.server(make)
+    site.agent(make, server, devid_auth_file=folder / 'devid-auth', endorsement_auth_file=folder / 'ek-auth')
+    attested(server, site.path())
+
+
+def test_a_password_stands_in_one_place(make, site, folder):
+    write(folder / 'auth', 'secret\n')
+    site.provision()
+    agent = site.agent(make, site.server(make), owner_hierarchy_password='x', owner_auth_file=folder / 'auth')
+    eventually(lambda: not agent.running())
+    assert agent.has_logged('set owner_hierarchy_password or owner_auth_file, not both')
+    agent.process.wait()
+    agent.process = None
+    done = process.run(['validate', '-config', agent.config_path])
+    assert done.returncode != 0
+
+
 @pytest.mark.parametrize('whose,text', [
     ('factory', 'unable to verify DevID signature: x509: certificate signed by unknown authority'),
     ('maker', 'cannot verify EK signature')])
