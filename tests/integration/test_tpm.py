@@ -256,15 +256,20 @@ def test_a_tpm_that_is_away_is_waited_for(make, tpm):
     attested(server, hash_)
 
 
-def test_a_tpm_that_does_not_answer_for_a_while_is_waited_for(make, tpm):
+def test_a_tpm_that_does_not_answer_for_a_while_is_waited_for(make, folder, tpm):
     server = server_with(make)
     hash_ = tpm.ek_hash()
     enroll(server, '-hash', hash_)
+    way = swtpm.SlowWay(tpm, folder / 'way', 0)
     tpm.pause()
-    agent = spawn(make, server, tpm)
-    assert eventually(lambda: agent.has_logged('Trust bundle') or agent.running())
+    agent = make(process.Agent, server.port, roots=server.roots(), start=False,
+                 attestor=swtpm.table('tpm', 'agent', {'device': folder / 'way'})).spawn()
+    assert eventually(lambda: way.commands == 1), 'it asks, and waits for the answer'
+    assert agent.running() and not server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents
     tpm.go_on()
     attested(server, hash_)
+    assert not agent.has_logged('Node attestation failed'), agent.logs()
+    way.close()
 
 
 # ---- in processes of their own ----
