@@ -231,6 +231,40 @@ TEST_P(Pkcs11Keys, AnOldKeyThatCannotBeDestroyedStaysInUse) {
   EXPECT_EQ(list()[0].fingerprint, first->fingerprint);
 }
 
+size_t objects_in_tokens(const SoftTokens& tokens) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(tokens.path("tokens")))
+    count += entry.path().extension() == ".object" ? 1 : 0;
+  return count;
+}
+
+TEST_P(Pkcs11Keys, ANewKeyThatIsWithdrawnLeavesNoHalfBehind) {
+  ASSERT_EQ(open(troubled()), "ok");
+  const auto first = generate("k");
+  ASSERT_TRUE(first);
+  const size_t before = objects_in_tokens(tokens);
+  ASSERT_GE(before, 2u);
+  tokens.trouble("destroy_once 0x1b\n");
+  EXPECT_FALSE(generate("k"));
+  EXPECT_EQ(objects_in_tokens(tokens), before);
+  tokens.trouble("");
+  EXPECT_EQ(list()[0].fingerprint, first->fingerprint);
+  EXPECT_EQ(signs(*first), "ok");
+}
+
+TEST_P(Pkcs11Keys, AnOldPublicKeyThatStaysCostsNobodyHisNewKey) {
+  ASSERT_EQ(open(troubled()), "ok");
+  ASSERT_TRUE(generate("k"));
+  tokens.trouble("public_stays 0x1b\n");
+  const auto second = generate("k");
+  ASSERT_TRUE(second) << second.error().text();
+  ASSERT_EQ(list().size(), 1u);
+  EXPECT_EQ(list()[0].fingerprint, second->fingerprint);
+  EXPECT_EQ(signs(*second), "ok");
+  EXPECT_EQ(outcome(remove("k")), "ok");
+  EXPECT_EQ(ids(), "");
+}
+
 TEST_P(Pkcs11Keys, ATokenIsNamedByLabelOrUri) {
   ASSERT_EQ(open(config("pkcs11:token=two;model=SoftHSM%20v2")), "ok");
   ASSERT_TRUE(generate("k"));
