@@ -184,6 +184,7 @@ int info(Context& context) {
   const std::string path = helper_path();
   const char* arguments[] = {path.c_str(),
                              flags.text("device").c_str(),
+                             flags.text("endorsementAuthFile").c_str(),
                              flags.text("bank").c_str(),
                              flags.text("pcrs").c_str(),
                              *json ? "json" : "pretty",
@@ -203,6 +204,8 @@ std::vector<Command> tpm_commands() {
        kAgent,
        "Prints what this machine's TPM is known by: endorsement key, certificate, PCRs",
        {{"device", FlagType::text, "", "The TPM: /dev/tpmrm0, or swtpm:path=SOCKET; absent: the machine's only one"},
+        {"endorsementAuthFile", FlagType::text, "",
+         "A file with the endorsement hierarchy's password, where one was set"},
         {"bank", FlagType::text, "sha256", "The bank whose PCRs are printed"},
         {"pcrs", FlagType::text, "", "PCRs to print the digest of, as a PCR policy has it: 0,2,7"},
         output_flag()},

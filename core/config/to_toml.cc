@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The effective configuration as TOML, defaults included, from the same table of keys. A join token is a secret and is
-// printed as "(set)".
+// printed as "(set)", and so is what a plugin's data has under the name of a secret.
 #include <yyjson.h>
 
 #include <algorithm>
@@ -96,6 +96,16 @@ void role(std::string& out, const std::string& name, std::span<const Key> keys, 
   out += "\n";
 }
 
+// devid_password, pin: the last word of the key. (A "token" is also the name of a piece of hardware.)
+bool is_secret(std::string_view key) {
+  constexpr std::string_view kWords[] = {"password", "passphrase", "passwd", "pin", "secret"};
+  const size_t last = key.find_last_of("_-");
+  const std::string_view word = last == std::string_view::npos ? key : key.substr(last + 1);
+  return std::ranges::find(kWords, word) != std::end(kWords);
+}
+
+bool is_empty(yyjson_val* value) { return yyjson_is_str(value) && yyjson_get_len(value) == 0; }
+
 // A plugin's data came from TOML, so it is small and shallow.
 std::string json_value(yyjson_val* value) {
   if (yyjson_is_str(value)) return quoted({yyjson_get_str(value), yyjson_get_len(value)});
@@ -112,8 +122,9 @@ std::string json_value(yyjson_val* value) {
     yyjson_val* key = nullptr;
     yyjson_val* item = nullptr;
     yyjson_obj_foreach(value, index, count, key, item) {
-      const std::string name = key_text({yyjson_get_str(key), yyjson_get_len(key)});
-      out += (out.empty() ? "" : ", ") + name + " = " + json_value(item);
+      const std::string_view name(yyjson_get_str(key), yyjson_get_len(key));
+      out += (out.empty() ? "" : ", ") + key_text(name) + " = " +
+             (is_secret(name) && !is_empty(item) ? quoted("(set)") : json_value(item));
     }
     return "{" + out + "}";
   }

@@ -8,6 +8,7 @@
 
 #include "key_manager_pkcs11/key_store.h"
 #include "key_manager_pkcs11/wrap_key.h"
+#include "kit/key_table.h"
 #include "kit/kit.h"
 
 namespace {
@@ -137,16 +138,10 @@ void list(limpet_instance* self, limpet_op* op, limpet_keys_done done) {
 }
 
 Result<SignWish> read_wish(const limpet_sign_request& r) {
-  if (r.hash < 5 || r.hash > 7)
-    return fail(Code::unimplemented, "hash " + std::to_string(r.hash) + " is not supported");
-  const size_t size = r.hash == 5 ? 32 : r.hash == 6 ? 48 : 64;
-  if (r.digest.len != size) {
-    return fail(Code::invalid_argument,
-                "the digest has " + std::to_string(r.digest.len) + " bytes, its hash makes " + std::to_string(size));
-  }
+  TRY_ASSIGN(const limpet::HashAlg alg, limpet::kit::check_request(r));
   if (r.pss_salt_len > 512) return fail(Code::invalid_argument, "a PSS salt of more than 512 bytes");
-  return SignWish{std::string(limpet::kit::view(r.key_id)), static_cast<HashAlg>(r.hash),
-                  limpet::to_bytes(limpet::kit::view(r.digest)), r.pss_salt_len};
+  return SignWish{std::string(limpet::kit::view(r.key_id)), alg, limpet::to_bytes(limpet::kit::view(r.digest)),
+                  r.pss_salt_len};
 }
 
 void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request* request, limpet_signature_done done) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The key manager "pkcs11" with tokens of SoftHSM, and with a module before them that fails on demand.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <sys/stat.h>
 
@@ -68,7 +69,10 @@ TEST_P(Pkcs11Keys, ThePinComesFromAFileForItsOwnerOrFromTheEnvironment) {
     EXPECT_EQ(open(with("pin_file", file)), begin + file + ": it must have 1 to 255 bytes");
   }
   ::unsetenv("LIMPET_TEST_PIN");
-  EXPECT_EQ(open(with("pin_env", "LIMPET_TEST_PIN")), begin + "LIMPET_TEST_PIN: there is no such environment variable");
+  EXPECT_EQ(open(with("pin_env", "LIMPET_TEST_PIN")),
+            begin +
+                "LIMPET_TEST_PIN: there is no such environment variable; by path a plugin runs "
+                "without yours, unless it has isolation = \"in-process\"");
   ::setenv("LIMPET_TEST_PIN", "1234", 1);
   EXPECT_EQ(open(with("pin_env", "LIMPET_TEST_PIN")), "ok");
   EXPECT_TRUE(try_list());
@@ -227,6 +231,40 @@ TEST_P(Pkcs11Keys, AnOldKeyThatCannotBeDestroyedStaysInUse) {
   EXPECT_EQ(list()[0].fingerprint, first->fingerprint);
 }
 
+size_t objects_in_tokens(const SoftTokens& tokens) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(tokens.path("tokens")))
+    count += entry.path().extension() == ".object" ? 1 : 0;
+  return count;
+}
+
+TEST_P(Pkcs11Keys, ANewKeyThatIsWithdrawnLeavesNoHalfBehind) {
+  ASSERT_EQ(open(troubled()), "ok");
+  const auto first = generate("k");
+  ASSERT_TRUE(first);
+  const size_t before = objects_in_tokens(tokens);
+  ASSERT_GE(before, 2u);
+  tokens.trouble("destroy_once 0x1b\n");
+  EXPECT_FALSE(generate("k"));
+  EXPECT_EQ(objects_in_tokens(tokens), before);
+  tokens.trouble("");
+  EXPECT_EQ(list()[0].fingerprint, first->fingerprint);
+  EXPECT_EQ(signs(*first), "ok");
+}
+
+TEST_P(Pkcs11Keys, AnOldPublicKeyThatStaysCostsNobodyHisNewKey) {
+  ASSERT_EQ(open(troubled()), "ok");
+  ASSERT_TRUE(generate("k"));
+  tokens.trouble("public_stays 0x1b\n");
+  const auto second = generate("k");
+  ASSERT_TRUE(second) << second.error().text();
+  ASSERT_EQ(list().size(), 1u);
+  EXPECT_EQ(list()[0].fingerprint, second->fingerprint);
+  EXPECT_EQ(signs(*second), "ok");
+  EXPECT_EQ(outcome(remove("k")), "ok");
+  EXPECT_EQ(ids(), "");
+}
+
 TEST_P(Pkcs11Keys, ATokenIsNamedByLabelOrUri) {
   ASSERT_EQ(open(config("pkcs11:token=two;model=SoftHSM%20v2")), "ok");
   ASSERT_TRUE(generate("k"));
@@ -272,6 +310,36 @@ TEST_P(Pkcs11Keys, AWrongPinIsShownOnceAndNoMore) {
   put("1234");
   EXPECT_EQ(outcome(try_list()), "ok");
   EXPECT_EQ(tokens.calls("C_Login"), before + 2);
+}
+
+TEST_P(Pkcs11Keys, APinThatWasRightAllAlongIsTriedAgainAfterTheTokenWasRepaired) {
+  const std::string file = directory + "/pin";
+  write(file, "1234");
+  ::chmod(file.c_str(), 0600);
+  const std::string json = R"({"module":")" + std::string(kTroubled) + R"(","token":"pkcs11:token=two","pin_file":")" +
+                           file + R"(","namespace":"n"})";
+  // locked, expired, not initialized: says nothing of this PIN
+  for (const char* state : {"0xa4", "0xa3", "0x102"}) {
+    tokens.trouble("C_Login " + std::string(state) + "\n");
+    ASSERT_EQ(open(json), "ok");
+    const std::string refused = outcome(try_list());
+    EXPECT_TRUE(refused.starts_with("PermissionDenied: ")) << refused;
+    EXPECT_TRUE(refused.ends_with(": have the token's security officer set its PIN")) << refused;
+    tokens.trouble("");
+    EXPECT_EQ(outcome(try_list()), "ok") << state;
+  }
+  // refused, until the file is written anew
+  tokens.trouble("C_Login 0xa0\n");
+  ASSERT_EQ(open(json), "ok");
+  EXPECT_FALSE(try_list());
+  tokens.trouble("");
+  const size_t before = tokens.calls("C_Login");
+  const std::string again = outcome(try_list());
+  EXPECT_TRUE(again.ends_with("mend it there, or touch the file to have it tried once more")) << again;
+  EXPECT_EQ(tokens.calls("C_Login"), before);
+  const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, file.c_str(), times, 0), 0);
+  EXPECT_EQ(outcome(try_list()), "ok");
 }
 
 TEST_P(Pkcs11Keys, NoPinIsTriedWhenItMightBeTheLastTime) {

@@ -2,6 +2,7 @@
 #include "key_manager_pkcs11/key_store.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "key_manager_pkcs11/ck.h"
 #include "key_manager_pkcs11/key_encoding.h"
@@ -69,8 +70,8 @@ Error unknown(const std::string& id) { return {Code::not_found, "no such key \""
 
 }  // namespace
 
-Result<std::multimap<std::string, KeyStore::Pair, std::less<>>> KeyStore::find_pairs(Session& session) {
-  std::multimap<std::string, Pair, std::less<>> pairs;
+Result<KeyStore::Pairs> KeyStore::find_pairs(Session& session) {
+  Pairs pairs;
   Template wanted;
   wanted.number(CKA_CLASS, CKO_PRIVATE_KEY).flag(CKA_TOKEN, true);
   TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
@@ -89,6 +90,15 @@ Result<std::multimap<std::string, KeyStore::Pair, std::less<>>> KeyStore::find_p
       return fail(Code::resource_exhausted, "more than 2,000 keys of namespace \"" + name_space_ + "\"; remove some");
   }
   return pairs;
+}
+
+// The one in use, which has the lowest number, comes last: if it cannot be destroyed, nothing has changed.
+std::vector<KeyStore::Pair> KeyStore::newest_first(const Pairs& pairs, const std::string& id) {
+  std::vector<Pair> out;
+  const auto [first, last] = pairs.equal_range(id);
+  for (auto at = first; at != last; ++at) out.push_back(at->second);
+  std::ranges::sort(out, std::greater(), &Pair::number);
+  return out;
 }
 
 // From the public object of the same CKA_ID; without one, from what the private one shows.
@@ -145,10 +155,9 @@ Result<KeyStore::Keys> KeyStore::list() {
   });
 }
 
-Result<TokenKey> KeyStore::make_pair(Session& session, const std::string& id, KeyType type, uint64_t number) {
+Result<TokenKey> KeyStore::make_pair(Session& session, const std::string& id, KeyType type, Pair& pair) {
   const std::string label = key_label(name_space_, id);
-  Pair pair;
-  pair.object_id = object_id(number);
+  pair.object_id = object_id(pair.number);
   Template open;
   open.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, false).flag(CKA_VERIFY, true);
   open.bytes(CKA_LABEL, as_bytes(label)).bytes(CKA_ID, pair.object_id);
@@ -185,9 +194,15 @@ Result<void> KeyStore::destroy_pair(Session& session, const Pair& pair) {
   if (pair.object_id.empty()) return {};
   Template wanted;
   wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, pair.object_id);
-  auto found = find_objects(session, wanted);
-  if (!found) return fail(std::move(found).error());
-  for (const CK_OBJECT_HANDLE object : *found) TRY(destroy_object(session, object));
+  const auto destroy_public = [&]() -> Result<void> {
+    TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
+    for (const CK_OBJECT_HANDLE object : found) TRY(destroy_object(session, object));
+    return {};
+  };
+  if (const auto gone = destroy_public(); !gone)
+    kit::log(host_, 2,
+             "a public key without its private one stays in the token, CKA_ID " + hex_encode(pair.object_id) + ": " +
+                 gone.error().message);
   return {};
 }
 
@@ -200,14 +215,14 @@ Result<TokenKey> KeyStore::generate(const std::string& id, KeyType type) {
     TRY_ASSIGN(const auto pairs, find_pairs(session));
     if (pairs.size() >= kit::kMaxKeys && !pairs.contains(id))
       return fail(Code::resource_exhausted, "the namespace holds 1,000 keys already; remove some");
-    uint64_t number = 0;
-    const auto [first, last] = pairs.equal_range(id);
-    for (auto at = first; at != last; ++at) number = std::max(number, at->second.number);
-    TRY_ASSIGN_WITHIN("generate " + id, TokenKey made, make_pair(session, id, type, number + 1));
-    for (auto at = first; at != last; ++at) {
-      auto gone = destroy_pair(session, at->second);
+    const std::vector<Pair> old = newest_first(pairs, id);
+    Pair pair;
+    pair.number = old.empty() ? 1 : old.front().number + 1;
+    TRY_ASSIGN_WITHIN("generate " + id, TokenKey made, make_pair(session, id, type, pair));
+    for (const Pair& one : old) {
+      auto gone = destroy_pair(session, one);
       if (gone) continue;
-      (void)destroy_object(session, made.handle);
+      (void)destroy_pair(session, pair);
       return fail(std::move(gone).error().within("destroy the old key " + id));
     }
     return made;
@@ -230,9 +245,9 @@ Result<void> KeyStore::remove(const std::string& id) {
     keys_.clear();
     generation_ = 0;
     TRY_ASSIGN(const auto pairs, find_pairs(session));
-    const auto [first, last] = pairs.equal_range(id);
-    if (first == last) return fail(unknown(id));
-    for (auto at = first; at != last; ++at) TRY(destroy_pair(session, at->second));
+    const std::vector<Pair> all = newest_first(pairs, id);
+    if (all.empty()) return fail(unknown(id));
+    for (const Pair& one : all) TRY(destroy_pair(session, one));
     return {};
   });
 }

@@ -44,10 +44,13 @@ class KeyStore {
     Bytes object_id;
     uint64_t number = 0;
   };
+  using Pairs = std::multimap<std::string, Pair, std::less<>>;
   Result<void> read(Session& session);
-  Result<std::multimap<std::string, Pair, std::less<>>> find_pairs(Session& session);
+  Result<Pairs> find_pairs(Session& session);
+  static std::vector<Pair> newest_first(const Pairs& pairs, const std::string& id);
   Result<PublicKey> read_public(Session& session, const Pair& pair);
-  Result<TokenKey> make_pair(Session& session, const std::string& id, KeyType type, uint64_t number);
+  Result<TokenKey> make_pair(Session& session, const std::string& id, KeyType type, Pair& pair);
+  // An error: the private key is still there.
   Result<void> destroy_pair(Session& session, const Pair& pair);
 
   Token& token_;

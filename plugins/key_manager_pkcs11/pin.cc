@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/errno_text.h"
 #include "crypto/key.h"
@@ -28,7 +30,7 @@ void trim(SecretBytes& pin) {
   pin.truncate(size);
 }
 
-Result<SecretBytes> read_open_file(int fd, const std::string& path) {
+Result<Pin> read_open_file(int fd, const std::string& path) {
   struct stat st = {};
   if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return bad(path, "it is not a regular file");
   if ((st.st_mode & (S_IROTH | S_IWOTH)) != 0) return bad(path, "every user may read it; run chmod 0600 on it");
@@ -36,14 +38,17 @@ Result<SecretBytes> read_open_file(int fd, const std::string& path) {
   const ssize_t got = ::read(fd, pin.data(), pin.size());
   if (got < 0) return bad(path, errno_text(errno));
   pin.truncate(static_cast<size_t>(got));
-  return pin;
+  return Pin{std::move(pin), int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec};
 }
 
-Result<SecretBytes> read_source(const PinSource& source) {
+Result<Pin> read_source(const PinSource& source) {
   if (source.file.empty()) {
     const char* text = std::getenv(source.env.c_str());
-    if (text == nullptr) return bad(source.env, "there is no such environment variable");
-    return SecretBytes(as_bytes(text));
+    if (text == nullptr)
+      return bad(source.env,
+                 "there is no such environment variable; by path a plugin runs without yours, "
+                 "unless it has isolation = \"in-process\"");
+    return Pin{SecretBytes(as_bytes(text)), 0};
   }
   const int fd = ::open(source.file.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return bad(source.file, errno_text(errno));
@@ -54,10 +59,10 @@ Result<SecretBytes> read_source(const PinSource& source) {
 
 }  // namespace
 
-Result<SecretBytes> read_pin(const PinSource& source) {
-  TRY_ASSIGN(SecretBytes pin, read_source(source));
-  trim(pin);
-  if (pin.empty() || pin.size() > kMaxPinBytes)
+Result<Pin> read_pin(const PinSource& source) {
+  TRY_ASSIGN(Pin pin, read_source(source));
+  trim(pin.value);
+  if (pin.value.empty() || pin.value.size() > kMaxPinBytes)
     return bad(source.file.empty() ? source.env : source.file, "it must have 1 to 255 bytes");
   return pin;
 }
@@ -69,11 +74,12 @@ Result<void> check_pin(const PinSource& source) {
   return {};
 }
 
-Bytes pin_digest(const SecretBytes& pin) {
+Bytes pin_digest(const Pin& pin) {
   static const auto* const salt = new SecretBytes(random_bytes(32));
-  SecretBytes both(salt->size() + pin.size());
+  SecretBytes both(salt->size() + sizeof pin.written_ns + pin.value.size());
   std::copy(salt->view().begin(), salt->view().end(), both.data());
-  std::copy(pin.view().begin(), pin.view().end(), both.data() + salt->size());
+  std::memcpy(both.data() + salt->size(), &pin.written_ns, sizeof pin.written_ns);
+  std::ranges::copy(pin.value.view(), both.data() + salt->size() + sizeof pin.written_ns);
   return sha256(both.view());
 }
 

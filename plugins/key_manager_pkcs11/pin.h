@@ -17,8 +17,12 @@ struct PinSource {
 };
 
 Result<void> check_pin(const PinSource& source);  // that it can be read; PERMISSION_DENIED names the file or variable
-Result<SecretBytes> read_pin(const PinSource& source);
-// By which a PIN is recognised again in this process, and in no other.
-Bytes pin_digest(const SecretBytes& pin);
+struct Pin {
+  SecretBytes value;
+  int64_t written_ns = 0;  // the file's modification time
+};
+Result<Pin> read_pin(const PinSource& source);
+// By which a PIN is recognised again in this process, and in no other; the same PIN written anew is another.
+Bytes pin_digest(const Pin& pin);
 
 }  // namespace limpet::pkcs11

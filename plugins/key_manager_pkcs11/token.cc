@@ -145,17 +145,20 @@ Result<void> Token::log_in(const CK_TOKEN_INFO& info) {
 }
 
 Result<void> Token::show_pin(const CK_TOKEN_INFO& info) {
-  TRY_ASSIGN(SecretBytes pin, read_pin(pin_));
+  TRY_ASSIGN(Pin pin, read_pin(pin_));
   const std::string serial = field(info.serialNumber) + "/" + field(info.label);
   const std::string where = pin_.file.empty() ? pin_.env : pin_.file;
   if (module_.was_refused(serial, pin_digest(pin))) {
     return fail(Code::permission_denied,
-                "the PIN in " + where + " was refused and is not tried again, lest the token is locked; mend it there");
+                "the PIN in " + where + " was refused and is not tried again, lest the token is locked; mend it there" +
+                    (pin_.file.empty() ? "" : ", or touch the file to have it tried once more"));
   }
-  const CK_RV rv = calls().C_Login(session_, CKU_USER, pin.data(), pin.size());
+  const CK_RV rv = calls().C_Login(session_, CKU_USER, pin.value.data(), pin.value.size());
   if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return {};
   Error error = ck_error("C_Login", rv);
-  if (error.code == Code::permission_denied) {
+  if (rv == CKR_PIN_LOCKED || rv == CKR_PIN_EXPIRED || rv == CKR_USER_PIN_NOT_INITIALIZED)
+    error.message += ": have the token's security officer set its PIN";
+  if (rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE) {
     module_.pin_refused(serial, pin_digest(pin));
     error.message += ": the PIN in " + where + " was refused";
   }

@@ -6,6 +6,7 @@
  * - "gone": no slot has a token, and sessions answer CKR_DEVICE_REMOVED;
  * - "stuck": as "gone", from then on until C_Finalize, as with modules that see no token come back;
  * - "stuck_once": the same for the first time that it is read;
+ * - "public_stays 0x1b": C_DestroyObject answers that to a public key, "destroy_once 0x1b": to whatever comes first;
  * - "final_try": the token says that one more wrong PIN locks it.
  * Calls of C_Initialize, C_Finalize and C_Login are noted in TROUBLE_LOG, one a line.
  */
@@ -90,7 +91,15 @@ static CK_RV find_objects_init(CK_SESSION_HANDLE session, CK_ATTRIBUTE* wanted, 
   return rv != CKR_OK ? rv : real->C_FindObjectsInit(session, wanted, count);
 }
 static CK_RV destroy_object(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object) {
-  const CK_RV rv = trouble("C_DestroyObject");
+  static int refused;
+  CK_RV rv = trouble("C_DestroyObject");
+  CK_OBJECT_CLASS class = 0;
+  CK_ATTRIBUTE wanted = {CKA_CLASS, &class, sizeof class};
+  if (!said("destroy_once")) refused = 0;
+  if (rv == CKR_OK && said("destroy_once") && !refused++) rv = said("destroy_once");
+  if (rv == CKR_OK && said("public_stays") && real->C_GetAttributeValue(session, object, &wanted, 1) == CKR_OK &&
+      class == CKO_PUBLIC_KEY)
+    rv = said("public_stays");
   return rv != CKR_OK ? rv : real->C_DestroyObject(session, object);
 }
 static CK_RV generate_key_pair(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_ATTRIBUTE* open,

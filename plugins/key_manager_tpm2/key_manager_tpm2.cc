@@ -149,7 +149,8 @@ Result<Bytes> sign_with(Tpm2& self, const limpet_op* op, const limpet_sign_reque
   TRY_ASSIGN(const limpet::HashAlg alg, limpet::kit::check_request(request));
   TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
   TRY_ASSIGN(const Object key, load_key(self, *tpm, id, place->second));
-  return tpm->sign(key, alg, limpet::kit::view(request.digest));
+  const limpet::BytesView digest = limpet::kit::view(request.digest);
+  return request.pss_salt_len >= 0 ? tpm->sign_pss(key, alg, digest) : tpm->sign(key, alg, digest);
 }
 
 Result<TpmKey> make_key(Tpm2& self, const limpet_op* op, std::string_view id, uint32_t type) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "carriers.h"
+#include "crypto/pss.h"
 #include "key_manager_tpm2/key_directory.h"
 #include "plugin/key_manager_facade.h"
 #include "swtpm.h"
@@ -100,6 +101,27 @@ TEST_P(Tpm2Keys, KeysOfEachTypeSignAndSurviveRestartAndReset) {
       expect_signs(kept[i]);
     }
   }
+}
+
+TEST_P(Tpm2Keys, RsaKeysSignWithPssTooAndOthersDoNot) {
+  ASSERT_EQ(open(config()), "ok");
+  const auto rsa = generate("rsa", KeyType::rsa_2048);
+  const auto ec = generate("ec");
+  ASSERT_EQ(outcome(ec), "ok");
+  ASSERT_EQ(outcome(rsa), "ok");
+  const auto sign_pss = [this](const ManagedKey& key, HashAlg alg, int32_t salt) {
+    return wait<Bytes>(
+        [&](Done<Bytes> done) { keys->sign_pss(key, alg, salt, hash(alg, as_bytes("data")), std::move(done)); });
+  };
+  for (const HashAlg alg : {HashAlg::sha256, HashAlg::sha384, HashAlg::sha512}) {
+    const auto signature = sign_pss(*rsa, alg, static_cast<int32_t>(hash(alg, {}).size()));
+    ASSERT_EQ(outcome(signature), "ok");
+    EXPECT_EQ(outcome(verify_pss(rsa->key, hash(alg, as_bytes("data")), *signature, alg)), "ok");
+    EXPECT_FALSE(rsa->key.verify(alg, hash(alg, as_bytes("data")), *signature)) << "this would be PKCS#1 v1.5";
+  }
+  expect_signs(*rsa);
+  EXPECT_EQ(outcome(sign_pss(*ec, HashAlg::sha256, 32)),
+            "InvalidArgument: keymanager(tpm2): PSS is for RSA keys; this one is not");
 }
 
 TEST_P(Tpm2Keys, ANewKeyBehindAnIdIsNoticedAndARemovedOneIsGone) {

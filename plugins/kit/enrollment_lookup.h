@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Asks limpet.enrollment/1 from a BLOCKING plugin's own thread: posts to the loop, waits there for the answer, and is
-// woken by the plugin's cancel. One question at a time, as such a plugin has one call at a time. Member of the
-// instance.
+// Asks limpet.enrollment/1 from a BLOCKING plugin's own thread, which is woken by the plugin's cancel. One question at
+// a time, as such a plugin has one call at a time; a late answer to an earlier one is nobody's. Member of the instance.
 
 #include <limpet_plugin.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
+#include <atomic>
 #include <string>
 
 #include "base/result.h"
+#include "kit/host_wait.h"
 
 namespace limpet::kit {
 
@@ -24,26 +22,17 @@ class EnrollmentLookup {
   [[nodiscard]] bool offered() const { return service_ != nullptr; }
   // Plugin's thread: the call that the next questions belong to.
   void begin(const limpet_op* op);
-  // Plugin's thread. CANCELLED, or what the host says; RESOURCE_EXHAUSTED when it has too many questions.
+  // Plugin's thread. CANCELLED, DEADLINE_EXCEEDED, or what the host says; RESOURCE_EXHAUSTED when it has too many
+  // questions.
   Result<bool> enrolled(const std::string& identifier);
   // Loop thread: ends this call's question.
   void cancel(const limpet_op* op);
 
  private:
-  static void on_loop(void* arg);
-  static void on_answer(void* arg, const limpet_status* err, const limpet_enrollment* found);
-  void start();
-  void answer(Result<bool> result);
-
-  const limpet_host* host_;
+  HostWait wait_;
   const limpet_enrollment_service* service_;
-  uint32_t call_ = 0;  // loop thread
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::string identifier_;
-  const limpet_op* op_ = nullptr;
-  bool cancelled_ = false;
-  std::optional<Result<bool>> result_;
+  const limpet_op* op_ = nullptr;  // plugin's thread
+  std::atomic<const limpet_op*> cancelled_ = nullptr;
 };
 
 }  // namespace limpet::kit

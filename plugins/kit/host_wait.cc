@@ -12,7 +12,7 @@ Error error_of(const limpet_status& status) {
   return {static_cast<Code>(status.code), std::string(view(status.message))};
 }
 
-Result<void> HostWait::wait(limpet_op* op, std::unique_ptr<Call> call) {
+Result<void> HostWait::wait(const limpet_op* op, std::unique_ptr<Call> call) {
   constexpr int64_t kMostMs = 120'000;
   const int64_t left = std::clamp<int64_t>(host_->time_left_ms(host_, op), 0, kMostMs);
   Call* waiting = call.get();
@@ -56,7 +56,7 @@ void HostWait::answered(Call* call) {
     ready_.notify_all();
 }
 
-void HostWait::cancel(limpet_op* op) {
+void HostWait::cancel(const limpet_op* op) {
   const std::lock_guard lock(mutex_);
   if (op != running_) return;
   cancelled_ = true;

@@ -26,7 +26,7 @@ class HostWait {
   // [the plugin's thread] `start` is called on the loop with the argument for the service's done, which must hand it to
   // finish<T>(); it returns the service's answer, 0: not begun. DEADLINE_EXCEEDED, CANCELLED.
   template <class T>
-  Result<T> run(limpet_op* op, std::function<uint32_t(void* arg)> start) {
+  Result<T> run(const limpet_op* op, std::function<uint32_t(void* arg)> start) {
     auto call = std::make_unique<CallOf<T>>();
     auto* waiting = call.get();
     call->owner = this;
@@ -42,7 +42,7 @@ class HostWait {
     call->owner->answered(call);
   }
   // [loop] From the component's cancel.
-  void cancel(limpet_op* op);
+  void cancel(const limpet_op* op);
 
  private:
   struct Call {
@@ -58,7 +58,7 @@ class HostWait {
     void refuse(Error why) override { result = std::unexpected(std::move(why)); }
     std::optional<Result<T>> result;
   };
-  Result<void> wait(limpet_op* op, std::unique_ptr<Call> call);
+  Result<void> wait(const limpet_op* op, std::unique_ptr<Call> call);
   void answered(Call* call);
   static void begin(void* arg);
 
@@ -67,7 +67,7 @@ class HostWait {
   std::condition_variable ready_;
   std::list<std::unique_ptr<Call>> calls_;
   std::unique_ptr<Call> last_;  // answered, its result is being read
-  limpet_op* running_ = nullptr;
+  const limpet_op* running_ = nullptr;
   bool cancelled_ = false;
 };
 

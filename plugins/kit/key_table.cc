@@ -26,7 +26,6 @@ Result<void> check_new_key(std::string_view id, uint32_t type, bool full) {
 }
 
 Result<HashAlg> check_request(const limpet_sign_request& r) {
-  if (r.pss_salt_len >= 0) return fail(Code::unimplemented, "RSA-PSS signatures are not supported");
   if (r.hash < 5 || r.hash > 7)
     return fail(Code::unimplemented, "hash " + std::to_string(r.hash) + " is not supported");
   const size_t size = r.hash == 5 ? 32 : r.hash == 6 ? 48 : 64;
@@ -88,6 +87,7 @@ void KeyTable::answer_sign(limpet_op* op, const limpet_sign_request* request, li
   };
   const auto place = keys_.find(view(request->key_id));
   if (place == keys_.end()) return refuse(unknown_key(view(request->key_id)));
+  if (request->pss_salt_len >= 0) return refuse({Code::unimplemented, "RSA-PSS signatures are not supported"});
   const auto alg = check_request(*request);
   if (!alg) return refuse(alg.error());
   const auto signature = place->second.key.sign(*alg, view(request->digest));

@@ -19,8 +19,8 @@ inline constexpr size_t kMaxKeyIdBytes = 255;
 
 // What every key manager checks before it works.
 Result<void> check_new_key(std::string_view id, uint32_t type, bool full);
-// The hash that made the digest; the digest's length must be the hash's. PSS and whole messages are for other keys than
-// ours: UNIMPLEMENTED.
+// The hash that made the digest; the digest's length must be the hash's. Whole messages are for other keys than ours:
+// UNIMPLEMENTED.
 Result<HashAlg> check_request(const limpet_sign_request& request);
 Error unknown_key(std::string_view id);  // NOT_FOUND
 

@@ -68,6 +68,7 @@ struct Info {
 };
 
 enum class EkKind { rsa_2048, ecc_p256 };
+std::string ek_certificate_index(EkKind kind);  // NV index of its certificate: "0x01c00002"
 
 class Tpm;
 
@@ -117,7 +118,8 @@ class Tpm {
   // The endorsement key from its standard template (EK Credential Profile L-1, L-2), transient. `with_nonce`: honour
   // the nonce in NV 0x01c00003 or 0x01c0000b, as go-attestation does and SPIRE's tpm_devid does not.
   Result<Object> create_ek(EkKind kind, bool with_nonce);
-  // Its certificate, DER, cut to its own length; NOT_FOUND where the manufacturer left none.
+  // Its certificate, DER, cut to its own length; NOT_FOUND where the manufacturer left none. Other errors name the
+  // index: UNAVAILABLE when the TPM did not answer, else what is there cannot be read or is no certificate.
   Result<Bytes> ek_certificate(EkKind kind);
   // A loaded object as it is, to be loaded again without its parent: one command in place of two or three. Dies with
   // the next reset of the TPM: load_saved then gives FAILED_PRECONDITION.
@@ -127,6 +129,9 @@ class Tpm {
   // ---- signing ----
   // As X.509 has it: DER ECDSA, or PKCS#1 v1.5. The key has no scheme of its own, or this one; not restricted.
   Result<Bytes> sign(const Object& key, HashAlg alg, BytesView digest);
+  // RSASSA-PSS, with MGF1 of the same hash. How long the salt is, is the TPM's choice (Part 1, B.7): the digest's
+  // length, or the longest that fits.
+  Result<Bytes> sign_pss(const Object& key, HashAlg alg, BytesView digest);
   // The TPM makes the digest (at most 1,024 bytes of message), so a restricted key signs it too.
   Result<Bytes> sign_message(const Object& key, HashAlg alg, BytesView message);
   Result<Attested> certify_creation(const Object& object, const Object& signer, const Created& created,

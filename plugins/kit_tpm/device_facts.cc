@@ -40,7 +40,7 @@ Result<Bytes> cut_certificate(BytesView text) {
   if (text.size() > 5 && text[0] == 0x10 && text[1] == 0x01 && text[2] == 0x00) text = text.subspan(5);
   der::Reader reader(text);
   auto certificate = reader.expect(der::kSequence);
-  if (!certificate) return fail(Code::failed_precondition, "the TPM's EK certificate is malformed");
+  if (!certificate) return fail(Code::failed_precondition, "what is there is no certificate");
   return to_bytes(certificate->whole);
 }
 
@@ -173,8 +173,20 @@ Result<Object> Tpm::create_ek(EkKind kind, bool with_nonce) {
 }
 
 Result<Bytes> Tpm::ek_certificate(EkKind kind) {
-  TRY_ASSIGN(const Bytes text, read_nv(kind == EkKind::rsa_2048 ? kEkCertificateRsa : kEkCertificateEcc));
-  return cut_certificate(text);
+  const auto within = [kind](Error error) {
+    return fail(std::move(error).within("NV index " + ek_certificate_index(kind)));
+  };
+  const auto text = read_nv(kind == EkKind::rsa_2048 ? kEkCertificateRsa : kEkCertificateEcc);
+  if (!text) return within(text.error());
+  auto certificate = cut_certificate(*text);
+  if (!certificate) return within(certificate.error());
+  return certificate;
+}
+
+std::string ek_certificate_index(EkKind kind) {
+  Bytes out;
+  tpm_wire::put_u32(out, kind == EkKind::rsa_2048 ? kEkCertificateRsa : kEkCertificateEcc);
+  return "0x" + hex_encode(out);
 }
 
 }  // namespace limpet::tpm

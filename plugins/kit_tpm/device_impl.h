@@ -25,6 +25,12 @@ struct Tcti {
   std::optional<Error> error;  // why the transport failed
 };
 
+// A connection that failed is not used again. (tss2-sys refuses by itself after an answer that did not come, but not
+// after a command that was not taken.)
+inline void flush_session(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle) {
+  if (handle != 0 && !tcti.error) Tss2_Sys_FlushContext(sys, handle);
+}
+
 struct Tpm::Impl {
   explicit Impl(const DeviceSettings& with) : settings(with) {}
   ~Impl();

@@ -11,18 +11,17 @@ constexpr TPMT_SYM_DEF kNoCipher = {TPM2_ALG_NULL, {}, {}};
 // A session, flushed unless the TPM ended it.
 class Session {
  public:
-  Session(TSS2_SYS_CONTEXT* sys, uint32_t handle) : sys_(sys), handle_(handle) {}
-  ~Session() {
-    if (handle_ != 0) Tss2_Sys_FlushContext(sys_, handle_);
-  }
+  Session(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle) : tcti_(&tcti), sys_(sys), handle_(handle) {}
+  ~Session() { flush_session(*tcti_, sys_, handle_); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  Session(Session&& other) noexcept : sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
+  Session(Session&& other) noexcept : tcti_(other.tcti_), sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
   Session& operator=(Session&&) = delete;
   [[nodiscard]] uint32_t handle() const { return handle_; }
   void used_up() { handle_ = 0; }  // a session without continueSession ends with the command that used it
 
  private:
+  const Tcti* tcti_;
   TSS2_SYS_CONTEXT* sys_;
   uint32_t handle_;
 };
@@ -40,7 +39,7 @@ Result<Session> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
     return Tss2_Sys_StartAuthSession(impl.sys, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce, &no_salt, type, &kNoCipher,
                                      TPM2_ALG_SHA256, &handle, &theirs, nullptr);
   }));
-  return Session(impl.sys, handle);
+  return Session(impl.tcti, impl.sys, handle);
 }
 
 template <class Impl>
@@ -86,6 +85,15 @@ Result<Bytes> Tpm::sign(const Object& key, HashAlg alg, BytesView digest) {
   TRY(fill(data, digest, "the digest to sign"));
   return impl_->sign(*this, key.handle_, key.auth_.view(), scheme_for(key.public_area_, alg), data,
                      {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}});
+}
+
+Result<Bytes> Tpm::sign_pss(const Object& key, HashAlg alg, BytesView digest) {
+  TPM2B_DIGEST data = {};
+  TRY(fill(data, digest, "the digest to sign"));
+  TPMT_SIG_SCHEME scheme = scheme_for(key.public_area_, alg);
+  if (scheme.scheme != TPM2_ALG_RSASSA) return fail(Code::invalid_argument, "PSS is for RSA keys; this one is not");
+  scheme.scheme = TPM2_ALG_RSAPSS;
+  return impl_->sign(*this, key.handle_, key.auth_.view(), scheme, data, {TPM2_ST_HASHCHECK, TPM2_RH_NULL, {}});
 }
 
 Result<Bytes> Tpm::sign_message(const Object& key, HashAlg alg, BytesView message) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // limpet-tpm: what `limpet tpm info` prints. A program of its own, so that the main one needs no TPM library; the main
-// one reads the flags and passes their values in this order: device, bank, PCRs ("0,2,7" or ""), "pretty" or "json".
+// one reads the flags and passes their values in this order: device, file with the endorsement hierarchy's password,
+// bank, PCRs ("0,2,7" or ""), "pretty" or "json". The hash is that of the key which an agent with the plugin "tpm"
+// attests with.
 #include <yyjson.h>
 
 #include <charconv>
@@ -11,7 +13,9 @@
 #include "base/clock.h"
 #include "crypto/x509.h"
 #include "kit_tpm/device.h"
+#include "kit_tpm/endorsement.h"
 #include "kit_tpm/pcrs.h"
+#include "kit_tpm/settings.h"
 
 namespace limpet {
 namespace {
@@ -19,7 +23,9 @@ namespace {
 struct Endorsement {
   const char* type = "";
   std::string hash;
-  std::string state;  // of its certificate: "none", "valid", "expired", "of another key", "unreadable"
+  uint32_t kept_at = 0;  // the handle of a key that the maker left in the TPM
+  std::string state;     // of its certificate: "none", "unverified", "expired", "unusable"
+  std::string certificate_problem;
   std::string issuer;
   int64_t expires_at = 0;
   std::string problem;  // why there is no such key; the rest is then empty
@@ -31,6 +37,7 @@ struct Report {
   tpm_wire::PcrBank bank;
   std::vector<uint32_t> chosen;
   std::string digest;
+  std::string pcr_problem;  // why there are no values, or no digest
 };
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
@@ -57,44 +64,56 @@ std::string issuer_of(const Certificate& certificate) {
   return issuer.subject_text();
 }
 
-void read_certificate(Endorsement& out, tpm::Tpm& tpm, tpm::EkKind kind, const PublicKey& key) {
-  const auto der = tpm.ek_certificate(kind);
-  if (!der) {
-    out.state = der.error().code == Code::not_found ? "none" : "unreadable";
+void read_certificate(Endorsement& out, tpm::Endorsement& found) {
+  out.certificate_problem = std::move(found.problem);
+  if (found.certificate.empty()) {
+    out.state = out.certificate_problem.empty() ? "none" : "unusable";
     return;
   }
-  const auto certificate = Certificate::parse(*der);
+  const auto certificate = Certificate::parse(found.certificate);
   if (!certificate) {
-    out.state = "unreadable";
+    out.state = "unusable";
+    out.certificate_problem = certificate.error().message;
     return;
   }
   out.issuer = issuer_of(*certificate);
   out.expires_at = certificate->not_after;
-  out.state = !(certificate->key == key) ? "of another key" : out.expires_at < std::time(nullptr) ? "expired" : "valid";
+  out.state = out.expires_at < std::time(nullptr) ? "expired" : "unverified";
 }
 
 Endorsement read_endorsement(tpm::Tpm& tpm, tpm::EkKind kind) {
   Endorsement out;
   out.type = kind == tpm::EkKind::rsa_2048 ? "rsa" : "ecc";
-  const auto ek = tpm.create_ek(kind, true);
-  if (!ek) {
-    out.problem = ek.error().message;
+  auto found = tpm::open_endorsement(tpm, kind);
+  if (!found) {
+    out.problem = found.error().message;
     return out;
   }
-  const auto key = tpm::public_key_of(ek->public_area());
+  const auto key = tpm::public_key_of(found->key.public_area());
   if (!key) {
     out.problem = key.error().message;
     return out;
   }
   out.hash = hex_encode(sha256(key->spki()));
-  read_certificate(out, tpm, kind, *key);
+  out.kept_at = found->kept_at;
+  read_certificate(out, *found);
   return out;
 }
 
-Result<Report> look(const char* device, const char* bank, const char* pcrs) {
+Result<void> read_pcrs(Report& out, tpm::Tpm& tpm) {
+  TRY_ASSIGN(std::vector<Bytes> values, tpm.read_pcrs({out.bank.hash, (1u << tpm_wire::kPcrs) - 1}));
+  for (uint32_t pcr = 0; pcr < values.size(); ++pcr) out.bank.values.emplace(pcr, std::move(values[pcr]));
+  if (out.chosen.empty()) return {};
+  TRY_ASSIGN(const Bytes digest, tpm_wire::pcr_digest(out.bank, out.chosen));
+  out.digest = hex_encode(digest);
+  return {};
+}
+
+Result<Report> look(const char* device, const char* endorsement_auth, const char* bank, const char* pcrs) {
   Report out;
   tpm::DeviceSettings settings;
   TRY_ASSIGN_WITHIN("-device", settings.address, tpm::parse_address(device));
+  TRY_ASSIGN_WITHIN("-endorsementAuthFile", settings.endorsement_auth, tpm::read_auth_file(endorsement_auth));
   TRY_ASSIGN_WITHIN("-bank", out.bank.hash, tpm_wire::parse_bank(bank));
   TRY_ASSIGN(out.chosen, parse_pcrs(pcrs));
   const tpm::Device place(std::move(settings));
@@ -104,11 +123,7 @@ Result<Report> look(const char* device, const char* bank, const char* pcrs) {
     out.keys.push_back(read_endorsement(*tpm, kind));
   TRY_ASSIGN(const std::vector<uint16_t> banks, tpm->pcr_banks());
   for (const uint16_t one : banks) out.banks.push_back(one == tpm_wire::kAlgSha1 ? "sha1" : tpm_wire::bank_name(one));
-  TRY_ASSIGN(std::vector<Bytes> values, tpm->read_pcrs({out.bank.hash, (1u << tpm_wire::kPcrs) - 1}));
-  for (uint32_t pcr = 0; pcr < values.size(); ++pcr) out.bank.values.emplace(pcr, std::move(values[pcr]));
-  if (out.chosen.empty()) return out;
-  TRY_ASSIGN(const Bytes digest, tpm_wire::pcr_digest(out.bank, out.chosen));
-  out.digest = hex_encode(digest);
+  if (const auto read = read_pcrs(out, *tpm); !read) out.pcr_problem = read.error().message;
   return out;
 }
 
@@ -116,6 +131,12 @@ std::string joined(const std::vector<uint32_t>& pcrs) {
   std::string out;
   for (const uint32_t pcr : pcrs) out += (out.empty() ? "" : ",") + std::to_string(pcr);
   return out;
+}
+
+std::string handle_text(uint32_t handle) {
+  Bytes out;
+  tpm_wire::put_u32(out, handle);
+  return "0x" + hex_encode(out);
 }
 
 // Without what a terminal would obey: makers' texts come from the device.
@@ -134,7 +155,9 @@ void print_pretty(const Report& report) {
       continue;
     }
     std::printf("EK hash (%s)  : %s\n", key.type, key.hash.c_str());
+    if (key.kept_at != 0) std::printf("EK handle      : %s, left by the maker\n", handle_text(key.kept_at).c_str());
     std::printf("EK certificate : %s", key.state.c_str());
+    if (!key.certificate_problem.empty()) std::printf(": %s", plain(key.certificate_problem).c_str());
     if (!key.issuer.empty())
       std::printf(", until %s, issued by %s", TimeText(key.expires_at).rfc3339(), plain(key.issuer).c_str());
     std::printf("\n");
@@ -147,6 +170,9 @@ void print_pretty(const Report& report) {
   if (!report.digest.empty())
     std::printf("PCR digest     : %s (%s %s)\n", report.digest.c_str(), tpm_wire::bank_name(report.bank.hash).c_str(),
                 joined(report.chosen).c_str());
+  if (!report.pcr_problem.empty())
+    std::printf("PCRs (%s)  : none: %s\n", tpm_wire::bank_name(report.bank.hash).c_str(),
+                plain(report.pcr_problem).c_str());
 }
 
 void print_json(const Report& report) {
@@ -165,7 +191,9 @@ void print_json(const Report& report) {
     yyjson_mut_val* one = yyjson_mut_arr_add_obj(doc, keys);
     text(one, "type", key.type);
     text(one, "hash", key.hash);
+    if (key.kept_at != 0) text(one, "handle", handle_text(key.kept_at));
     text(one, "certificate", key.state);
+    if (!key.certificate_problem.empty()) text(one, "certificate_problem", key.certificate_problem);
     if (key.issuer.empty()) continue;
     text(one, "certificate_issuer", key.issuer);
     yyjson_mut_obj_add_int(doc, one, "certificate_expires_at", key.expires_at);
@@ -179,6 +207,7 @@ void print_json(const Report& report) {
     yyjson_mut_arr_add_strncpy(doc, pcrs, hex.data(), hex.size());
   }
   if (!report.digest.empty()) text(root, "digest", report.digest);
+  if (!report.pcr_problem.empty()) text(root, "pcr_problem", report.pcr_problem);
   if (char* out = yyjson_mut_write(doc, YYJSON_WRITE_NOFLAG, nullptr)) {
     std::printf("%s\n", out);
     std::free(out);
@@ -190,10 +219,10 @@ void print_json(const Report& report) {
 }  // namespace limpet
 
 int main(int argc, char** argv) {
-  if (argc != 5) return std::fprintf(stderr, "limpet-tpm is run by \"limpet tpm info\"\n"), 1;
-  const auto report = limpet::look(argv[1], argv[2], argv[3]);
+  if (argc != 6) return std::fprintf(stderr, "limpet-tpm is run by \"limpet tpm info\"\n"), 1;
+  const auto report = limpet::look(argv[1], argv[2], argv[3], argv[4]);
   if (!report) return std::fprintf(stderr, "Error: %s\n", report.error().message.c_str()), 1;
-  if (std::string_view(argv[4]) == "json")
+  if (std::string_view(argv[5]) == "json")
     limpet::print_json(*report);
   else
     limpet::print_pretty(*report);

@@ -20,7 +20,9 @@ constexpr const char* kOtherTpm =
     "the file away and start anew";
 constexpr const char* kPassword = "the password is not this object's; check the configured password files";
 constexpr const char* kBusy = "the TPM stayed busy; try again";
-constexpr const char* kSlots = "another program fills the TPM's memory; use /dev/tpmrm0, which shares it";
+constexpr const char* kSlots =
+    "the TPM's memory is full of what other programs hold, or left there when they were killed; use /dev/tpmrm0, which "
+    "shares it and tidies up, or empty it (tpm2_flushcontext -t and -l, or a reset)";
 
 constexpr Known kCodes[] = {
     {0x100, "TPM_RC_INITIALIZE", Code::unavailable, "nobody has started this TPM: boot firmware or driver must"},

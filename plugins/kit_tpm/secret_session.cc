@@ -24,11 +24,12 @@ constexpr TPMT_SYM_DEF kCipher = aes_128_cfb();
 
 }  // namespace
 
-SecretSession::SecretSession(TSS2_SYS_CONTEXT* sys, uint32_t handle, Bytes key, Bytes their_nonce)
-    : sys_(sys), handle_(handle), key_(std::move(key)), their_nonce_(std::move(their_nonce)) {}
+SecretSession::SecretSession(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle, Bytes key, Bytes their_nonce)
+    : tcti_(&tcti), sys_(sys), handle_(handle), key_(std::move(key)), their_nonce_(std::move(their_nonce)) {}
 
 SecretSession::SecretSession(SecretSession&& other) noexcept
-    : sys_(other.sys_),
+    : tcti_(other.tcti_),
+      sys_(other.sys_),
       handle_(std::exchange(other.handle_, 0)),
       key_(std::move(other.key_)),
       their_nonce_(std::move(other.their_nonce_)),
@@ -38,7 +39,7 @@ SecretSession::SecretSession(SecretSession&& other) noexcept
 
 SecretSession::~SecretSession() {
   wipe(key_);
-  if (handle_ != 0) Tss2_Sys_FlushContext(sys_, handle_);
+  flush_session(*tcti_, sys_, handle_);
 }
 
 Result<SecretSession> SecretSession::start(Tpm& tpm, Tpm::Impl& impl, const Object& salt_key) {
@@ -66,7 +67,7 @@ Result<SecretSession> SecretSession::start(Tpm& tpm, Tpm::Impl& impl, const Obje
   }
   wipe(salt.seed);
   if (!started) return fail(started.error());
-  return SecretSession(impl.sys, handle, std::move(key), bytes_of(theirs));
+  return SecretSession(impl.tcti, impl.sys, handle, std::move(key), bytes_of(theirs));
 }
 
 Bytes SecretSession::hmac(BytesView hash, BytesView newer, BytesView older, uint8_t attributes) const {

@@ -8,7 +8,9 @@ namespace {
 
 constexpr size_t kMaxAuthBytes = 64;  // TPM2B_AUTH: the largest digest
 
-Result<SecretBytes> read_auth(const std::string& path) {
+}  // namespace
+
+Result<SecretBytes> read_auth_file(const std::string& path) {
   if (path.empty()) return SecretBytes();
   TRY_ASSIGN(std::string text, kit::read_file(path, kMaxAuthBytes + 2));
   size_t size = text.size();
@@ -21,8 +23,6 @@ Result<SecretBytes> read_auth(const std::string& path) {
   return out;
 }
 
-}  // namespace
-
 DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement) {
   DeviceKeys out;
   out.device = reader.text("device");
@@ -34,8 +34,8 @@ DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement) {
 Result<DeviceSettings> read_settings(const DeviceKeys& keys) {
   DeviceSettings out;
   TRY_ASSIGN_WITHIN("device", out.address, parse_address(keys.device));
-  TRY_ASSIGN_WITHIN("owner_auth_file", out.owner_auth, read_auth(keys.owner_auth_file));
-  TRY_ASSIGN_WITHIN("endorsement_auth_file", out.endorsement_auth, read_auth(keys.endorsement_auth_file));
+  TRY_ASSIGN_WITHIN("owner_auth_file", out.owner_auth, read_auth_file(keys.owner_auth_file));
+  TRY_ASSIGN_WITHIN("endorsement_auth_file", out.endorsement_auth, read_auth_file(keys.endorsement_auth_file));
   return out;
 }
 

@@ -14,10 +14,12 @@ struct DeviceKeys {
   bool operator==(const DeviceKeys&) const = default;
 };
 
+// A password from a file; its last newline is no part of it. "": no file, an empty one. FAILED_PRECONDITION.
+Result<SecretBytes> read_auth_file(const std::string& path);
 // Asks the reader for the keys, so call it before finish(); `with_endorsement` where the plugin needs that hierarchy.
 DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement);
-// Parses the address and reads the password files; the TPM itself is not touched. A file's last newline is no part of
-// the password. INVALID_ARGUMENT, FAILED_PRECONDITION.
+// Parses the address and reads the password files; the TPM itself is not touched. INVALID_ARGUMENT,
+// FAILED_PRECONDITION.
 Result<DeviceSettings> read_settings(const DeviceKeys& keys);
 // Opens the TPM for one call of the host, with three quarters of the time it has left: a silent TPM is named before the
 // host gives up on us. DEADLINE_EXCEEDED: there is none left.

@@ -194,7 +194,7 @@ Result<Bytes> plain_signature(BytesView signature) {
   Fields in(signature);
   const uint16_t scheme = in.u16();
   in.u16();  // hash
-  if (scheme == kAlgRsassa) {
+  if (scheme == kAlgRsassa || scheme == kAlgRsapss) {
     Bytes out = to_bytes(in.sized());
     if (in.finished() && !out.empty()) return out;
   }
@@ -205,7 +205,8 @@ Result<Bytes> plain_signature(BytesView signature) {
       return der::sequence({der::unsigned_integer(r), der::unsigned_integer(s)});
     }
   }
-  return fail(Code::invalid_argument, "the TPM's signature is malformed or of another kind than RSASSA and ECDSA");
+  return fail(Code::invalid_argument,
+              "the TPM's signature is malformed or of another kind than RSASSA, RSAPSS and ECDSA");
 }
 
 }  // namespace limpet::tpm

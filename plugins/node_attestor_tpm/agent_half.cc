@@ -25,9 +25,11 @@ struct Agent {
   // owners: this, and the sessions begun with them
   std::shared_ptr<const Settings> settings = nullptr;
   std::shared_ptr<const tpm::Device> device = nullptr;
+  std::string certificate_problem = "";  // as it was logged last
 };
 struct AgentSession {
   Agent agent;  // as it was configured then
+  Agent& owner;
   std::optional<Evidence> evidence = std::nullopt;
 };
 Agent* self_of(limpet_instance* self) { return reinterpret_cast<Agent*>(self); }
@@ -64,13 +66,22 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 }
 
 limpet_session* open_session(limpet_instance* self) {
-  return reinterpret_cast<limpet_session*>(new AgentSession{*self_of(self)});
+  return reinterpret_cast<limpet_session*>(new AgentSession{*self_of(self), *self_of(self)});
 }
 void close_session(limpet_session* session) { delete self_of(session); }
+
+// Once, not at each attempt.
+void note_certificate(Agent& self, const std::string& problem) {
+  if (problem == self.certificate_problem) return;
+  self.certificate_problem = problem;
+  if (!problem.empty())
+    kit::log(self.host, 2, "attesting without a certificate of the TPM's endorsement key: " + problem);
+}
 
 Result<std::string> make_payload(AgentSession& session) {
   if (session.agent.device == nullptr) return fail(Code::failed_precondition, "not configured");
   TRY_ASSIGN(session.evidence, make_evidence(*session.agent.device, session.agent.settings->kind));
+  note_certificate(session.owner, session.evidence->certificate_problem);
   session.evidence->parts.quotes = session.agent.settings->answer.quote;
   return encode_payload(session.evidence->parts);
 }

@@ -7,39 +7,13 @@
 #include <cerrno>
 
 #include "kit/pem_files.h"
+#include "kit_tpm/endorsement.h"
 #include "kit_tpm/event_log.h"
 
 namespace limpet::tpm_attestor {
 namespace {
 
-constexpr uint32_t kUsualEkRsa = 0x81010001;  // TCG provisioning guidance: where an EK is kept
-constexpr int kQuoteAttempts = 4;             // a PCR may be extended between reading and quoting
-
-// Endorsement key and certificate. The key is made anew from its template; a certificate of a key that came from
-// another template belongs to the one that the maker left in the TPM.
-struct Endorsement {
-  tpm::Object key;
-  Bytes certificate;
-};
-
-bool certifies(BytesView certificate, const tpm::Object& key) {
-  const auto parsed = Certificate::parse(certificate);
-  const auto ours = tpm::public_key_of(key.public_area());
-  return !parsed || !ours || parsed->key == *ours;  // one that we cannot read is the server's to judge
-}
-
-Result<Endorsement> open_endorsement(tpm::Tpm& tpm, tpm::EkKind kind) {
-  auto certificate = tpm.ek_certificate(kind);
-  if (!certificate && certificate.error().code != Code::not_found) return fail(std::move(certificate).error());
-  TRY_ASSIGN_WITHIN("endorsement key", tpm::Object key, tpm.create_ek(kind, true));
-  if (!certificate) return Endorsement{std::move(key), {}};
-  if (certifies(*certificate, key)) return Endorsement{std::move(key), std::move(*certificate)};
-  if (kind == tpm::EkKind::rsa_2048) {
-    auto kept = tpm.read_persistent(kUsualEkRsa);
-    if (kept && certifies(*certificate, *kept)) return Endorsement{std::move(*kept), std::move(*certificate)};
-  }
-  return Endorsement{std::move(key), {}};
-}
+constexpr int kQuoteAttempts = 4;  // a PCR may be extended between reading and quoting
 
 // Under the endorsement hierarchy, as the reference plugin does it: what a key there signs tells the true firmware
 // version (Library Part 1, 36.7). An EC parent takes a TPM milliseconds, an RSA one seconds.
@@ -150,9 +124,10 @@ Result<Evidence> make_evidence(const tpm::Device& device, tpm::EkKind kind) {
   TRY_ASSIGN(const std::unique_ptr<tpm::Tpm> tpm, device.open());
   Evidence out;
   TRY_WITHIN("attestation key", make_ak(*tpm, kind, out));
-  TRY_ASSIGN(Endorsement endorsement, open_endorsement(*tpm, kind));
+  TRY_ASSIGN(tpm::Endorsement endorsement, tpm::open_endorsement(*tpm, kind));
   TRY_ASSIGN(out.parts.ek, tpm::public_key_of(endorsement.key.public_area()));
   out.parts.ek_certificate = std::move(endorsement.certificate);
+  out.certificate_problem = std::move(endorsement.problem);
   return out;
 }
 
@@ -163,7 +138,7 @@ Result<Response> answer_challenge(const tpm::Device& device, tpm::EkKind kind, c
                     tpm->load_saved(evidence.saved_ak, evidence.parts.ak.public_area, evidence.ak_name));
   Response out;
   {
-    TRY_ASSIGN(const Endorsement endorsement, open_endorsement(*tpm, kind));
+    TRY_ASSIGN(const tpm::Endorsement endorsement, tpm::open_endorsement(*tpm, kind));
     TRY_ASSIGN_WITHIN(
         "activate credential", const SecretBytes secret,
         tpm->activate_credential(ak, endorsement.key, challenge.credential.id_object, challenge.credential.secret));

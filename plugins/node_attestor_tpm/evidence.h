@@ -15,6 +15,7 @@ struct Evidence {
   // The attestation key as the TPM saved it: it comes back by one command, until the next reset.
   Bytes saved_ak;
   Bytes ak_name;
+  std::string certificate_problem;  // what stands in the TPM in place of the endorsement key's certificate
 };
 // Errors are the device layer's; UNIMPLEMENTED where the TPM has no keys of this kind.
 Result<Evidence> make_evidence(const tpm::Device& device, tpm::EkKind kind);

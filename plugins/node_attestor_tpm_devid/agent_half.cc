@@ -6,7 +6,7 @@
 
 #include "kit/kit.h"
 #include "kit/pem_files.h"
-#include "kit_tpm/device.h"
+#include "kit_tpm/settings.h"
 #include "node_attestor_tpm_devid/halves.h"
 #include "node_attestor_tpm_devid/messages.h"
 
@@ -48,12 +48,16 @@ void destroy(limpet_instance* self) { delete self_of(self); }
 
 std::unexpected<Error> invalid(std::string message) { return fail(Code::invalid_argument, std::move(message)); }
 
-// SPIRE's configuration has the passwords themselves in it.
-Result<SecretBytes> take_password(kit::ConfigReader& reader, const char* key) {
+// SPIRE's configuration has the passwords themselves in it; a file, as the other TPM plugins take it, is better.
+Result<SecretBytes> take_password(kit::ConfigReader& reader, const char* key, const char* file_key) {
   std::string text = reader.text(key);
   SecretBytes out(as_bytes(text));
   wipe(text.data(), text.size());
   if (out.size() > kMaxAuthBytes) return invalid(std::string(key) + " is longer than 64 bytes");
+  const std::string path = reader.text(file_key);
+  if (path.empty()) return out;
+  if (!out.empty()) return invalid(std::string("set ") + key + " or " + file_key + ", not both");
+  TRY_ASSIGN_WITHIN(file_key, out, tpm::read_auth_file(path));
   return out;
 }
 
@@ -65,9 +69,9 @@ Result<void> apply(Agent& self, const limpet_config& config) {
   settings->private_path = reader.text("devid_priv_path");
   const std::string path = reader.text("tpm_device_path");
   tpm::DeviceSettings device;
-  TRY_ASSIGN(settings->devid_auth, take_password(reader, "devid_password"));
-  TRY_ASSIGN(device.owner_auth, take_password(reader, "owner_hierarchy_password"));
-  TRY_ASSIGN(device.endorsement_auth, take_password(reader, "endorsement_hierarchy_password"));
+  TRY_ASSIGN(settings->devid_auth, take_password(reader, "devid_password", "devid_auth_file"));
+  TRY_ASSIGN(device.owner_auth, take_password(reader, "owner_hierarchy_password", "owner_auth_file"));
+  TRY_ASSIGN(device.endorsement_auth, take_password(reader, "endorsement_hierarchy_password", "endorsement_auth_file"));
   TRY(reader.finish());
   if (settings->certificate_path.empty()) return invalid("devid_cert_path is required");
   if (settings->public_path.empty()) return invalid("devid_pub_path is required");

@@ -5,8 +5,8 @@ import os
 import pytest
 from cryptography import x509
 
-from support import pki, process, softhsm, stubs
-from support.attestation import certify
+from support import device_key, process, softhsm, stubs
+from support.device_key import key_csr, key_of
 from support.process import eventually, toml_plugin
 from support.softhsm import PIN, TROUBLE
 
@@ -164,44 +164,9 @@ def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder):
     assert server.roots() == roots and without_pin(server)
 
 
-def key_csr(agent, *more, env=None):
-    process.write(agent.config_path, agent.config())
-    return process.run(['key', 'csr', '-config', agent.config_path, '-keyID', 'device', *more], env=env)
-
-
-def key_of(csr_pem):
-    return pki.public_der(x509.load_pem_x509_csr(csr_pem.encode()))
-
-
-def issue(folder, csr_pem, name='device.pem'):
-    """A factory's certificate for the CSR; its root is in factory.pem."""
-    root_key = pki.new_key()
-    root = certify('factory', root_key, ca=True)
-    csr = x509.load_pem_x509_csr(csr_pem.encode())
-    assert csr.is_signature_valid
-    leaf = certify('device-7', csr, (root, root_key))
-    process.write(folder / 'factory.pem', pki.pem_of(root))
-    process.write(folder / name, pki.pem_of(leaf))
-    return csr
-
-
 @pytest.mark.parametrize('key_type', ['ec-p256', 'ec-p384', 'rsa-2048'])
 def test_an_agent_attests_with_a_device_key_in_the_token(make, token, key_type, folder):
-    agent = process.Agent(1, attestor=toml_plugin('NodeAttestor', 'x509pop', {
-        'key_id': 'device', 'certificate_path': folder / 'device.pem'}, role='agent'))
-    agent.key_manager = token.table('KeyManager', 'agent', 'agent-1')
-    agent.env = token.env
-    done = key_csr(agent, '-keyType', key_type, '-dns', 'device-7.example.org', env=token.env)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    issue(folder, done.stdout)
-    again = key_csr(agent, '-keyType', key_type, env=token.env)
-    assert key_of(again.stdout) == key_of(done.stdout), 'the key stays'
-    server = make(process.Server, plugins=toml_plugin('NodeAttestor', 'x509pop', {'ca_bundle_path': folder / 'factory.pem'},
-                                                      role='server'))
-    agent.server_port, agent.keys['insecure_bootstrap'] = server.port, True
-    make(lambda: agent)
-    attested = eventually(lambda: server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents)
-    assert attested[0].id.path.startswith('/spire/agent/x509pop/') and without_pin(agent, server)
+    assert without_pin(*device_key.attests(make, folder, token.table('KeyManager', 'agent', 'agent-1'), key_type, token.env))
 
 
 def test_key_csr_works_with_any_key_manager_and_says_why_not(make, folder):

@@ -274,15 +274,20 @@ def test_a_tpm_that_is_away_is_waited_for(make, tpm):
     attested(server, hash_)
 
 
-def test_a_tpm_that_does_not_answer_for_a_while_is_waited_for(make, tpm):
+def test_a_tpm_that_does_not_answer_for_a_while_is_waited_for(make, folder, tpm):
     server = server_with(make)
     hash_ = tpm.ek_hash()
     enroll(server, '-hash', hash_)
+    way = swtpm.SlowWay(tpm, folder / 'way', 0)
     tpm.pause()
-    agent = spawn(make, server, tpm)
-    assert eventually(lambda: agent.has_logged('Trust bundle') or agent.running())
+    agent = make(process.Agent, server.port, roots=server.roots(), start=False,
+                 attestor=swtpm.table('tpm', 'agent', {'device': folder / 'way'})).spawn()
+    assert eventually(lambda: way.commands == 1), 'it asks, and waits for the answer'
+    assert agent.running() and not server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents
     tpm.go_on()
     attested(server, hash_)
+    assert not agent.has_logged('Node attestation failed'), agent.logs()
+    way.close()
 
 
 # ---- in processes of their own ----
@@ -530,11 +535,62 @@ def test_tpm_info_prints_what_an_operator_enrolls(tpm, maker):
     tpm.extend(7, b'\x11' * 32)
     told = json.loads(info(tpm, '-pcrs', '7,0', '-output', 'json'))
     rsa, ecc = told['endorsement_keys']
-    assert rsa['hash'] == tpm.ek_hash() and rsa['certificate'] == 'valid' and rsa['certificate_issuer'] == 'CN=TPM Maker'
+    assert rsa['hash'] == tpm.ek_hash() and rsa['certificate'] == 'unverified' and rsa['certificate_issuer'] == 'CN=TPM Maker'
     assert ecc['certificate'] == 'none' and 'sha256' in told['pcr_banks'] and len(told['pcrs']) == 24
     after = hashlib.sha256(bytes(32) + b'\x11' * 32).digest()
     assert told['pcrs'][7] == after.hex() and told['digest'] == digest(bytes(32), after)
     assert 'PCR digest     : %s (sha256 0,7)' % digest(bytes(32), after) in info(tpm, '-pcrs', '0,7')
+
+
+def test_tpm_info_names_the_key_that_the_agent_attests_with(make, tpm, maker):
+    kept = tpm.keep_ek()
+    assert swtpm.hash_of(kept) != tpm.ek_hash()
+    tpm.certify_ek(maker, key=kept)
+    told = json.loads(info(tpm, '-output', 'json'))['endorsement_keys'][0]
+    assert told['hash'] == swtpm.hash_of(kept) and told['handle'] == '0x81010001' and told['certificate'] == 'unverified'
+    server = server_with(make)
+    enroll(server, '-hash', told['hash'])
+    agent_with(make, server, tpm)
+    attested(server, told['hash'])
+
+
+def test_tpm_info_takes_the_endorsement_hierarchys_password(tpm, folder):
+    hash_ = tpm.ek_hash()
+    tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.ENDORSEMENT,), True)  # TPM2_HierarchyChangeAuth
+    assert 'EK (rsa)       : none: ' in info(tpm)
+    write(folder / 'password', 'mine\n')
+    assert 'EK hash (rsa)  : ' + hash_ in info(tpm, '-endorsementAuthFile', folder / 'password')
+    done = process.run(['tpm', 'info', '-device', tpm.path, '-endorsementAuthFile', folder / 'none'])
+    assert done.returncode == 1 and '-endorsementAuthFile: ' in done.stderr, done.stderr
+
+
+def test_tpm_info_of_a_tpm_without_the_bank_tells_the_rest(tpm):
+    tpm.switch_on(0x000C)
+    text = info(tpm, '-pcrs', '0,7')
+    assert 'EK hash (rsa)  : ' + tpm.ek_hash() in text and 'PCR banks      : sha384\n' in text
+    assert 'PCRs (sha256)  : none: ' in text and 'PCR digest' not in text
+    told = json.loads(info(tpm, '-output', 'json'))
+    assert told['pcrs'] == [] and 'bank' in told['pcr_problem'] and told['pcr_banks'] == ['sha384']
+    assert 'PCR digest     : ' in info(tpm, '-pcrs', '0,7', '-bank', 'sha384')
+
+
+JUNK = [(bytes(900), 0x42070001, 'what is there is no certificate'), (b'\xff' * 900, 0x42070001, 'what is there is no certificate'),
+        (bytes(900), 0x42010001, 'TPM2_NV_Read: ')]  # the last one is for the platform only
+
+
+@pytest.mark.parametrize('data,attributes,text', JUNK)
+def test_junk_in_place_of_a_certificate_is_no_certificate(make, tpm, data, attributes, text):
+    tpm.write_nv(swtpm.EK_INDEX['rsa'], data, attributes)
+    server = server_with(make)
+    hash_ = tpm.ek_hash()
+    enroll(server, '-hash', hash_)
+    agent = agent_with(make, server, tpm)
+    first = attested(server, hash_)
+    server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=first.id))
+    assert eventually(lambda: attested(server, hash_).x509svid_serial_number != first.x509svid_serial_number, wait=60)
+    said = "attesting without a certificate of the TPM's endorsement key: NV index 0x01c00002: " + text
+    assert agent.logs().count(said) == 1, agent.logs()
+    assert 'EK certificate : unusable: NV index 0x01c00002: ' + text in info(tpm)
 
 
 @pytest.mark.parametrize('args,text', [

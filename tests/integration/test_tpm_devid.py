@@ -96,6 +96,28 @@ def test_a_key_with_a_password_needs_it(make, site):
     attested(server, site.path())
 
 
+def test_passwords_come_from_files_too(make, site, folder):
+    site.tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.ENDORSEMENT,), True)  # TPM2_HierarchyChangeAuth
+    site.provision(password=b'secret')
+    write(folder / 'devid-auth', 'secret\n')
+    write(folder / 'ek-auth', 'mine\n')
+    server = site.server(make)
+    site.agent(make, server, devid_auth_file=folder / 'devid-auth', endorsement_auth_file=folder / 'ek-auth')
+    attested(server, site.path())
+
+
+def test_a_password_stands_in_one_place(make, site, folder):
+    write(folder / 'auth', 'secret\n')
+    site.provision()
+    agent = site.agent(make, site.server(make), owner_hierarchy_password='x', owner_auth_file=folder / 'auth')
+    eventually(lambda: not agent.running())
+    assert agent.has_logged('set owner_hierarchy_password or owner_auth_file, not both')
+    agent.process.wait()
+    agent.process = None
+    done = process.run(['validate', '-config', agent.config_path])
+    assert done.returncode != 0
+
+
 @pytest.mark.parametrize('whose,text', [
     ('factory', 'unable to verify DevID signature: x509: certificate signed by unknown authority'),
     ('maker', 'cannot verify EK signature')])
@@ -115,6 +137,16 @@ def test_a_cleared_tpm_has_lost_its_devid(make, site):
     agent = site.agent(make, site.server(make))
     assert eventually(lambda: agent.has_logged('DevID key: TPM2_Load'))
     assert agent.running()
+
+
+def test_junk_in_place_of_the_makers_certificate_is_named(make, folder, tpm):
+    site = Site.__new__(Site)
+    site.folder, site.tpm, site.factory, site.maker = folder, tpm, swtpm.Maker('Factory'), swtpm.Maker()
+    site.publish()
+    site.provision()
+    tpm.write_nv(swtpm.EK_INDEX['rsa'], b'\xff' * 900)
+    agent = site.agent(make, site.server(make))
+    assert eventually(lambda: agent.has_logged('NV index 0x01c00002: what is there is no certificate'))
 
 
 def test_what_is_missing_on_the_device_is_named(make, folder, tpm):

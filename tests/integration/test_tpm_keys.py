@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from support import pki, process, stubs, swtpm
+from support import device_key, pki, process, stubs, swtpm
 from support.attestation import certify
 from support.process import eventually, toml_plugin, write
 
@@ -232,6 +232,11 @@ def device_certificate(folder):
     return (toml_plugin('NodeAttestor', 'x509pop', {'ca_bundle_path': folder / 'factory.pem'}, role='server'),
             toml_plugin('NodeAttestor', 'x509pop', {'private_key_path': folder / 'device.key',
                                                     'certificate_path': folder / 'device.pem'}, role='agent'))
+
+
+@pytest.mark.parametrize('key_type', ['ec-p256', 'ec-p384', 'rsa-2048'])
+def test_an_agent_attests_with_a_device_key_in_the_tpm(make, tpm, key_type, folder):
+    device_key.attests(make, folder, key_manager(tpm, 'agent', folder / 'tpm-keys'), key_type)
 
 
 def test_a_tpm_that_is_cleared_under_a_running_agent_costs_one_attestation(make, tpm, folder):

@@ -48,6 +48,12 @@ def key_of(area):
                                          ec.SECP256R1()).public_key()
 
 
+def hash_of(key):
+    """What an operator enrolls for an endorsement key."""
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER,
+                                           serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 class TpmError(Exception):
     pass
 
@@ -167,13 +173,20 @@ class SwTpm:
         size, = struct.unpack('>H', answer[:2])
         return answer[2:2 + size], private, key_of(answer[2:2 + size])
 
-    def ek_hash(self, kind='rsa'):
-        return hashlib.sha256(self.ek(kind).public_bytes(serialization.Encoding.DER,
-                                                         serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    def keep_ek(self):
+        """An RSA endorsement key from another template than the usual, kept at the usual place: its public key."""
+        tail = bytes.fromhex(EK_TAIL['rsa'])[:-256] + b'\x07' * 256
+        handle, area = self.primary(ENDORSEMENT, bytes.fromhex(EK_HEAD['rsa']) + EK_POLICY + tail)
+        self.command(0x120, struct.pack('>I', 0x81010001), (OWNER, handle), True)  # TPM2_EvictControl
+        self.flush(handle)
+        return key_of(area)
 
-    def write_nv(self, index, data):
+    def ek_hash(self, kind='rsa'):
+        return hash_of(self.ek(kind))
+
+    def write_nv(self, index, data, attributes=0x42070001):
         # PPWRITE, PPREAD, OWNERREAD, AUTHREAD, NO_DA, PLATFORMCREATE
-        public = struct.pack('>IHIHH', index, 0x000B, 0x42070001, 0, len(data))
+        public = struct.pack('>IHIHH', index, 0x000B, attributes, 0, len(data))
         self.command(0x12A, sized(b'') + sized(public), (PLATFORM,), True)
         for start in range(0, len(data), 512):
             self.command(0x137, sized(data[start:start + 512]) + struct.pack('>H', start), (PLATFORM, index), True)

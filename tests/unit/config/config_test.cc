@@ -272,6 +272,20 @@ TEST(Config, ACommandLineMaySupplyWhatTheFileLeavesOut) {
   EXPECT_FALSE(bad);
 }
 
+TEST(Config, PasswordsOfPluginsAreNotPrinted) {
+  const auto config = parse_config(
+      plugin("data = { devid_password = \"hush1\", owner_hierarchy_password = \"\", in = { pin = 72991 }, user-pin = "
+             "\"hush2\", pin_file = \"/pin\", token = \"label\", passwords = [\"shown\"], pins = 3 }\n"),
+      "c.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  const std::string printed = config_to_toml(*config);
+  for (const char* secret : {"hush", "72991"}) EXPECT_EQ(printed.find(secret), std::string::npos) << printed;
+  for (const char* text :
+       {"devid_password = \"(set)\"", "owner_hierarchy_password = \"\"", "in = {pin = \"(set)\"}",
+        "user-pin = \"(set)\"", "pin_file = \"/pin\"", "token = \"label\"", "passwords = [\"shown\"]", "pins = 3"})
+    EXPECT_NE(printed.find(text), std::string::npos) << text << " in " << printed;
+}
+
 TEST(Config, TheEffectiveConfigurationReadsBackAsItself) {
   const std::string toml =
       server("health_checks.bind_port = 99\n") +
