@@ -204,6 +204,35 @@ def test_a_server_that_finds_two_tokens_ends(make, token):
     server.process = None
 
 
+def child_of(server):
+    """The plugin's own process, as /proc has it."""
+    pid = server.process.pid
+    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
+        child, = [c for c in text.read().split() if os.readlink('/proc/%s/exe' % c).endswith('/limpet-shim')]
+    with open('/proc/%s/status' % child) as text:
+        return dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
+
+
+def test_a_servers_token_is_used_from_the_sandbox_and_comes_back_there(make, token, folder):
+    port = process.free_port()
+    server = process.Server(key_manager=token.shim_table('KeyManager', 'server', 'server-1'), health_checks=health_checks(port))
+    server.health_port, server.env = port, token.env
+    make(lambda: server)
+    status = child_of(server)
+    assert status['NoNewPrivs'] == '1' and status['Seccomp'] == '2' and int(status['CapEff'], 16) == 0
+    if os.geteuid() == 0:
+        assert status['Uid'].split() == [str(softhsm.NOBODY)] * 4
+    roots = server.roots()
+    server.kill()
+    inside, = os.listdir(folder / 'tokens')  # what the sandbox opens must be there when the process starts
+    os.rename(os.path.join(folder / 'tokens', inside), folder / 'away')
+    server.spawn()
+    eventually(lambda: part(server, 'ca')[0] == 'starting' and 'keymanager(pkcs11)' in part(server, 'ca')[1])
+    os.rename(folder / 'away', os.path.join(folder / 'tokens', inside))
+    eventually(server.healthy, wait=90)
+    assert server.roots() == roots and without_pin(server)
+
+
 def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder):
     with open(os.path.join(process.ROOT, 'etc', 'hsm-server.toml')) as file:
         text = file.read()
