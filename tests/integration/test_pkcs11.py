@@ -8,7 +8,7 @@ from cryptography import x509
 
 from support import pki, process, softhsm, stubs
 from support.attestation import certify
-from support.process import eventually, health_checks, part, toml_plugin
+from support.process import eventually, health_checks, part, plugin_processes, status_of, toml_plugin
 from support.softhsm import PIN, TROUBLE
 
 pytestmark = softhsm.needs_softhsm
@@ -204,21 +204,13 @@ def test_a_server_that_finds_two_tokens_ends(make, token):
     server.process = None
 
 
-def child_of(server):
-    """The plugin's own process, as /proc has it."""
-    pid = server.process.pid
-    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
-        child, = [c for c in text.read().split() if os.readlink('/proc/%s/exe' % c).endswith('/limpet-shim')]
-    with open('/proc/%s/status' % child) as text:
-        return dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
-
-
 def test_a_servers_token_is_used_from_the_sandbox_and_comes_back_there(make, token, folder):
     port = process.free_port()
     server = process.Server(key_manager=token.shim_table('KeyManager', 'server', 'server-1'), health_checks=health_checks(port))
     server.health_port, server.env = port, token.env
     make(lambda: server)
-    status = child_of(server)
+    child, = plugin_processes(server)
+    status = status_of(child)
     assert status['NoNewPrivs'] == '1' and status['Seccomp'] == '2' and int(status['CapEff'], 16) == 0
     if os.geteuid() == 0:
         assert status['Uid'].split() == [str(softhsm.NOBODY)] * 4

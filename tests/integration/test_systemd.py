@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from support import process, softhsm
-from support.process import eventually, toml_plugin
+from support.process import eventually, plugin_processes, status_of, toml_plugin
 
 BUILD = os.path.dirname(process.BINARY)
 PLUGIN = os.path.join(BUILD, 'plugins', 'workload_attestor_systemd.so')
@@ -37,20 +37,11 @@ def manager(folder):
     running.stop()
 
 
-def systemd_agent(make, server, folder, **more):
-    plugin = {**softhsm.with_digest(PLUGIN), **more}
-    if not more:
-        del plugin['isolation']  # the default
+def systemd_agent(make, server, folder):
+    plugin = softhsm.with_digest(PLUGIN)
+    del plugin['isolation']  # the default
     return make(process.Agent, server.port, join_token=server.token('/host'), roots=server.roots(),
                 plugins=toml_plugin('WorkloadAttestor', 'systemd', {'bus_address': 'unix:path=' + folder / 'bus'}, role='agent', **plugin))
-
-
-def child_status(agent):
-    pid = agent.process.pid
-    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
-        child, = [c for c in text.read().split() if os.readlink('/proc/%s/exe' % c).endswith('/limpet-shim')]
-    with open('/proc/%s/status' % child) as text:
-        return dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
 
 
 def fetched(agent):
@@ -63,7 +54,8 @@ def test_a_units_process_gets_its_svid_by_way_of_the_sandbox(server, make, manag
     server.add('/web', '/host', ['systemd:id:web.service', 'systemd:slice:system.slice', 'unix:uid:%d' % os.geteuid()])
     server.add('/db', '/host', ['systemd:id:db.service'], id='other')
     eventually(lambda: fetched(agent) == ['spiffe://example.org/web'])
-    status = child_status(agent)
+    child, = plugin_processes(agent)
+    status = status_of(child)
     assert status['NoNewPrivs'] == '1' and status['Seccomp'] == '2'
     if os.geteuid() == 0:
         assert status['Uid'].split() == ['65534'] * 4

@@ -92,6 +92,20 @@ def part(role, name):
         connection.close()
 
 
+def plugin_processes(role):
+    """The pids of the plugins that run in processes of their own."""
+    pid = role.process.pid
+    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
+        found = [int(child) for child in text.read().split()]
+    return [child for child in found if os.path.basename(os.readlink('/proc/%d/exe' % child)) == 'limpet-shim']
+
+
+def status_of(pid):
+    """/proc/<pid>/status: {'Seccomp': '2', ...}"""
+    with open('/proc/%d/status' % pid) as text:
+        return dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
+
+
 class Folder:
     """A short-named folder (socket paths have 108 bytes), removed at the end. Others than root may pass through it."""
 
