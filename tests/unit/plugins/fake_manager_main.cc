@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fake_systemd FOLDER: a message bus at FOLDER/bus and a service manager on it, until standard input ends. Says "ready",
-// and then of whom it was asked: "pidfd 4711" by descriptor, "pid 4711" by number.
+// fake_systemd FOLDER: a message bus at FOLDER/bus and a service manager on it, until standard input ends. Says
+// "ready", and then of whom it was asked: "pidfd 4711" by descriptor, "pid 4711" by number.
 #include <cinttypes>
 #include <cstdio>
 
