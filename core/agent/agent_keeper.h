@@ -13,9 +13,9 @@
 #include <string>
 
 #include "agent/attest_flow.h"
-#include "agent/backoff.h"
 #include "agent/denial.h"
 #include "agent/renew_flow.h"
+#include "loop/backoff.h"
 #include "report/health.h"
 #include "report/log.h"
 #include "report/metrics.h"

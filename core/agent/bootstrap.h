@@ -4,8 +4,8 @@
 // allows it, once more when the server has shown certificates of an unknown authority for a while: an agent that was
 // away while the authorities changed has no other way back. Owned by the Agent; loop thread only.
 
-#include "agent/backoff.h"
 #include "agent/bundle_source.h"
+#include "loop/backoff.h"
 #include "report/health.h"
 #include "report/log.h"
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/backoff.h"
 #include "base/secret.h"
+#include "loop/backoff.h"
 #include "loop/loop.h"
 #include "plugin/sealer.h"
 #include "report/health.h"

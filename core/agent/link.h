@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/backoff.h"
 #include "agent/server_trust.h"
+#include "loop/backoff.h"
 #include "loop/loop.h"
 #include "report/health.h"
 #include "report/log.h"

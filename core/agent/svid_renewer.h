@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "agent/backoff.h"
 #include "agent/sign_batch.h"
 #include "base/clock.h"
+#include "loop/backoff.h"
 #include "report/log.h"
 #include "report/metrics.h"
 

@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "agent/backoff.h"
 #include "agent/entry_sync.h"
+#include "loop/backoff.h"
 #include "proto/spire_agent.pb.h"
 #include "proto/spire_bundle.pb.h"
 #include "report/log.h"

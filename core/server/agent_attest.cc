@@ -147,7 +147,7 @@ class AttestAgentFlow final : public wire::ServerFlow {
 
   // 5. signed: the record, before the agent learns its serial
   void on_signed(Result<SignedSvid> svid) {
-    if (!svid) return end({Code::internal, "failed to sign X509 SVID: " + svid.error().message});
+    if (!svid) return end(not_signed("failed to sign X509 SVID", svid.error()));
     svid_ = std::move(*svid);
     store();
   }

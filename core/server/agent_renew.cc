@@ -50,7 +50,7 @@ class RenewAgentFlow final : public wire::UnaryFlow<spire_api_server_agent_v1_Re
   }
   // 3. signed: remember the serial before the agent gets to know it
   void on_signed(Result<SignedSvid> svid) {
-    if (!svid) return refuse({Code::internal, "failed to sign X509 SVID: " + svid.error().message});
+    if (!svid) return refuse(not_signed("failed to sign X509 SVID", svid.error()));
     svid_ = std::move(*svid);
     store();
   }

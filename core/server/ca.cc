@@ -2,6 +2,7 @@
 #include "server/ca.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "server/ca_flows.h"
 
@@ -246,6 +247,10 @@ void X509Ca::on_pruned(Result<Bundle> pruned) {
 }
 
 void X509Ca::report(Result<void> outcome) {
+  if (!outcome && !current_ && !has_upstream()) {
+    tick_.stop();  // whoever called start() says it, and may call it again
+    return std::exchange(started_, {})(std::move(outcome));
+  }
   if (!outcome) {
     failures_++;
     // an upstream that is away for hours is no reason to stop: what is active signs until its end
@@ -260,9 +265,7 @@ void X509Ca::report(Result<void> outcome) {
     health_.report("ca", expired ? HealthState::failed : HealthState::ok, expired ? "the X.509 CA has expired" : "");
   }
   // An authority that is there is enough to begin with: what is due besides is tried again.
-  if (!current_ && (outcome || has_upstream())) return;
-  Done<void> done = std::move(started_);
-  done(current_ ? Result<void>() : std::move(outcome));
+  if (current_) std::exchange(started_, {})({});
 }
 
 // A TPM or an HSM may go away between two rotations. Told and logged when it changes. A key that was replaced or

@@ -8,7 +8,7 @@
 // nothing is signed with it yet. Active: signs. Old: signed once; its root stays in the bundle until it has expired.
 //
 // An upstream authority that cannot be reached stops nothing: what is active goes on signing, and the next authority is
-// asked for again at each tick. A server without any authority waits for its first one.
+// asked for again at each tick. Without any authority the first one is asked for until it comes.
 
 #include <list>
 #include <memory>
@@ -54,7 +54,8 @@ class X509Ca {
   X509Ca(const X509Ca&) = delete;
   X509Ca& operator=(const X509Ca&) = delete;
 
-  // Answers once an authority is active; rotation then goes on by itself.
+  // Answers once an authority is active; rotation then goes on by itself. After an error it may be called again: the
+  // key manager or the store may be away.
   void start(Done<void> done);
   // Signs with the active authority. UNAVAILABLE before start() answered and when it has expired. Whatever rotates
   // meanwhile, the certificate is signed by the authority that was active when this was called.

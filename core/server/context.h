@@ -4,6 +4,7 @@
 // only.
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -45,5 +46,12 @@ struct Context {
     return config.agent_ttl_s != 0 ? config.agent_ttl_s : config.default_x509_svid_ttl_s;
   }
 };
+
+// A signature that failed, as a caller is told: UNAVAILABLE where the next one may go better (no CA yet, its key is
+// away for a while), else INTERNAL as in SPIRE.
+inline Error not_signed(std::string_view what, const Error& why) {
+  const bool later = why.code == Code::unavailable || why.code == Code::deadline_exceeded;
+  return {later ? Code::unavailable : Code::internal, std::string(what) + ": " + why.message};
+}
 
 }  // namespace limpet::server

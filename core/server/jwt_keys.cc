@@ -2,6 +2,7 @@
 #include "server/jwt_keys.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "crypto/jws_sign.h"
 #include "server/ca_slot.h"
@@ -346,8 +347,12 @@ void JwtKeys::on_journal_saved(Result<uint64_t> saved) {
 }
 
 void JwtKeys::report(Result<void> outcome) {
+  if (!outcome && !current_) {
+    tick_.stop();  // whoever called start() says it, and may call it again
+    return std::exchange(started_, {})(std::move(outcome));
+  }
   if (!outcome) {
-    const bool dead = !current_ || current_->not_after <= clock_.now();
+    const bool dead = current_->not_after <= clock_.now();
     health_.report("jwt_key", dead ? HealthState::failed : HealthState::degraded, outcome.error().message);
     logger_.error("JWT key rotation failed, trying again", {{"error", outcome.error().text()}});
   } else if (current_) {
@@ -359,9 +364,7 @@ void JwtKeys::report(Result<void> outcome) {
     const HealthState bad = expired || !lost_.empty() ? HealthState::failed : HealthState::degraded;
     health_.report("jwt_key", why.empty() ? HealthState::ok : bad, why);
   }
-  if (!current_ && outcome) return;
-  Done<void> done = std::move(started_);
-  done(current_ ? Result<void>() : std::move(outcome));
+  if (current_) std::exchange(started_, {})({});
 }
 
 void JwtKeys::sign(const JwtRequest& request, Done<SignedJwt> done) {

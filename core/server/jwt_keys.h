@@ -65,7 +65,7 @@ class JwtKeys {
   JwtKeys(const JwtKeys&) = delete;
   JwtKeys& operator=(const JwtKeys&) = delete;
 
-  // Answers once a key is active; rotation then goes on by itself.
+  // Answers once a key is active; rotation then goes on by itself. After an error it may be called again.
   void start(Done<void> done);
   // Signs with the active key; the token never outlives it. UNAVAILABLE before start() answered.
   void sign(const JwtRequest& request, Done<SignedJwt> done);

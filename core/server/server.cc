@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server.h"
 
+#include <utility>
+
 #include "base/limits.h"
 #include "config/reload.h"
 #include "loop/uv_stream.h"
@@ -17,6 +19,7 @@ namespace {
 
 constexpr uint32_t kSocketMode = 0770;
 constexpr int64_t kGraceMs = 10'000;
+constexpr int64_t kPatienceMs = 5'000;
 
 // What happens on the listeners. Refused connections are the peer's doing: said once each, never an error of ours.
 class ListenerEvents final : public wire::GrpcServerEvents {
@@ -56,7 +59,7 @@ struct Server::Listeners {
 };
 
 Server::Server(UvLoop& loop, ServerParts parts, ServerConfig config)
-    : loop_(loop), config_(std::move(config)), parts_(std::move(parts)) {}
+    : loop_(loop), config_(std::move(config)), parts_(std::move(parts)), patience_(loop) {}
 Server::~Server() = default;
 
 void Server::start(Done<void> done) {
@@ -74,20 +77,62 @@ void Server::start(Done<void> done) {
     return;
   }
   core_ = std::move(*core);
+  patience_.start<&Server::on_patience>(kPatienceMs, this);
   core_->start(core_started_.then<&Server::on_core_started>(this));
 }
 
+// An HSM, a TPM or an upstream authority is away: the service manager, and an agent in this process, need not wait.
+void Server::on_patience() {
+  Result<void> opened = open_local();
+  if (!opened) core_started_.drop();
+  if (!opened) return on_core_started(std::move(opened));
+  core_->hold_on();
+  parts_.health.report("server", HealthState::starting, "the APIs for others open when the server can sign");
+  parts_.logger.warn("The server cannot sign yet: only its Unix socket and what needs no SVID is served");
+  std::exchange(started_, {})({});
+}
+
 void Server::on_core_started(Result<void> started) {
-  if (started) started = open_listeners();
+  patience_.stop();
+  if (!started_.wanted()) return open_rest();
+  if (started && !listeners_) started = open_local();
+  if (started) started = open_remote();
   parts_.health.report("server", started ? HealthState::ok : HealthState::failed,
                        started ? "" : started.error().message);
   if (!started) listeners_.reset();
-  Done<void> done = std::move(started_);
-  done(std::move(started));
+  std::exchange(started_, {})(std::move(started));
 }
 
-Result<void> Server::open_listeners() {
+// Long after the start: a port that somebody else took meanwhile is no reason to end.
+void Server::open_rest() {
+  const Result<void> opened = open_remote();
+  parts_.health.report("server", opened ? HealthState::ok : HealthState::failed, opened ? "" : opened.error().message);
+  if (opened) return;
+  patience_.start<&Server::open_rest>(kPatienceMs, this);
+  if (std::exchange(not_open_, opened.error().text()) != opened.error().text())
+    parts_.logger.error("The APIs for others cannot be opened, trying again", {{"error", not_open_}});
+}
+
+// What needs no SVID.
+Result<void> Server::open_local() {
   listeners_ = std::make_unique<Listeners>(loop_, *core_, parts_, config_.max_connection_age_s * 1000);
+  TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
+  parts_.logger.info("Starting Server APIs", {{"address", config_.socket_path}, {"network", "unix"}});
+  if (config_.oidc_discovery.enabled()) TRY_WITHIN("oidc_discovery", open_oidc_discovery(config_.oidc_discovery));
+  const auto& endpoint = config_.federation.bundle_endpoint;
+  if (endpoint && endpoint->profile == "https_web") TRY_WITHIN("bundle endpoint", open_bundle_endpoint(*endpoint));
+  return {};
+}
+
+// With the SVID; may be called again after an error.
+Result<void> Server::open_remote() {
+  if (!listeners_->tcp_listener) TRY(open_tcp());
+  const auto& endpoint = config_.federation.bundle_endpoint;
+  if (endpoint && !listeners_->bundle_endpoint) TRY_WITHIN("bundle endpoint", open_bundle_endpoint(*endpoint));
+  return {};
+}
+
+Result<void> Server::open_tcp() {
   ListenerClient* tcp = &listeners_->tcp;
   if (!config_.proxy_protocol_trusted_cidrs.empty()) {
     std::vector<IpRange> trusted;
@@ -100,14 +145,8 @@ Result<void> Server::open_listeners() {
     tcp = listeners_->proxies.get();
   }
   TRY_ASSIGN(listeners_->tcp_listener, listen_tcp(loop_, config_.bind_address, config_.bind_port, *tcp));
-  TRY_ASSIGN(listeners_->uds_listener, listen_unix(loop_, config_.socket_path, kSocketMode, listeners_->uds));
   parts_.logger.info("Starting Server APIs",
                      {{"address", config_.bind_address + ":" + std::to_string(port())}, {"network", "tcp"}});
-  parts_.logger.info("Starting Server APIs", {{"address", config_.socket_path}, {"network", "unix"}});
-  if (config_.federation.bundle_endpoint) {
-    TRY_WITHIN("bundle endpoint", open_bundle_endpoint(*config_.federation.bundle_endpoint));
-  }
-  if (config_.oidc_discovery.enabled()) TRY_WITHIN("oidc_discovery", open_oidc_discovery(config_.oidc_discovery));
   return {};
 }
 
@@ -162,6 +201,8 @@ uint16_t Server::port() const {
 }
 
 void Server::stop(Done<void> done) {
+  core_started_.drop();
+  patience_.stop();
   if (!listeners_) {
     loop_.post([held = std::move(done)]() mutable { held({}); });
     return;

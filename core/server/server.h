@@ -46,8 +46,10 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Answers once both listeners are open: the CA and the server's own SVID are there by then. An error names what
-  // failed (trust domain, key manager, port or socket) and leaves nothing open.
+  // Answers once the server serves, or after 5 s without: then what it waits for (an HSM, a TPM, an upstream authority)
+  // stands in health, the Unix socket and the endpoints that need no SVID are open, and the rest opens by itself when
+  // the CA and the SVID are there. An error names what failed (trust domain, key manager, port or socket) and leaves
+  // nothing open.
   void start(Done<void> done);
   // Lets calls in flight end, for at most 10 s, then closes.
   void stop(Done<void> done);
@@ -59,7 +61,11 @@ class Server {
  private:
   struct Listeners;
   void on_core_started(Result<void> started);
-  Result<void> open_listeners();
+  void on_patience();
+  void open_rest();
+  Result<void> open_local();
+  Result<void> open_remote();
+  Result<void> open_tcp();
   Result<void> open_bundle_endpoint(const BundleEndpointConfig& config);
   Result<void> open_oidc_discovery(const OidcDiscoveryConfig& config);
   void on_tcp_stopped(Result<void>);
@@ -71,6 +77,8 @@ class Server {
   std::unique_ptr<BundleFetcher> fetcher_;
   std::unique_ptr<ServerCore> core_;
   std::unique_ptr<Listeners> listeners_;
+  Timer patience_;        // until start() answers; then, until the ports that were taken are open
+  std::string not_open_;  // why the listeners for others are not open yet, as logged last
   Pending<void> core_started_;
   Pending<void> tcp_stopped_;
   Pending<void> uds_stopped_;

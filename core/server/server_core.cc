@@ -102,7 +102,8 @@ ServerCore::ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig&
       trust_domain_api_(context_, poller_),
       local_authority_api_(context_, svid_),
       health_service_([this](std::string_view service) { return serving(service); }, {}),
-      tick_(loop) {
+      tick_(loop),
+      again_(loop) {
   gates_.reserve(10);
   gates_.push_back({"spire.api.server.agent.v1.Agent", false, {context_, agent_api_}});
   gates_.push_back({"spire.api.server.bundle.v1.Bundle", false, {context_, bundle_api_}});
@@ -144,31 +145,76 @@ void ServerCore::count_held(Metrics& metrics) {
 
 void ServerCore::start(Done<void> done) {
   started_ = std::move(done);
-  upstream_.start();
-  publishers_.start();
-  ca_.start(ca_started_.then<&ServerCore::on_ca_started>(this));
-}
-
-void ServerCore::on_ca_started(Result<void> started) {
-  if (!started) return started_(std::move(started));
-  if (jwt_ == nullptr) return on_jwt_started({});
-  jwt_->start(jwt_started_.then<&ServerCore::on_jwt_started>(this));
-}
-
-void ServerCore::on_jwt_started(Result<void> started) {
-  if (!started) return started_(std::move(started));
-  svid_.start(svid_started_.then<&ServerCore::on_svid_started>(this));
-}
-
-void ServerCore::on_svid_started(Result<void> started) {
-  if (!started) return started_(std::move(started));
   if (!index_.damage().empty()) context_.logger.error("Some entries cannot be read", {{"error", index_.damage()}});
   if (!bundles_.damage().empty()) context_.logger.error("Some bundles cannot be read", {{"error", bundles_.damage()}});
   for (const std::string& warning : ttl_warnings(context_.config)) context_.logger.warn(warning, {});
+  upstream_.start();
+  publishers_.start();
+  on_tick();
+  for (const char* part : {"ca", "svid"}) health_.report(part, HealthState::starting, "not there yet");
+  if (jwt_ != nullptr) health_.report("jwt_key", HealthState::starting, "not there yet");
+  begin_step();
+}
+
+void ServerCore::begin_step() {
+  switch (step_) {
+    case Step::ca:
+      return ca_.start(step_taken_.then<&ServerCore::on_step>(this));
+    case Step::jwt_key:
+      return jwt_ == nullptr ? on_step({}) : jwt_->start(step_taken_.then<&ServerCore::on_step>(this));
+    case Step::svid:
+      return svid_.start(step_taken_.then<&ServerCore::on_step>(this));
+    case Step::done:
+      return on_ready();
+  }
+}
+
+void ServerCore::on_step(Result<void> taken) {
+  if (!taken && !passes(taken.error())) return started_(std::move(taken));
+  if (!taken) return wait(taken.error());
+  waits_for_.clear();
+  pauses_.reset();
+  step_ = static_cast<Step>(static_cast<int>(step_) + 1);
+  begin_step();
+}
+
+// Whether the next attempt may go better: a key manager that is away or was given a wrong PIN, a disk that is full.
+// With a CA and a JWT key there is nothing left that the configuration could be to blame for: a lost key is replaced.
+bool ServerCore::passes(const Error& why) const {
+  switch (why.code) {
+    case Code::unavailable:
+    case Code::deadline_exceeded:
+    case Code::permission_denied:
+    case Code::resource_exhausted:
+    case Code::aborted:
+      return true;
+    default:
+      return holding_on_ || step_ == Step::svid;
+  }
+}
+
+// Said once for each reason, not at each attempt.
+void ServerCore::wait(const Error& why) {
+  constexpr const char* kParts[] = {"ca", "jwt_key", "svid"};
+  constexpr const char* kNames[] = {"X.509 CA", "JWT key", "X509-SVID"};
+  const auto at = static_cast<size_t>(step_);
+  health_.report(kParts[at], HealthState::starting,
+                 std::string("the server has no ") + kNames[at] + " yet: " + why.message);
+  if (why.text() != waits_for_) {
+    waits_for_ = why.text();
+    context_.logger.error(
+        "The server cannot sign yet, trying again; what is named here comes back or is mended, no "
+        "restart is needed",
+        {{"waits_for", kNames[at]}, {"error", waits_for_}});
+  }
+  again_.start<&ServerCore::begin_step>(pauses_.pause(), this);
+}
+
+void ServerCore::on_ready() {
   pruner_.start();
   agent_pruner_.start();
   poller_.start();
-  on_tick();
+  identity_.look_at_svid();
   started_({});
 }
 

@@ -4,8 +4,10 @@
 // any loop, so that tests drive it on a fake one. Owned by Server; loop thread only.
 
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "loop/backoff.h"
 #include "server/agent_api.h"
 #include "server/agent_pruner.h"
 #include "server/authorization.h"
@@ -40,8 +42,11 @@ class ServerCore {
   ServerCore(const ServerCore&) = delete;
   ServerCore& operator=(const ServerCore&) = delete;
 
-  // Answers once there is a CA and a server SVID.
+  // Answers once there is a CA and a server SVID. A key manager or disk that is away is waited for, told in health
+  // under the part that waits (`ca`, `jwt_key`, `svid`); an error means that something is configured wrongly.
   void start(Done<void> done);
+  // From now on no error ends the start: each is told in health and tried again.
+  void hold_on() { holding_on_ = true; }
   // The services of the TCP listener; with `local` those of the Unix socket as well.
   void add_services(wire::GrpcServer& server, bool local);
   [[nodiscard]] wire::TlsPolicy& tls() { return tls_policy_; }
@@ -58,9 +63,12 @@ class ServerCore {
  private:
   ServerCore(Loop& loop, const ServerParts& parts, const ServerConfig& config, TrustDomain trust_domain,
              CaOptions options, JwtKeyOptions jwt_options);
-  void on_ca_started(Result<void> started);
-  void on_jwt_started(Result<void> started);
-  void on_svid_started(Result<void> started);
+  enum class Step { ca, jwt_key, svid, done };  // of the start, in this order
+  void begin_step();
+  void on_step(Result<void> taken);
+  void wait(const Error& why);
+  void on_ready();
+  [[nodiscard]] bool passes(const Error& why) const;
   void on_tick();
   void count_held(Metrics& metrics);
   [[nodiscard]] std::vector<Health::Fact> facts() const;
@@ -102,9 +110,12 @@ class ServerCore {
   bool was_serving_ = false;
   bool was_read_only_ = false;
   Timer tick_;
-  Pending<void> ca_started_;
-  Pending<void> jwt_started_;
-  Pending<void> svid_started_;
+  Step step_ = Step::ca;
+  bool holding_on_ = false;
+  std::string waits_for_;  // as logged last; empty: it does not wait
+  Backoff pauses_{1'000, 60'000};
+  Timer again_;
+  Pending<void> step_taken_;
   Done<void> started_;
 };
 

@@ -71,14 +71,6 @@ void ServerSvid::on_signed(Result<SignedSvid> svid) {
 void ServerSvid::end(Result<void> result) {
   new_key_.reset();
   metrics_.call("svid_rotate", result ? Code::ok : result.error().code, loop_.now_ms() - renew_ms_);
-  // The CA's key may be in a TPM or an HSM that is away for a while: with it comes the first SVID, and then we begin.
-  if (!result && !identity_ &&
-      (result.error().code == Code::unavailable || result.error().code == Code::deadline_exceeded)) {
-    health_.report("svid", HealthState::starting, "no server X509-SVID yet: " + result.error().message);
-    logger_.error("Server X509-SVID not issued yet, trying again", {{"error", result.error().text()}});
-    tick_.start<&ServerSvid::renew>(kCheckMs, this);
-    return;
-  }
   if (result) {
     health_.report("svid", HealthState::ok);
     logger_.info("Server X509-SVID issued",

@@ -22,7 +22,7 @@ class ServerSvid {
   ServerSvid(const ServerSvid&) = delete;
   ServerSvid& operator=(const ServerSvid&) = delete;
 
-  // Makes the first SVID, then keeps it fresh. While the CA's key is away (UNAVAILABLE) the first one is waited for.
+  // Makes the first SVID, then keeps it fresh. After an error it may be called again.
   void start(Done<void> done);
   // Null before start() answered.
   [[nodiscard]] std::shared_ptr<const wire::TlsIdentity> identity() const { return identity_; }

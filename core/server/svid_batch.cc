@@ -116,7 +116,7 @@ void BatchItem::on_checked(Result<CheckedCsr> checked) {
 }
 
 void BatchItem::on_signed(Result<SignedSvid> svid) {
-  if (!svid) return end(fail(Code::internal, "failed to sign X509-SVID: " + svid.error().message));
+  if (!svid) return end(fail(not_signed("failed to sign X509-SVID", svid.error())));
   end(std::move(svid));
 }
 

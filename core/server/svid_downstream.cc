@@ -43,7 +43,7 @@ class NewDownstreamX509CaFlow final : public wire::UnaryFlow<Request, Response> 
   }
   // 4. signed: the chain without its root, and every root of the trust domain, those that are tainted too
   void on_signed(Result<SignedSvid> ca) {
-    if (!ca) return refuse({Code::internal, "failed to sign downstream X.509 CA: " + ca.error().message});
+    if (!ca) return refuse(not_signed("failed to sign downstream X.509 CA", ca.error()));
     const Bundle* bundle = context_.bundles.own();
     if (bundle == nullptr) return refuse({Code::not_found, "bundle not found"});
     wire::Message<Response> response;

@@ -34,7 +34,7 @@ class JwtSvidFlow : public wire::UnaryFlow<Request, Response> {
 
  private:
   void on_signed(Result<SignedJwt> jwt) {
-    if (!jwt) return this->refuse({Code::internal, "failed to sign JWT-SVID: " + jwt.error().message});
+    if (!jwt) return this->refuse(not_signed("failed to sign JWT-SVID", jwt.error()));
     wire::Message<Response> response;
     response->has_svid = true;
     wire::set_string(response->svid.token, jwt->token);

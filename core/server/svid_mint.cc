@@ -72,7 +72,7 @@ class MintX509SvidFlow final : public wire::UnaryFlow<spire_api_server_svid_v1_M
   }
   // 3. signed
   void on_signed(Result<SignedSvid> svid) {
-    if (!svid) return refuse({Code::internal, "failed to sign X509-SVID: " + svid.error().message});
+    if (!svid) return refuse(not_signed("failed to sign X509-SVID", svid.error()));
     wire::Message<spire_api_server_svid_v1_MintX509SVIDResponse> response;
     response->has_svid = true;
     write_svid(response->svid, *svid, id_);

@@ -2,12 +2,14 @@
 """Server and agent with their keys in an HSM, played by SoftHSM: the CA's, the agent's own, and its cache's."""
 import os
 
+import grpc
 import pytest
 from cryptography import x509
 
-from support import device_key, process, softhsm, stubs
+from support import device_key, pki, process, softhsm, stubs
+from support.attestation import certify
 from support.device_key import key_csr, key_of
-from support.process import eventually, toml_plugin
+from support.process import eventually, health_checks, part, plugin_processes, status_of, toml_plugin
 from support.softhsm import PIN, TROUBLE
 
 pytestmark = softhsm.needs_softhsm
@@ -133,15 +135,95 @@ def test_a_wrong_pin_is_tried_once_by_an_agent_and_mended_without_a_restart(make
     assert 'wrong-771' not in agent.logs() and without_pin(agent)
 
 
-def test_a_server_with_a_wrong_pin_says_so_and_ends(make, token):
+def waiting_server(make, token, **more):
+    port = process.free_port()
+    server = server_with(make, token, start=False, health_checks=health_checks(port), **more)
+    server.health_port = port
+    return server
+
+
+def said(server):
+    """How often it said what it waits for."""
+    return server.logs().count('The server cannot sign yet, trying again')
+
+
+def refused(server):
+    """The code of a call that needs the CA."""
+    request = stubs.svid.MintX509SVIDRequest(csr=pki.csr(pki.new_key(), ['spiffe://example.org/x']))
+    with pytest.raises(grpc.RpcError) as why:
+        server.svids.MintX509SVID(request, timeout=10)
+    return why.value.code()
+
+
+def test_a_server_whose_token_is_away_at_its_start_waits_for_it(make, token, folder):
+    away = folder / 'away'
+    os.rename(folder / 'tokens', away)
+    server = waiting_server(make, token)
+    server.spawn()
+    eventually(lambda: said(server) == 1)
+    state, reason = part(server, 'ca')
+    assert state == 'starting' and 'the server has no X.509 CA yet' in reason and 'keymanager(pkcs11)' in reason
+    eventually(lambda: server.healthy() is False, what='the Unix socket')
+    assert refused(server) == grpc.StatusCode.UNAVAILABLE
+    assert not server.entries.ListEntries(stubs.entry.ListEntriesRequest()).entries, 'the rest is served'
+    os.rename(away, folder / 'tokens')
+    eventually(server.healthy, wait=90)
+    assert part(server, 'ca') == part(server, 'server') == ('ok', '')
+    roots = server.roots()
+    server.stop()
+    os.rename(folder / 'tokens', away)
+    server.spawn()
+    eventually(lambda: part(server, 'ca')[0] == 'starting' and server.healthy() is False)
+    assert server.roots() == roots, 'who asks for the bundle gets that of before'
+    os.rename(away, folder / 'tokens')
+    eventually(server.healthy, wait=90)
+    server.add('/mine', '/host', [ME])
+    agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=roots)
+    assert eventually(lambda: svid(agent)) and server.roots() == roots
+
+
+def test_a_server_with_a_wrong_pin_says_so_and_serves_once_it_is_mended(make, token):
     token.write_pin('wrong-771')
-    server = server_with(make, token, start=False, module=TROUBLE)
+    server = waiting_server(make, token, module=TROUBLE)
+    server.spawn()
+    eventually(lambda: 'was refused and is not tried again, lest the token is locked' in part(server, 'ca')[1])
+    assert part(server, 'ca')[0] == 'starting' and server.has_logged('the PIN in %s was refused' % token.pin_file)
+    eventually(lambda: server.healthy() is False, what='the Unix socket')
+    assert token.calls('C_Login') == 1 and said(server) == 2, server.logs()
+    token.write_pin(PIN)
+    eventually(server.healthy, wait=90)
+    assert 'wrong-771' not in server.logs() and without_pin(server)
+
+
+def test_a_server_that_finds_two_tokens_ends(make, token):
+    token.util('--init-token', '--free', '--label', token.label, '--pin', PIN, '--so-pin', 'so-pin-1')
+    server = server_with(make, token, start=False)
     server.spawn()
     eventually(lambda: not server.running())
-    assert server.has_logged('CKR_PIN_INCORRECT: the PIN in %s was refused' % token.pin_file), server.logs()
-    assert 'wrong-771' not in server.logs() and token.calls('C_Login') == 1
-    server.process.wait()
+    assert server.has_logged('2 tokens of'), server.logs()
+    assert server.process.wait() == 1
     server.process = None
+
+
+def test_a_servers_token_is_used_from_the_sandbox_and_comes_back_there(make, token, folder):
+    port = process.free_port()
+    server = process.Server(key_manager=token.shim_table('KeyManager', 'server', 'server-1'), health_checks=health_checks(port))
+    server.health_port, server.env = port, token.env
+    make(lambda: server)
+    child, = plugin_processes(server)
+    status = status_of(child)
+    assert status['NoNewPrivs'] == '1' and status['Seccomp'] == '2' and int(status['CapEff'], 16) == 0
+    if os.geteuid() == 0:
+        assert status['Uid'].split() == [str(softhsm.NOBODY)] * 4
+    roots = server.roots()
+    server.kill()
+    inside, = os.listdir(folder / 'tokens')  # what the sandbox opens must be there when the process starts
+    os.rename(os.path.join(folder / 'tokens', inside), folder / 'away')
+    server.spawn()
+    eventually(lambda: part(server, 'ca')[0] == 'starting' and 'keymanager(pkcs11)' in part(server, 'ca')[1])
+    os.rename(folder / 'away', os.path.join(folder / 'tokens', inside))
+    eventually(server.healthy, wait=90)
+    assert server.roots() == roots and without_pin(server)
 
 
 def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder):

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from support import process
-from support.process import eventually, toml_plugin, write
+from support.process import eventually, plugin_processes, status_of, toml_plugin, write
 
 BUILD = os.path.dirname(process.BINARY)
 MOODY = os.path.join(BUILD, 'tests/abi/mock_moody.so')
@@ -22,20 +22,12 @@ def by_path(kind, name, path, data=None, **more):
     return toml_plugin(kind, name, data, path=path, sha256=digest, **more)
 
 
-def children(role):
-    """The plugins' processes of a role."""
-    pid = role.process.pid
-    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
-        found = [int(child) for child in text.read().split()]
-    return [child for child in found if os.path.basename(os.readlink('/proc/%d/exe' % child)) == 'limpet-shim']
-
-
 def end_child(role, how):
     """The child is dead, or stopped; another one has taken its place where it is dead."""
-    old = eventually(lambda: children(role), what='a plugin\'s process')[0]
+    old = eventually(lambda: plugin_processes(role), what='a plugin\'s process')[0]
     os.kill(old, how)
     if how != signal.SIGSTOP:
-        eventually(lambda: children(role) and old not in children(role), what='another process')
+        eventually(lambda: plugin_processes(role) and old not in plugin_processes(role), what='another process')
     return old
 
 
@@ -72,9 +64,8 @@ def entry(server, agent):
 
 def test_a_workload_is_attested_by_a_plugin_in_its_own_process(agent, entry):
     assert fetched(agent) == [entry]
-    child, = children(agent)
-    with open('/proc/%d/status' % child) as text:
-        status = dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
+    child, = plugin_processes(agent)
+    status = status_of(child)
     assert status['NoNewPrivs'] == '1' and status['Seccomp'] == '2'
     if os.geteuid() == 0:
         assert status['Uid'].split() == ['65534'] * 4 and int(status['CapEff'], 16) == 1 << 19 | 1 << 2
@@ -94,13 +85,13 @@ def test_a_killed_process_is_replaced_and_five_deaths_show_in_health(agent, entr
 
 def test_a_process_that_stands_still_is_killed_and_replaced(agent, entry):
     old = end_child(agent, signal.SIGSTOP)
-    eventually(lambda: old not in children(agent), wait=40, what='the end of a process that does not answer')
+    eventually(lambda: old not in plugin_processes(agent), wait=40, what='the end of a process that does not answer')
     assert eventually(lambda: fetched(agent), wait=30) == [entry]
     assert agent.healthy()
 
 
 def test_the_process_ends_with_the_daemon(agent, entry):
-    child, = children(agent)
+    child, = plugin_processes(agent)
     agent.kill()
     eventually(lambda: not os.path.exists('/proc/%d' % child), what='the end of the plugin\'s process')
 

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Server and agent with their keys in a TPM, played by swtpm: the CA's, the agent's own, and its cache's."""
 import hashlib
-import http.client
-import json
 import os
 
 import pytest
 
 from support import device_key, pki, process, stubs, swtpm
 from support.attestation import certify
-from support.process import eventually, toml_plugin, write
+from support.process import eventually, health_checks, part, toml_plugin, write
 
 pytestmark = pytest.mark.skipif(not swtpm.shutil.which('swtpm') or not os.path.exists(swtpm.PLUGINS + '/key_manager_tpm2.so'),
                                 reason='needs swtpm and the plugin key_manager_tpm2')
@@ -33,7 +31,7 @@ def agent_with(make, tpm, server, device=None, start=True, attestor=None, **keys
     if attestor is None:
         keys['join_token'] = server.token('/host')
     agent = process.Agent(server.port, roots=server.roots(), attestor=attestor,
-                          health_checks={'listener_enabled': True, 'bind_address': '127.0.0.1', 'bind_port': port}, **keys)
+                          health_checks=health_checks(port), **keys)
     agent.health_port = port
     agent.key_directory = agent.folder / 'tpm-keys'
     agent.key_manager = key_manager(tpm, 'agent', agent.key_directory, device)
@@ -43,17 +41,6 @@ def agent_with(make, tpm, server, device=None, start=True, attestor=None, **keys
 def svid(agent, wait=5):
     with agent.workload() as workload:
         return workload.fetch(wait=wait).svids[0].x509_svid
-
-
-def part(agent, name):
-    """What the agent's health says of one of its parts."""
-    connection = http.client.HTTPConnection('127.0.0.1', agent.health_port, timeout=10)
-    try:
-        connection.request('GET', '/ready')
-        found = json.loads(connection.getresponse().read())['parts'].get(name, {})
-        return found.get('state', ''), found.get('reason', '')
-    finally:
-        connection.close()
 
 
 def knows(agent, count):
@@ -170,19 +157,44 @@ def test_a_server_signs_with_a_ca_key_in_the_tpm_and_keeps_it(make, tpm, folder,
     assert server.roots() == roots
 
 
+def waiting_server(make, tpm, folder):
+    port = process.free_port()
+    server = process.Server(key_manager=key_manager(tpm, 'server', folder / 'server-tpm-keys'), health_checks=health_checks(port))
+    server.health_port = port
+    return make(lambda: server, start=False)
+
+
+def waits(server, part_name, waits_for):
+    state, reason = part(server, part_name)
+    return state == 'starting' and 'keymanager(tpm2)' in reason and server.has_logged('waits_for=' + waits_for)
+
+
 def test_a_server_that_starts_without_its_tpm_waits_for_it(make, tpm, folder):
-    server = make(process.Server, key_manager=key_manager(tpm, 'server', folder / 'server-tpm-keys'))
+    server = waiting_server(make, tpm, folder)
+    server.start()
     roots = server.roots()
     server.stop()
     tpm.vanish()
     server.spawn()
-    eventually(lambda: server.has_logged('Server X509-SVID not issued yet, trying again'))
+    eventually(lambda: waits(server, 'svid', 'X509-SVID'))
     assert server.stop() == 0, 'and it ends when told'
     server.spawn()
-    eventually(lambda: server.logs().count('Server X509-SVID not issued yet, trying again') >= 2)
+    eventually(lambda: waits(server, 'svid', 'X509-SVID'))
     tpm.start()
-    eventually(server.healthy)
+    eventually(server.healthy, wait=60)
     assert server.roots() == roots
+
+
+def test_the_first_start_of_a_server_without_its_tpm_waits_for_it(make, tpm, folder):
+    tpm.vanish()
+    server = waiting_server(make, tpm, folder)
+    server.spawn()
+    eventually(lambda: waits(server, 'ca', '"X.509 CA"'))
+    eventually(lambda: server.healthy() is False, what='the Unix socket')
+    assert server.running() and server.logs().count('The server cannot sign yet, trying again') == 1, server.logs()
+    tpm.start()
+    eventually(server.healthy, wait=60)
+    assert part(server, 'ca') == part(server, 'server') == ('ok', '') and server.roots()
 
 
 def test_a_server_and_an_agent_share_one_tpm(make, tpm, folder):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the built binary (LIMPET) as server or agent in a folder of its own, on free ports and loopback."""
+import http.client
+import json
 import os
 import shutil
 import signal
@@ -73,6 +75,35 @@ def run(args, wait=60, binary=None, **more):
     """One command of the binary: its CompletedProcess, streams as text."""
     return subprocess.run([binary or BINARY] + list(args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=wait,
                           universal_newlines=True, **more)
+
+
+def health_checks(port):
+    return {'listener_enabled': True, 'bind_address': '127.0.0.1', 'bind_port': port}
+
+
+def part(role, name):
+    """State and reason that the health of a role (with `health_port`) has of one of its parts."""
+    connection = http.client.HTTPConnection('127.0.0.1', role.health_port, timeout=10)
+    try:
+        connection.request('GET', '/ready')
+        found = json.loads(connection.getresponse().read())['parts'].get(name, {})
+        return found.get('state', ''), found.get('reason', '')
+    finally:
+        connection.close()
+
+
+def plugin_processes(role):
+    """The pids of the plugins that run in processes of their own."""
+    pid = role.process.pid
+    with open('/proc/%d/task/%d/children' % (pid, pid)) as text:
+        found = [int(child) for child in text.read().split()]
+    return [child for child in found if os.path.basename(os.readlink('/proc/%d/exe' % child)) == 'limpet-shim']
+
+
+def status_of(pid):
+    """/proc/<pid>/status: {'Seccomp': '2', ...}"""
+    with open('/proc/%d/status' % pid) as text:
+        return dict(line.split(':\t', 1) for line in text.read().splitlines() if ':\t' in line)
 
 
 class Folder:

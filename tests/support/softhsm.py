@@ -13,6 +13,7 @@ MODULE = '/usr/lib/softhsm/libsofthsm2.so'
 PLUGIN = os.path.join(os.path.dirname(process.BINARY), 'plugins', 'key_manager_pkcs11.so')
 TROUBLE = os.path.join(os.path.dirname(process.BINARY), 'plugins', 'key_manager_pkcs11', 'pkcs11_trouble.so')
 PIN = 'pin-482913'
+NOBODY = 65534
 
 needs_softhsm = pytest.mark.skipif(not os.path.exists(MODULE) or shutil.which('softhsm2-util') is None
                                    or not os.path.exists(PLUGIN), reason='needs softhsm2 and the plugin key_manager_pkcs11')
@@ -54,6 +55,21 @@ class Token:
                 return file.read().split().count(name)
         except OSError:
             return 0
+
+    def shim_table(self, kind, role, namespace, **data):
+        """The plugin in a process of its own, with what the sandbox has to open for SoftHSM. A daemon that is root gives
+        it a user, whose the files must be."""
+        who = {}
+        if os.geteuid() == 0:
+            who['user'] = 'nobody'
+            for place, _, names in os.walk(self.folder / 'tokens'):
+                for path in [place, *(os.path.join(place, name) for name in names)]:
+                    os.chown(path, NOBODY, NOBODY)
+            os.chown(self.pin_file, NOBODY, NOBODY)
+        plugin = {**with_digest(PLUGIN), 'isolation': 'shim', **who, 'read_paths': [self.folder / 'softhsm2.conf', self.pin_file],
+                  'write_paths': [self.folder / 'tokens']}
+        return process.toml_plugin(kind, 'pkcs11', {'module': MODULE, 'token': self.label, 'pin_file': self.pin_file,
+                                                    'namespace': namespace, **data}, role=role, **plugin)
 
     def table(self, kind, role, namespace, module=MODULE, **more):
         data = {'module': module, 'token': self.label, 'pin_file': self.pin_file, 'namespace': namespace, **more}

@@ -178,13 +178,7 @@ TEST(Ca, ExpiredRootsLeaveTheBundleADayLaterButNeverTheOnesInUse) {
   EXPECT_GE(rig.core->bundles().own()->x509_authorities.size(), 1u);
 }
 
-TEST(Ca, AFailingKeyManagerStopsAFreshServerButOnlyDegradesARunningOne) {
-  ServerRig fresh;
-  fresh.keys.failure = "token removed";
-  auto started = fresh.start();
-  ASSERT_FALSE(started);
-  EXPECT_NE(started.error().message.find("token removed"), std::string::npos) << started.error().message;
-
+TEST(Ca, AFailingKeyManagerOnlyDegradesARunningServer) {
   ServerRig rig;
   ASSERT_TRUE(rig.start());
   rig.keys.failure = "token removed";

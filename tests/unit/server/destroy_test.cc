@@ -188,34 +188,6 @@ TEST(CaFlows, MayDieAtEachOfTheirSteps) {  // LoadCaFlow, then PrepareCaFlow
   for (size_t die_at = 0; die_at <= again; ++die_at) (void)start_and_die(whole, die_at);
 }
 
-TEST(ServerSvid, TheFirstOneIsWaitedForWhileTheCasKeyIsAwayAndMayDieMeanwhile) {
-  for (const bool comes_back : {true, false}) {
-    ServerRig rig;
-    ASSERT_TRUE(rig.start());
-    rig.keys.sign_failure = "the TPM does not answer";
-    auto svid = std::make_unique<ServerSvid>(rig.loop, rig.clock, Logger::none(), rig.health, rig.core->ca(),
-                                             *TrustDomain::parse(kDomain), 3600);
-    Waited started;
-    svid->start(started.done());
-    rig.run();
-    rig.pass(60);
-    EXPECT_FALSE(started.result);
-    EXPECT_EQ(svid->identity(), nullptr);
-    EXPECT_EQ(rig.health.parts().at("svid").reason,
-              "no server X509-SVID yet: sign with the X.509 CA's key: the TPM does not answer");
-    if (!comes_back) {
-      svid.reset();
-      rig.pass(60);
-      continue;
-    }
-    rig.keys.sign_failure.clear();
-    rig.pass(10);
-    ASSERT_TRUE(started.result);
-    EXPECT_TRUE(*started.result);
-    EXPECT_NE(svid->identity(), nullptr);
-  }
-}
-
 TEST(ServerSvid, MayDieAtEachOfItsSteps) {
   size_t total = 0;
   for (size_t die_at = 0; die_at == 0 || die_at <= total; ++die_at) {

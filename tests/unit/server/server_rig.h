@@ -38,11 +38,13 @@ class FakeKeyManager final : public KeyManager {
   explicit FakeKeyManager(Loop& loop) : loop_(loop) {}
   [[nodiscard]] const std::string& name() const override { return name_; }
   void generate(const std::string& id, KeyType, Done<ManagedKey> done) override {
-    if (!failure.empty()) return answer(std::move(done), Result<ManagedKey>(fail(Code::unavailable, failure)));
+    if (!failure.empty()) return answer(std::move(done), Result<ManagedKey>(fail(failure_code, failure)));
     keys.insert_or_assign(id, copy_key(some_key(100 + generated++)));
     answer(std::move(done), Result<ManagedKey>(managed(id)));
   }
   void list(Done<std::vector<ManagedKey>> done) override {
+    if (!list_failure.empty())
+      return answer(std::move(done), Result<std::vector<ManagedKey>>(fail(failure_code, list_failure)));
     std::vector<ManagedKey> all;
     for (auto& [id, key] : keys) all.push_back(managed(id));
     answer(std::move(done), Result<std::vector<ManagedKey>>(std::move(all)));
@@ -64,8 +66,10 @@ class FakeKeyManager final : public KeyManager {
 
   std::map<std::string, PrivateKey> keys;
   size_t generated = 0;
-  std::string failure;       // not empty: what generate() says
-  std::string sign_failure;  // not empty: what sign() says
+  std::string failure;                    // not empty: what generate() says
+  std::string list_failure;               // not empty: what list() says
+  Code failure_code = Code::unavailable;  // of both
+  std::string sign_failure;               // not empty: what sign() says
 
  private:
   ManagedKey managed(const std::string& id) {
@@ -200,16 +204,21 @@ class ServerRig {
   }
   // A (re)started server; the store and the key manager's keys stay.
   Result<void> start() {
+    start_anew();
+    return started->result ? *started->result : fail(Code::internal, "not answered");
+  }
+  // The same, where the answer may come later.
+  void start_anew() {
     core.reset();
-    const ServerParts parts{clock,    Logger::none(), health, *store,          keys,      attestors_,
-                            upstream, fetcher,        &board, Metrics::none(), publishers};
+    const ServerParts parts{clock,    *logger, health, *store,          keys,      attestors_,
+                            upstream, fetcher, &board, Metrics::none(), publishers};
     auto made = ServerCore::make(loop, parts, config);
-    if (!made) return std::unexpected(made.error());
+    started = std::make_unique<Waited>();
+    if (!made) started->result = std::unexpected(made.error());
+    if (!made) return;
     core = std::move(*made);
-    Waited started;
-    core->start(started.done());
+    core->start(started->done());
     run();
-    return started.result ? *started.result : fail(Code::internal, "not answered");
   }
   // One step of whatever is ready; false: only time can help.
   bool step() {
@@ -343,6 +352,7 @@ class ServerRig {
   FakeLoop loop;
   FakeClock clock{kStart};
   Health health;
+  Logger* logger = &Logger::none();
   FakeKeyManager keys{loop};
   UpstreamAuthority* upstream = nullptr;
   std::vector<BundlePublisher*> publishers;
@@ -354,6 +364,7 @@ class ServerRig {
   std::vector<ChangeSet> ahead;         // written before the next commit, after whoever asked for it read; set it while
                                         // nothing is written
   std::unique_ptr<Store> store;
+  std::unique_ptr<Waited> started;  // what start() was answered
   std::unique_ptr<ServerCore> core;
 
  private:

@@ -3,17 +3,17 @@
 // Pauses between attempts: each 1.5 times the one before up to a ceiling, spread by 10 % so that many agents that lost
 // the same server do not come back together. A value; loop thread only.
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <cstdint>
 
-#include "crypto/key.h"
-
-namespace limpet::agent {
+namespace limpet {
 
 // `ms` plus or minus at most `percent`.
 inline int64_t spread(int64_t ms, int64_t percent) {
   uint32_t random = 0;
-  random_bytes(&random, sizeof random);
+  (void)::getrandom(&random, sizeof random, GRND_NONBLOCK);  // none at an early boot: then no spread
   const int64_t width = ms * percent / 100;
   return width <= 0 ? ms : ms - width + static_cast<int64_t>(random) % (2 * width + 1);
 }
@@ -35,4 +35,4 @@ class Backoff {
   int64_t next_;
 };
 
-}  // namespace limpet::agent
+}  // namespace limpet
