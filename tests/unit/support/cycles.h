@@ -138,9 +138,10 @@ class Cycles {
     loop_.run();
   }
   void look() {
-    turns_ = has_children() ? 0 : turns_ + 1;
+    const bool waits = has_children();
+    turns_ = waits ? 0 : turns_ + 1;
     if (turns_ > 2) return loop_.stop();
-    timer_.start<&Cycles::look>(1, this);
+    timer_.start<&Cycles::look>(waits ? 1 : 0, this);
   }
   struct Answer {
     explicit Answer(UvLoop& l) : loop(l) {}
