@@ -13,58 +13,18 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "crypto/key.h"
 #include "plugin/key_manager_facade.h"
 #include "plugin/shim_component.h"
+#include "plugin_bench.h"
 #include "support/cycles.h"
 
 namespace limpet {
 namespace {
 
+using namespace bench;
+
 constexpr const char* kTunables = "GLIBC_TUNABLES";
 constexpr const char* kExact = "glibc.malloc.tcache_count=0";  // see support/cycles.h
-
-template <class T>
-class Await {
- public:
-  explicit Await(UvLoop& loop) : loop_(loop) {}
-  Done<T> done() { return pending_.template then<&Await::on_answer>(this); }
-  Result<T> get() {
-    if (!answered_) loop_.run();
-    return std::move(result_);
-  }
-
- private:
-  void on_answer(Result<T> result) {
-    result_ = std::move(result);
-    answered_ = true;
-    loop_.stop();
-  }
-  UvLoop& loop_;
-  Pending<T> pending_;
-  Result<T> result_ = fail(Code::internal, "no answer");
-  bool answered_ = false;
-};
-
-[[noreturn]] void give_up(const std::string& why) {
-  std::fprintf(stderr, "shim_bench: %s\n", why.c_str());
-  std::exit(1);
-}
-template <class T>
-T need(Result<T> result) {
-  if (!result) give_up(result.error().text());
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-std::string digest_of(const char* path) {
-  std::FILE* file = std::fopen(path, "rb");
-  if (file == nullptr) give_up(std::string(path) + " cannot be read");
-  Bytes all;
-  uint8_t buffer[4096];
-  for (size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, file)) > 0;) append(all, {buffer, got});
-  std::fclose(file);
-  return hex_encode(sha256(all));
-}
 
 // A field of a file of kB lines, of /proc; -1: it is not there, or not ours to read.
 long kilobytes(const std::string& path, const char* field) {
@@ -115,11 +75,7 @@ struct Times {
 
 // The instance lives on in `keys`, so that its child can be looked at.
 Times sign(UvLoop& loop, const limpet_component& component, int count, std::unique_ptr<KeyManager>& keys) {
-  auto made = need(Instance::create({loop, Logger::none(), "example.org", {}}, component, "bench"));
-  Await<void> configured(loop);
-  made->configure("{}", false, configured.done());
-  need(configured.get());
-  keys = make_key_manager(made);
+  keys = make_key_manager(make_instance(loop, component, "{}"));
   ManagedKey key;
   key.id = "ok";
   key.fingerprint = "f";
@@ -129,7 +85,7 @@ Times sign(UvLoop& loop, const limpet_component& component, int count, std::uniq
     const auto before = std::chrono::steady_clock::now();
     Await<Bytes> signature(loop);
     keys->sign(key, HashAlg::sha256, digest, signature.done());
-    (void)need(signature.get());
+    (void)signature.get();
     if (i >= 0)
       took.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - before).count());
   }
@@ -186,7 +142,7 @@ int main(int argc, char** argv) {
   if (what == "cycles" && (tunables == nullptr || std::strstr(tunables, limpet::kExact) == nullptr)) {
     ::setenv(limpet::kTunables, limpet::kExact, 1);
     ::execv("/proc/self/exe", argv);
-    limpet::give_up("it cannot start itself again");
+    limpet::bench::give_up("it cannot start itself again");
   }
   limpet::Both both(argv[3], argv[4]);
   return what == "sign" ? limpet::signatures(both, count) : limpet::lives(both, count);
