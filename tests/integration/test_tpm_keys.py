@@ -222,14 +222,18 @@ def test_a_tpm_of_200_ms_a_command_delays_nobody_but_itself(make, tpm, folder):
         for agent in agents:
             agent.spawn()
         before = [eventually(lambda: svid(agent), wait=60) for agent in agents]
+        slow.hold()
         server.kill()
-        server.start()  # all of them shake hands anew, at one slow TPM
+        server.start()  # all of them have to shake hands anew, at one slow TPM
+        server.add('/late', '/host', [ME])
+        eventually(lambda: slow.held, wait=60)
         done = slow.commands
         assert [svid(agent) for agent in agents] == before
-        server.add('/late', '/host', [ME])
+        assert not any(knows(agent, 2) for agent in agents)
+        assert slow.held == 1 and slow.commands == done, 'all that was served while the TPM had not answered'
+        slow.go_on()
         for agent in agents:
             eventually(lambda: knows(agent, 2), wait=90)
-        assert slow.commands > done
     finally:
         slow.close()
 

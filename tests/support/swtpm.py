@@ -246,11 +246,14 @@ def table(name, role, data=None, kind='NodeAttestor', plugin=None, isolation='in
 
 
 class SlowWay:
-    """A socket in front of a TPM that keeps each command back for a while; one connection at a time, as a TPM has it."""
+    """A socket in front of a TPM that keeps each command back for a while, or until told; one connection at a time, as a TPM
+    has it."""
 
     def __init__(self, tpm, path, pause):
         self.tpm, self.path, self.pause = tpm, path, pause
-        self.commands = 0
+        self.commands, self.held = 0, 0
+        self.gate = threading.Event()
+        self.gate.set()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(64)
@@ -275,6 +278,9 @@ class SlowWay:
             if not command:
                 return
             time.sleep(self.pause)
+            self.held += 1
+            self.gate.wait()
+            self.held -= 1
             self.commands += 1
             self.before(command, tpm)
             tpm.sendall(command)
@@ -283,7 +289,14 @@ class SlowWay:
     def before(self, command, tpm):
         pass
 
+    def hold(self):
+        self.gate.clear()
+
+    def go_on(self):
+        self.gate.set()
+
     def close(self):
+        self.go_on()
         self.listener.close()
 
 

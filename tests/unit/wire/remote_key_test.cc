@@ -8,10 +8,8 @@
 #include <mutex>
 
 #include "crypto/ecdsa.h"
-#include "loop/fake_stream.h"
-#include "loop/uv_loop.h"
+#include "handshake_pairs.h"
 #include "test_identity.h"
-#include "wire/tls_session.h"
 
 namespace limpet::wire {
 namespace {
@@ -50,36 +48,6 @@ class GatedSigner final : public BlockingSigner {
   bool open_ = false;
 };
 
-struct Side {
-  std::optional<Result<TlsConnected>> result;
-  std::unique_ptr<TlsHandshake> handshake;
-  Pending<TlsConnected> pending;
-  void on_done(Result<TlsConnected> got) { result = std::move(got); }
-};
-
-struct Pair {
-  Side server, client;
-};
-
-struct Ticker {
-  explicit Ticker(UvLoop& l) : loop(l), timer(l) {}
-  void on_time() {
-    ++turns;
-    if (until()) return loop.stop();
-    timer.start<&Ticker::on_time>(1, this);
-  }
-  // Runs the loop until it holds, looking once a millisecond; the test's own time limit is the only one.
-  void run(std::move_only_function<bool()> condition) {
-    until = std::move(condition);
-    timer.start<&Ticker::on_time>(0, this);
-    loop.run();
-  }
-  UvLoop& loop;
-  Timer timer;
-  std::move_only_function<bool()> until;
-  size_t turns = 0;
-};
-
 class RemoteKeyTls : public testing::Test {
  protected:
   RemoteKeyTls() {
@@ -94,21 +62,13 @@ class RemoteKeyTls : public testing::Test {
     server_policy.mine = make_identity("spiffe://example.org/spire/server");
   }
   ~RemoteKeyTls() override { signer->open(); }
-  void start(Pair& pair) {
-    auto streams = connect_memory(loop);
-    contexts.push_back(std::make_unique<TlsContexts>());  // one a dial, as dials have it
-    pair.server.handshake = TlsHandshake::accept(loop, server_contexts, server_policy, std::move(streams.b),
-                                                 pair.server.pending.then<&Side::on_done>(&pair.server));
-    pair.client.handshake = TlsHandshake::connect(loop, *contexts.back(), client_policy, std::move(streams.a),
-                                                  pair.client.pending.then<&Side::on_done>(&pair.client));
-  }
+  void start(Pair& pair) { pair.start(loop, server_contexts, server_policy, client_policy); }
   UvLoop loop;
   Ticker ticker{loop};
   std::shared_ptr<GatedSigner> signer;
   std::optional<RemoteKey> remote;
   TestPolicy client_policy, server_policy;
   TlsContexts server_contexts;
-  std::vector<std::unique_ptr<TlsContexts>> contexts;
 };
 
 struct Counter {
@@ -133,9 +93,7 @@ TEST_F(RemoteKeyTls, ManyHandshakesAtOneSlowKeyLeaveWorkersAndLoopToOthers) {
   EXPECT_EQ(signer->count(), 0u);
   EXPECT_EQ(signer->most(), RemoteTurns::kAtOnce);
   signer->open();
-  ticker.run([&] {
-    return std::ranges::all_of(pairs, [](const auto& pair) { return pair->server.result && pair->client.result; });
-  });
+  ticker.run([&] { return all_done(pairs); });
   for (const auto& pair : pairs) {
     ASSERT_TRUE(*pair->client.result) << pair->client.result->error().text();
     ASSERT_TRUE(*pair->server.result) << pair->server.result->error().text();
@@ -155,9 +113,7 @@ TEST_F(RemoteKeyTls, AWorkerThatStillWaitsForTheKeyIsNotLentTwice) {
   ticker.run([&] { return ticker.turns > before + 20; });
   EXPECT_EQ(signer->most(), RemoteTurns::kAtOnce);
   signer->open();
-  ticker.run([&] {
-    return std::ranges::all_of(pairs, [](const auto& pair) { return pair->server.result && pair->client.result; });
-  });
+  ticker.run([&] { return all_done(pairs); });
   for (const auto& pair : pairs) EXPECT_TRUE(*pair->client.result);
   EXPECT_EQ(signer->most(), RemoteTurns::kAtOnce);
 }
