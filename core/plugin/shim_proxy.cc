@@ -55,6 +55,7 @@ FrameWriter Proxy::begin(Method method) {
 }
 
 void Proxy::call(FrameWriter&& frame, ProxyOp op) {
+  const int lent_fd = std::exchange(op.fd, -1);  // the caller's: only a copy of it is ours to close
   if (!frame.good()) {
     return end(op, LIMPET_RESOURCE_EXHAUSTED,
                "an argument is larger than the " + std::to_string(kFrameBytes) +
@@ -65,7 +66,7 @@ void Proxy::call(FrameWriter&& frame, ProxyOp op) {
   if (phase_ == Phase::resting && pause_ms_ > kHoldMs)
     return end(op, LIMPET_UNAVAILABLE, "the plugin's process died (" + last_death_ + ") and is not back yet");
   op.frame = std::move(frame).finish();
-  if (op.fd >= 0) op.fd = ::fcntl(op.fd, F_DUPFD_CLOEXEC, 0);
+  if (lent_fd >= 0) op.fd = ::fcntl(lent_fd, F_DUPFD_CLOEXEC, 0);
   const uint32_t number = last_number_;
   ProxyOp& kept = ops_.emplace(number, std::move(op)).first->second;
   if (phase_ == Phase::idle) start_child();
