@@ -16,7 +16,6 @@ namespace {
 using limpet::Bytes;
 using limpet::Code;
 using limpet::fail;
-using limpet::HashAlg;
 using limpet::KeyType;
 using limpet::Result;
 using namespace limpet::pkcs11;
