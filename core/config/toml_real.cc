@@ -3,11 +3,11 @@
 // fraction at most in a plugin's own data, so the C library's strtod does: it reads the same grammar, rounds to nearest
 // too, and the program never leaves the C locale. The linker sends toml++'s call here (meson.build).
 
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <string>
+#include <system_error>
 
 extern "C" __attribute__((used)) std::from_chars_result limpet_toml_real(
     const char* first, const char* last, double& value,

@@ -103,9 +103,19 @@ class Proxy final : private ShimChild::Listener {
     uint32_t host_id = 0;  // the host's; 0: not started
     void (*stop)(const limpet_host* host, uint32_t id) = nullptr;
 
-    [[nodiscard]] FrameWriter reply() const { return {Method::service_done, number}; }
+    // The call is over: its error, or what `fields` writes. Destroys the call.
+    template <class Fields>
+    void end(const limpet_status* error, Fields fields) {
+      FrameWriter frame(Method::service_done, number);
+      if (error != nullptr) {
+        put_status(frame, *error);
+      } else {
+        put_success(frame);
+        fields(frame);
+      }
+      finish(std::move(frame));
+    }
     void finish(FrameWriter&& frame);
-    void finish_error(const limpet_status& status);
   };
   const limpet_host& host_;
   const Component& component_;

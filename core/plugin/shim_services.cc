@@ -9,18 +9,12 @@ namespace limpet::shim {
 void Proxy::ServiceCall::finish(FrameWriter&& frame) {
   Proxy& proxy = owner;
   if (!frame.good()) {
-    frame = reply();
+    frame = FrameWriter(Method::service_done, number);
     put_status(frame, {sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
                        lend_text("the answer is larger than a plugin's process may be sent at once"), 0, 0});
   }
   proxy.services_.erase(number);
   if (proxy.child_ != nullptr) proxy.child_->send(std::move(frame).finish());
-}
-
-void Proxy::ServiceCall::finish_error(const limpet_status& status) {
-  FrameWriter frame = reply();
-  put_status(frame, status);
-  finish(std::move(frame));
 }
 
 namespace {
@@ -61,17 +55,13 @@ void Proxy::on_service_call(const Frame& frame) {
     call->host_id = id;
     call->stop = t->stop;
     if (id != 0) return;
-    call->finish_error({sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
-                        lend_text("the host has too many calls in flight, or cannot make this one"), 0, 0});
+    const limpet_status full = {sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
+                                lend_text("the host has too many calls in flight, or cannot make this one"), 0, 0};
+    call->end(&full, [](FrameWriter&) {});
   };
   // the answer of every service that has only bytes to tell
   static constexpr limpet_kv_done kBytes = [](void* arg, const limpet_status* error, limpet_bytes answer) {
-    auto& self = object<ServiceCall>(arg);
-    if (error != nullptr) return self.finish_error(*error);
-    FrameWriter f = self.reply();
-    put_success(f);
-    put(f, answer);
-    self.finish(std::move(f));
+    object<ServiceCall>(arg).end(error, [&](FrameWriter& f) { put(f, answer); });
   };
   if (service == Service::grpc) {
     const auto* t = table<limpet_grpc_service>(host_, LIMPET_SERVICE_GRPC);
@@ -94,13 +84,10 @@ void Proxy::on_service_call(const Frame& frame) {
     return started(t, t->start(
                           host, &c,
                           [](void* arg, const limpet_status* error, const limpet_http_reply* reply) {
-                            auto& self = object<ServiceCall>(arg);
-                            if (error != nullptr) return self.finish_error(*error);
-                            FrameWriter f = self.reply();
-                            put_success(f);
-                            f.u32(reply->status);
-                            put(f, reply->body);
-                            self.finish(std::move(f));
+                            object<ServiceCall>(arg).end(error, [&](FrameWriter& f) {
+                              f.u32(reply->status);
+                              put(f, reply->body);
+                            });
                           },
                           call));
   }
@@ -111,14 +98,11 @@ void Proxy::on_service_call(const Frame& frame) {
     return started(t, t->start(
                           host, id,
                           [](void* arg, const limpet_status* error, const limpet_agent_info* agent) {
-                            auto& self = object<ServiceCall>(arg);
-                            if (error != nullptr) return self.finish_error(*error);
-                            FrameWriter f = self.reply();
-                            put_success(f);
-                            f.u32(agent->banned);
-                            put(f, agent->id);
-                            put(f, agent->attestation_type);
-                            self.finish(std::move(f));
+                            object<ServiceCall>(arg).end(error, [&](FrameWriter& f) {
+                              f.u32(agent->banned);
+                              put(f, agent->id);
+                              put(f, agent->attestation_type);
+                            });
                           },
                           call));
   }
@@ -129,14 +113,11 @@ void Proxy::on_service_call(const Frame& frame) {
     return started(t, t->start(
                           host, id,
                           [](void* arg, const limpet_status* error, const limpet_enrollment* found) {
-                            auto& self = object<ServiceCall>(arg);
-                            if (error != nullptr) return self.finish_error(*error);
-                            FrameWriter f = self.reply();
-                            put_success(f);
-                            f.u32(found->enrolled);
-                            put(f, found->note);
-                            f.i64(found->enrolled_at);
-                            self.finish(std::move(f));
+                            object<ServiceCall>(arg).end(error, [&](FrameWriter& f) {
+                              f.u32(found->enrolled);
+                              put(f, found->note);
+                              f.i64(found->enrolled_at);
+                            });
                           },
                           call));
   }
@@ -153,12 +134,7 @@ void Proxy::on_service_call(const Frame& frame) {
     return started(t, t->find(
                           host, id,
                           [](void* arg, const limpet_status* error, const limpet_public_key* key) {
-                            auto& self = object<ServiceCall>(arg);
-                            if (error != nullptr) return self.finish_error(*error);
-                            FrameWriter f = self.reply();
-                            put_success(f);
-                            put(f, key);
-                            self.finish(std::move(f));
+                            object<ServiceCall>(arg).end(error, [&](FrameWriter& f) { put(f, key); });
                           },
                           call));
   }
