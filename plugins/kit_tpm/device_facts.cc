@@ -184,9 +184,7 @@ Result<Bytes> Tpm::ek_certificate(EkKind kind) {
 }
 
 std::string ek_certificate_index(EkKind kind) {
-  Bytes out;
-  tpm_wire::put_u32(out, kind == EkKind::rsa_2048 ? kEkCertificateRsa : kEkCertificateEcc);
-  return "0x" + hex_encode(out);
+  return tpm_wire::hex_text(kind == EkKind::rsa_2048 ? kEkCertificateRsa : kEkCertificateEcc);
 }
 
 }  // namespace limpet::tpm

@@ -118,12 +118,6 @@ Result<std::vector<BootEvent>> read_all(BytesView bytes, uint16_t hash) {
   return out;
 }
 
-std::string type_text(uint32_t type) {
-  Bytes out;
-  put_u32(out, type);
-  return "0x" + hex_encode(out);
-}
-
 Bytes utf16(std::string_view ascii) {
   Bytes out;
   for (const char c : ascii) {
@@ -198,7 +192,7 @@ class PcrSeven {
       case kEfiAction:
         return take_action(event);
       default:
-        return invalid("an event of type " + type_text(event.type) + " does not belong there");
+        return invalid("an event of type " + hex_text(event.type) + " does not belong there");
     }
   }
   [[nodiscard]] Result<bool> secure_boot() const {
@@ -217,12 +211,12 @@ class PcrSeven {
   [[nodiscard]] Result<void> check_disguise(const BootEvent& event) const {
     const bool variable = std::ranges::find(secure_boot_, event.digest) != secure_boot_.end();
     if ((variable && event.type != kVariableDriverConfig) || (event.digest == separator_ && event.type != kSeparator))
-      return invalid("the digest of SecureBoot or of a separator under type " + type_text(event.type));
+      return invalid("the digest of SecureBoot or of a separator under type " + hex_text(event.type));
     return {};
   }
   [[nodiscard]] Result<void> check_digest(const BootEvent& event, BytesView data) const {
     if (limpet::hash(alg_, data) == event.digest) return {};
-    return invalid("an event of type " + type_text(event.type) + " whose digest is not that of its data");
+    return invalid("an event of type " + hex_text(event.type) + " whose digest is not that of its data");
   }
   Result<void> take_separator(const BootEvent& event) {
     TRY(check_digest(event, event.data));
@@ -260,7 +254,7 @@ class PcrSeven {
   }
   Result<void> take_action(const BootEvent& event) {
     TRY(check_digest(event, event.data));
-    if (separated_) return invalid("an event of type " + type_text(event.type) + " after the separator");
+    if (separated_) return invalid("an event of type " + hex_text(event.type) + " after the separator");
     const std::string_view text = as_text(event.data);
     if (text == kDebugMode) {
       debug_ = true;

@@ -133,12 +133,6 @@ std::string joined(const std::vector<uint32_t>& pcrs) {
   return out;
 }
 
-std::string handle_text(uint32_t handle) {
-  Bytes out;
-  tpm_wire::put_u32(out, handle);
-  return "0x" + hex_encode(out);
-}
-
 // Without what a terminal would obey: makers' texts come from the device.
 std::string plain(std::string text) {
   for (char& c : text)
@@ -155,7 +149,8 @@ void print_pretty(const Report& report) {
       continue;
     }
     std::printf("EK hash (%s)  : %s\n", key.type, key.hash.c_str());
-    if (key.kept_at != 0) std::printf("EK handle      : %s, left by the maker\n", handle_text(key.kept_at).c_str());
+    if (key.kept_at != 0)
+      std::printf("EK handle      : %s, left by the maker\n", tpm_wire::hex_text(key.kept_at).c_str());
     std::printf("EK certificate : %s", key.state.c_str());
     if (!key.certificate_problem.empty()) std::printf(": %s", plain(key.certificate_problem).c_str());
     if (!key.issuer.empty())
@@ -191,7 +186,7 @@ void print_json(const Report& report) {
     yyjson_mut_val* one = yyjson_mut_arr_add_obj(doc, keys);
     text(one, "type", key.type);
     text(one, "hash", key.hash);
-    if (key.kept_at != 0) text(one, "handle", handle_text(key.kept_at));
+    if (key.kept_at != 0) text(one, "handle", tpm_wire::hex_text(key.kept_at));
     text(one, "certificate", key.state);
     if (!key.certificate_problem.empty()) text(one, "certificate_problem", key.certificate_problem);
     if (key.issuer.empty()) continue;

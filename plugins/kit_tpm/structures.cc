@@ -121,6 +121,12 @@ void put_u32(Bytes& out, uint32_t value) {
   put_u16(out, static_cast<uint16_t>(value >> 16));
   put_u16(out, static_cast<uint16_t>(value));
 }
+
+std::string hex_text(uint32_t value) {
+  Bytes bytes;
+  put_u32(bytes, value);
+  return "0x" + hex_encode(bytes);
+}
 void put_sized(Bytes& out, BytesView content) {
   put_u16(out, static_cast<uint16_t>(content.size()));
   append(out, content);

@@ -66,6 +66,7 @@ class Reader {
 // Big-endian fields, written.
 void put_u16(Bytes& out, uint16_t value);
 void put_u32(Bytes& out, uint32_t value);
+std::string hex_text(uint32_t value);           // "0x81010001"
 void put_sized(Bytes& out, BytesView content);  // a TPM2B of at most 65,535 bytes
 
 // The content of a TPM2B that is exactly as long as it says; anything else as it is. tpm2-tools writes files with the

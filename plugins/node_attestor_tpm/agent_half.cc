@@ -75,7 +75,7 @@ void note_certificate(Agent& self, const std::string& problem) {
   if (problem == self.certificate_problem) return;
   self.certificate_problem = problem;
   if (!problem.empty())
-    kit::log(self.host, 2, "attesting without a certificate of the TPM's endorsement key: " + problem);
+    kit::log(self.host, kWarn, "attesting without a certificate of the TPM's endorsement key: " + problem);
 }
 
 Result<std::string> make_payload(AgentSession& session) {
