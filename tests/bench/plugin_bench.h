@@ -10,6 +10,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/instance.h"
 #include "plugin/loader.h"
+#include "support/await.h"
 
 namespace limpet::bench {
 
@@ -24,27 +25,11 @@ T need(Result<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
-// Turns the loop until the answer is there.
+// Without an answer the program ends.
 template <class T>
-class Await {
- public:
-  explicit Await(UvLoop& loop) : loop_(loop) {}
-  Done<T> done() { return pending_.template then<&Await::on_answer>(this); }
-  T get() {
-    if (!answered_) loop_.run();
-    return need(std::move(result_));
-  }
-
- private:
-  void on_answer(Result<T> result) {
-    result_ = std::move(result);
-    answered_ = true;
-    loop_.stop();
-  }
-  UvLoop& loop_;
-  Pending<T> pending_;
-  Result<T> result_ = fail(Code::internal, "no answer");
-  bool answered_ = false;
+struct Await : test::Awaited<T> {
+  using test::Awaited<T>::Awaited;
+  T get() { return need(test::Awaited<T>::get()); }
 };
 
 inline std::string digest_of(const std::string& path) {

@@ -15,34 +15,19 @@
 #include "plugin/key_manager_facade.h"
 #include "plugin/shim_component.h"
 #include "plugin/shim_proxy.h"
+#include "support/await.h"
 
 namespace limpet::test {
 
-// Asks, turns the loop until the answer is there, and hands it back.
+// Answered exactly once, or the test fails.
 template <class T>
-class Await {
- public:
-  explicit Await(UvLoop& loop) : loop_(loop) {}
-  Done<T> done() { return pending_.template then<&Await::on_answer>(this); }
+struct Await : Awaited<T> {
+  using Awaited<T>::Awaited;
   Result<T> get() {
-    if (!answered_) loop_.run();
-    EXPECT_EQ(answers_, 1);
-    return std::move(result_);
+    auto result = Awaited<T>::get();
+    EXPECT_EQ(this->answers(), 1);
+    return result;
   }
-  int answers() const { return answers_; }
-
- private:
-  void on_answer(Result<T> result) {
-    result_ = std::move(result);
-    answered_ = true;
-    ++answers_;
-    loop_.stop();
-  }
-  UvLoop& loop_;
-  Pending<T> pending_;
-  Result<T> result_ = fail(Code::internal, "no answer");
-  bool answered_ = false;
-  int answers_ = 0;
 };
 
 inline std::string digest_of_file(const std::string& path) {

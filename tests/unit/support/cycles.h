@@ -12,11 +12,11 @@
 #include <malloc.h>
 #include <sys/wait.h>
 
-#include <optional>
 #include <string>
 
 #include "loop/uv_loop.h"
 #include "plugin/instance.h"
+#include "support/await.h"
 
 #if defined(__SANITIZE_ADDRESS__)  // gcc
 #define LIMPET_SANITIZED
@@ -126,10 +126,10 @@ class Cycles {
     return false;
   }
   bool configure(Instance& instance) {
-    Answer answer(loop_);
-    instance.configure("{}", false, answer.pending.then<&Answer::on>(&answer));
-    while (!answer.result) loop_.run();
-    return *answer.result || failed(answer.result->error());
+    Awaited<void> configured(loop_);
+    instance.configure("{}", false, configured.done());
+    const auto good = configured.get();
+    return good || failed(good.error());
   }
   // Until every child is gone, and two turns of the loop more: whoever buried it leaves at the next one.
   void settle() {
@@ -143,16 +143,6 @@ class Cycles {
     if (turns_ > 2) return loop_.stop();
     timer_.start<&Cycles::look>(waits ? 1 : 0, this);
   }
-  struct Answer {
-    explicit Answer(UvLoop& l) : loop(l) {}
-    void on(Result<void> got) {
-      result.emplace(std::move(got));
-      loop.stop();
-    }
-    UvLoop& loop;
-    Pending<void> pending;
-    std::optional<Result<void>> result;
-  };
 
   UvLoop& loop_;
   const limpet_component& component_;
