@@ -459,9 +459,9 @@ Result<Bytes> make_key_csr(const Config& config, const cli::CsrRequest& request)
   return CsrMaker(config.agent->trust_domain, PluginRole::agent, request).run(config.plugins);
 }
 
-constexpr int64_t kDescribeMs = 10'000;
-
-Result<PluginDescription> describe(const std::string& path) { return describe_plugin_file(path, kDescribeMs); }
+Result<PluginDescription> describe(const std::string& path, const std::string& sha256) {
+  return shim::Component::describe({}, path, sha256);
+}
 
 std::vector<PluginDescription> built_in() {
   std::vector<PluginDescription> out;

@@ -8,7 +8,7 @@
 //   class Attestor {
 //    public:
 //     explicit Attestor(limpet::Host host);
-//     limpet::Status configure(const limpet::Config& config);          // called again when the host reloads
+//     limpet::Status configure(const limpet::Config& config);          // may be called again, also between other calls
 //     void attest(const limpet_workload& workload, limpet::SelectorsReply reply);
 //   };
 //   static const limpet_component attestor = limpet::workload_attestor<Attestor>("mine");
@@ -19,7 +19,8 @@
 // (what escapes a member function ends the process: catch what you throw). What it does not: which thread calls you and
 // how long you may stay (see the marks in limpet_plugin.h and the rules in abi/README.md).
 //
-// A class may have `void cancel(limpet_op*)`; without it, requests to end an op soon are passed over.
+// A class may have a public `void cancel(limpet_op*)`; without it, requests to end an op soon are passed over. One that
+// is given a WatchReply must have it.
 
 #include <limpet_plugin.h>
 
@@ -195,6 +196,8 @@ class MintedReply final : public Reply<limpet_minted_done> {
   }
 };
 // A stream: any number of updates, then the end. Keep it to go on; one that dies ends the stream with an error.
+// cancel() asks for the end of one that is kept: without that, every stop of the host waits 2 s for it and gives the
+// instance up.
 class WatchReply final : public Reply<limpet_done> {
  public:
   WatchReply(limpet_op* op, limpet_bundle_update updated, limpet_done done) : Reply(op, done), update_(updated) {}
@@ -262,15 +265,22 @@ S& session(limpet_session* self) {
   return *reinterpret_cast<S*>(self);
 }
 
+// `found`: a sanitizer keeps `function` from being compared at compile time.
 template <class T, class = void>
 struct Cancel {
+  static constexpr bool found = false;
   static constexpr void (*function)(limpet_instance*, limpet_op*) = nullptr;
 };
 template <class T>
 struct Cancel<T, std::void_t<decltype(std::declval<T&>().cancel(static_cast<limpet_op*>(nullptr)))>> {
+  static constexpr bool found = true;
   static void run(limpet_instance* self, limpet_op* op) noexcept { instance<T>(self).cancel(op); }
   static constexpr void (*function)(limpet_instance*, limpet_op*) = &run;
 };
+template <class T, class = void>
+struct NamesCancel : std::false_type {};
+template <class T>
+struct NamesCancel<T, std::void_t<decltype(&T::cancel)>> : std::true_type {};
 
 template <class T>
 limpet_code create(const limpet_host* host, limpet_instance** out) noexcept {
@@ -289,6 +299,8 @@ void configure(limpet_instance* self, limpet_op* op, const limpet_config* config
 
 template <class T>
 constexpr limpet_component component(const char* interface_id, const char* name, uint32_t flags, const void* table) {
+  static_assert(Cancel<T>::found || !NamesCancel<T>::value,
+                "cancel is not what the host calls: void cancel(limpet_op*)");
   return {sizeof(limpet_component), flags, interface_id, name, &create<T>, &destroy<T>, &configure<T>,
           Cancel<T>::function,      table};
 }
@@ -365,6 +377,8 @@ struct Sealer {
 };
 template <class T>
 struct UpstreamAuthority {
+  static_assert(Cancel<T>::found,
+                "a class with a stream (WatchReply) needs a public member function: void cancel(limpet_op*)");
   static void mint_ca(limpet_instance* self, limpet_op* op, limpet_bytes csr_der, uint32_t ttl_s,
                       limpet_minted_done done) noexcept {
     instance<T>(self).mint_ca(csr_der, ttl_s, MintedReply(op, done));
@@ -417,7 +431,7 @@ constexpr limpet_component sealer(const char* name, uint32_t flags = 0) {
   return detail::component<T>(LIMPET_SEALER, name, flags, &detail::Sealer<T>::table);
 }
 // void mint_ca(limpet_bytes csr_der, uint32_t ttl_s, MintedReply), void publish_jwt_key(const limpet_jwt_key&,
-// DoneReply), void watch_bundle(WatchReply)
+// DoneReply), void watch_bundle(WatchReply), void cancel(limpet_op*)
 template <class T>
 constexpr limpet_component upstream_authority(const char* name, uint32_t flags = 0) {
   return detail::component<T>(LIMPET_UPSTREAM_AUTHORITY, name, flags, &detail::UpstreamAuthority<T>::table);

@@ -133,13 +133,33 @@ fn parent_name(pid: i32) -> Option<String> {
     Some(std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?.trim_end_matches('\n').to_string())
 }
 
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+extern "C" {
+    fn poll(fds: *mut PollFd, count: std::ffi::c_ulong, timeout_ms: i32) -> i32;
+}
+// A pidfd becomes readable when its process ends: the number may then be another process's.
+fn has_exited(pidfd: i32) -> bool {
+    const POLLIN: i16 = 1;
+    let mut asked = PollFd { fd: pidfd, events: POLLIN, revents: 0 };
+    pidfd >= 0 && unsafe { poll(&mut asked, 1, 0) } != 0
+}
+
 extern "C" fn attest(_instance: *mut c_void, op: *mut Op, workload: *const Workload, done: SelectorsDone) {
     let workload = unsafe { &*workload };
     if workload.reference_type.len > 0 {
         return done(op, std::ptr::null(), NONE); // not named by a pid: not our kind
     }
     let pid = workload.pid;
-    match catch_unwind(|| parent_name(pid)) {
+    let found = catch_unwind(|| parent_name(pid));
+    if has_exited(workload.pidfd) {
+        return done(op, &status(NOT_FOUND, "the process has exited"), NONE);
+    }
+    match found {
         Ok(Some(name)) if name.is_empty() => done(op, std::ptr::null(), NONE),
         Ok(Some(name)) => {
             let selector = format!("name:{name}");

@@ -89,7 +89,7 @@ struct Runner {
   // The CSR, in DER. The role need not run; a key manager may refuse to be used twice at a time.
   Result<Bytes> (*make_csr)(const Config& config, const CsrRequest& request);
   // What a plugin's file says of itself, asked in a throw-away process; and what is built in.
-  Result<PluginDescription> (*describe)(const std::string& path);
+  Result<PluginDescription> (*describe)(const std::string& path, const std::string& sha256);  // empty: whatever it is
   std::vector<PluginDescription> (*built_in)();
 };
 

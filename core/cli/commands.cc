@@ -22,9 +22,13 @@ namespace limpet::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kAll = [] {
     std::vector<Command> all = run_commands();
-    for (auto part : {import_commands(), key_commands(), health_commands(), entry_commands(), agent_commands(),
-                      server_commands(), authority_commands(), logger_commands(), debug_commands(), bundle_commands(),
-                      federation_commands(), tpm_commands(), plugin_commands(), api_commands(), manual_commands()}) {
+    for (auto part :
+         {import_commands(), key_commands(), health_commands(),
+#ifdef LIMPET_SERVER  // a device with an agent alone asks no server
+          entry_commands(), agent_commands(), server_commands(), authority_commands(), bundle_commands(),
+          federation_commands(), enrollment_commands(),
+#endif
+          logger_commands(), debug_commands(), tpm_commands(), plugin_commands(), api_commands(), manual_commands()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -86,8 +86,9 @@ int describe(Context& context) {
   if (files.size() != 1) {
     return failed(Error{Code::invalid_argument, "one file is needed: limpet plugin describe FILE.so"});
   }
-  const auto found = context.runner->describe(files.front());
-  if (!found) return failed(found.error());
+  const auto found = context.runner->describe(files.front(), "");
+  // the reason may be the file's own words, too: names of its symbols, what its code says of itself
+  if (!found) return failed(Error{found.error().code, shown(found.error().message)});
   if (!*json) {
     print_description(files.front(), *found);
     return 0;
@@ -129,11 +130,9 @@ Line line_of(const PluginConfig& config, const Context& context, const std::vect
     return line;
   }
   line.isolation = config.isolation.empty() ? "shim" : config.isolation;
-  const auto found = context.runner->describe(config.path);
+  const auto found = context.runner->describe(config.path, config.sha256);
   if (!found) {
     line.error = found.error().message;
-  } else if (found->sha256 != config.sha256) {
-    line.error = "its SHA-256 is " + found->sha256 + " but the configuration expects " + config.sha256;
   } else if (with_component({*found}, config.type, config.name) == nullptr) {
     line.error = "no such plugin is in the file";
   } else {

@@ -185,6 +185,7 @@ int info(Context& context) {
   const char* arguments[] = {path.c_str(),
                              flags.text("device").c_str(),
                              flags.text("endorsementAuthFile").c_str(),
+                             flags.text("ownerAuthFile").c_str(),
                              flags.text("bank").c_str(),
                              flags.text("pcrs").c_str(),
                              *json ? "json" : "pretty",
@@ -197,8 +198,6 @@ int info(Context& context) {
 }  // namespace
 
 std::vector<Command> tpm_commands() {
-  const Flag hash = {"hash", FlagType::text, "",
-                     "SHA-256 of the TPM's endorsement key, as \"limpet tpm info\" prints it"};
   return {
       {"tpm info",
        kAgent,
@@ -206,10 +205,20 @@ std::vector<Command> tpm_commands() {
        {{"device", FlagType::text, "", "The TPM: /dev/tpmrm0, or swtpm:path=SOCKET; absent: the machine's only one"},
         {"endorsementAuthFile", FlagType::text, "",
          "A file with the endorsement hierarchy's password, where one was set"},
+        {"ownerAuthFile", FlagType::text, "",
+         "A file with the owner hierarchy's password, where one was set: some TPMs give the certificate to the owner "
+         "only"},
         {"bank", FlagType::text, "sha256", "The bank whose PCRs are printed"},
         {"pcrs", FlagType::text, "", "PCRs to print the digest of, as a PCR policy has it: 0,2,7"},
         output_flag()},
        info},
+  };
+}
+
+std::vector<Command> enrollment_commands() {
+  const Flag hash = {"hash", FlagType::text, "",
+                     "SHA-256 of the TPM's endorsement key, as \"limpet tpm info\" prints it"};
+  return {
       {"tpm enroll",
        kServer,
        "Lets a device attest by its TPM's endorsement key",

@@ -9,6 +9,7 @@
 
 namespace limpet::cli {
 
-std::vector<Command> tpm_commands();
+std::vector<Command> tpm_commands();         // of this machine: info
+std::vector<Command> enrollment_commands();  // of a server: enroll, list, remove
 
 }  // namespace limpet::cli

@@ -216,6 +216,10 @@ class Rules {
     };
     needs_shim("user", !p.user.empty());
     needs_shim("network", p.network);
+    if (p.type == "WorkloadAttestor" && p.network) {
+      at(table + ".network", "\"network\" is true for the WorkloadAttestor \"" + p.name +
+                                 "\": it sees every process and file, and so gets no network; remove \"network\"");
+    }
     needs_shim("require_sandbox", p.require_sandbox);
     const auto paths = [&](const char* key, const std::vector<std::string>& list) {
       needs_shim(key, !list.empty());

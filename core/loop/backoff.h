@@ -13,7 +13,7 @@ namespace limpet {
 // `ms` plus or minus at most `percent`.
 inline int64_t spread(int64_t ms, int64_t percent) {
   uint32_t random = 0;
-  (void)::getrandom(&random, sizeof random, GRND_NONBLOCK);  // none at an early boot: then no spread
+  if (::getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random) return ms;  // none at an early boot
   const int64_t width = ms * percent / 100;
   return width <= 0 ? ms : ms - width + static_cast<int64_t>(random) % (2 * width + 1);
 }

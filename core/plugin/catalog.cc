@@ -2,6 +2,8 @@
 // From [[plugin]] tables to configured facades.
 #include "plugin/catalog.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "plugin/bundle_publisher_facade.h"
@@ -121,7 +123,10 @@ Result<void> Catalog::find(const PluginConfig& config) {
     return no_such_plugin();
   }
   if (!config.path.empty()) {
-    TRY_ASSIGN_WITHIN(where(config), const limpet_plugin* loaded, load_plugin_file(config.path, config.sha256));
+    TRY_ASSIGN_WITHIN(where(config), PluginFile file, PluginFile::open(config.path, config.sha256));
+    // loading runs its code: a throw-away child is the first to do that
+    TRY_WITHIN(where(config), shim::Component::describe(shim_settings(config), file, config.path));
+    TRY_ASSIGN_WITHIN(where(config), const limpet_plugin* loaded, map_plugin(std::move(file).release(), config.path));
     candidates = {loaded};
   }
   bool other_half = false;
@@ -143,20 +148,25 @@ void Catalog::want(const PluginConfig& config, const limpet_component& component
   wanted_.insert(place, {config, &component, interface_id});
 }
 
-// A throw-away child looks at the file. False: there is no such component, nor another half that excuses it.
-Result<bool> Catalog::find_in_shim(const PluginConfig& config, std::string_view interface_id,
-                                   std::string_view other_half) {
+shim::Settings Catalog::shim_settings(const PluginConfig& config) const {
   shim::Settings settings;
   settings.program = options_.shim_program;
-  settings.user = config.user;
+  // what will be loaded here must be readable to us only
+  settings.user = config.isolation == "in-process" ? std::to_string(::geteuid()) : config.user;
   settings.network = config.network;
   settings.require_sandbox = config.require_sandbox;
   settings.devices = config.devices;
   settings.read_paths = config.read_paths;
   settings.write_paths = config.write_paths;
   settings.health = options_.health;
-  TRY_ASSIGN(auto component, shim::Component::open(*options_.shim_loop, std::move(settings), config.path, config.sha256,
-                                                   interface_id, config.name));
+  return settings;
+}
+
+// A throw-away child looks at the file. False: there is no such component, nor another half that excuses it.
+Result<bool> Catalog::find_in_shim(const PluginConfig& config, std::string_view interface_id,
+                                   std::string_view other_half) {
+  TRY_ASSIGN(auto component, shim::Component::open(*options_.shim_loop, shim_settings(config), config.path,
+                                                   config.sha256, interface_id, config.name));
   if (component->found()) {
     want(config, *component, interface_id);
     shims_.push_back(std::move(component));

@@ -70,6 +70,7 @@ class Catalog {
   Result<void> open_built_in();
   Result<void> find(const PluginConfig& config);
   void want(const PluginConfig& config, const limpet_component& component, std::string_view interface_id);
+  [[nodiscard]] shim::Settings shim_settings(const PluginConfig& config) const;
   Result<bool> find_in_shim(const PluginConfig& config, std::string_view interface_id, std::string_view other_half);
   Result<void> check_counts() const;
   void next();

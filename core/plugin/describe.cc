@@ -1,179 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the child says comes through a pipe as texts, each ended by a NUL: "ok" and the description, or "error", a code
-// and a message. The plugin's code may write there too, so it is taken for hostile.
+// What the child says comes in frames (plugin/shim_wire.h): its greeting, before the plugin's code runs, then the
+// description or a refusal. That second one may be written by the plugin's code, so it is taken for hostile.
 #include "plugin/describe.h"
 
-#include <fcntl.h>
 #include <limpet_plugin.h>
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstring>
 #include <optional>
+#include <utility>
 
-#include "base/bytes.h"
-#include "base/errno_text.h"
-#include "plugin/loader.h"
+#include "plugin/shim_child.h"
+#include "plugin/shim_codec.h"
 
 namespace limpet {
+
 namespace {
-
-constexpr size_t kMaxSaid = 64u << 10;  // 64 components with the longest names
-constexpr rlim_t kMemory = rlim_t{512} << 20;
-
-void limit(decltype(RLIMIT_CORE) resource, rlim_t most) {
-  const rlimit value = {most, most};
-  (void)::setrlimit(resource, &value);
+PluginDescription::Component component_of(std::string interface_id, std::string name, uint32_t flags) {
+  return {.interface_id = std::move(interface_id),
+          .name = std::move(name),
+          .flags = flags,
+          .blocking = (flags & LIMPET_BLOCKING) != 0,
+          .serial = (flags & LIMPET_SERIAL) != 0};
 }
-
-// ---- in the child ----
-void confine(int64_t ms) {
-  (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  (void)::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  (void)::setpgid(0, 0);
-  limit(RLIMIT_CORE, 0);
-  limit(RLIMIT_FSIZE, 0);
-  limit(RLIMIT_NOFILE, 64);
-  limit(RLIMIT_CPU, static_cast<rlim_t>(ms / 1000 + 1));
-#if !defined(__SANITIZE_ADDRESS__)  // whose shadow alone is larger
-  limit(RLIMIT_AS, kMemory);
-#endif
-  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int fd = 0; fd <= 2 && nothing >= 0; ++fd) (void)::dup2(nothing, fd);
-  for (const int signal : {SIGTERM, SIGINT, SIGPIPE, SIGXFSZ}) (void)std::signal(signal, SIG_DFL);
-}
-
-void add(std::string& said, std::string_view text) { said.append(text.substr(0, text.find('\0'))).push_back('\0'); }
-
-std::string said_of(const PluginDescription& d) {
-  std::string out;
-  for (const std::string& text : {std::string("ok"), d.sha256, d.id, d.version, d.license, std::to_string(d.abi_major),
-                                  std::to_string(d.abi_minor)})
-    add(out, text);
-  for (const auto& c : d.components) {
-    add(out, c.interface_id);
-    add(out, c.name);
-    add(out, std::to_string((c.blocking ? LIMPET_BLOCKING : 0) | (c.serial ? LIMPET_SERIAL : 0)));
-  }
-  return out;
-}
-
-[[noreturn]] void look(const std::string& path, int out, int64_t ms) {
-  confine(ms);
-  std::string said;
-  std::string digest;
-  const auto loaded = [&]() -> Result<const limpet_plugin*> {
-    TRY_ASSIGN(PluginFile file, PluginFile::open_any(path, digest));
-    return map_plugin(std::move(file).release(), path);
-  }();
-  if (loaded) {
-    PluginDescription description = description_of(**loaded);
-    description.sha256 = digest;
-    said = said_of(description);
-  } else {
-    add(said, "error");
-    add(said, std::to_string(static_cast<int>(loaded.error().code)));
-    add(said, loaded.error().message);
-  }
-  (void)!::write(out, said.data(), said.size());  // at most what a pipe holds
-  ::_exit(0);
-}
-
-// ---- in the parent ----
-using Clock_ = std::chrono::steady_clock;
-
-// Until the child closes its end; nullopt: not in time.
-std::optional<std::string> hear(int in, int64_t ms) {
-  const auto end = Clock_::now() + std::chrono::milliseconds(ms);
-  std::string said;
-  char buffer[4096];
-  for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock_::now()).count();
-    pollfd ready = {in, POLLIN, 0};
-    if (left <= 0 || ::poll(&ready, 1, static_cast<int>(left)) == 0) return std::nullopt;
-    const ssize_t got = ::read(in, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return said;
-    if (said.size() < kMaxSaid) said.append(buffer, static_cast<size_t>(got));
-  }
-}
-
-// The plugin's code may have left processes behind: they are in the child's group.
-int reap(pid_t child) {
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  (void)::kill(-child, SIGKILL);
-  return status;
-}
-
-std::string end_of(int status) {
-  if (WIFSIGNALED(status)) {
-    return "its code ended the process that looked at it with signal " + std::to_string(WTERMSIG(status)) + " (" +
-           ::strsignal(WTERMSIG(status)) + ")";
-  }
-  return "its code ended the process that looked at it with exit code " + std::to_string(WEXITSTATUS(status));
-}
-
-std::optional<uint32_t> number(std::string_view text) {
-  uint32_t out = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return out;
-}
-
-std::vector<std::string_view> texts_of(std::string_view said) {
-  std::vector<std::string_view> out;
-  while (!said.empty()) {
-    const size_t end = said.find('\0');
-    if (end == std::string_view::npos) return {};
-    out.push_back(said.substr(0, end));
-    said.remove_prefix(end + 1);
-  }
-  return out;
-}
-
-std::optional<Result<PluginDescription>> understand(std::string_view said) {
-  const std::vector<std::string_view> texts = texts_of(said);
-  for (const std::string_view text : texts) {
-    if (!is_utf8(text)) return std::nullopt;
-  }
-  if (texts.size() == 3 && texts[0] == "error") {
-    const auto code = number(texts[1]);
-    if (!code || *code == 0 || *code > 16) return std::nullopt;
-    return fail(static_cast<Code>(*code), std::string(texts[2]));
-  }
-  if (texts.size() < 10 || texts[0] != "ok" || (texts.size() - 7) % 3 != 0) return std::nullopt;
-  const auto major = number(texts[5]);
-  const auto minor = number(texts[6]);
-  if (!major || !minor) return std::nullopt;
-  PluginDescription out;
-  out.sha256 = texts[1];
-  out.id = texts[2];
-  out.version = texts[3];
-  out.license = texts[4];
-  out.abi_major = *major;
-  out.abi_minor = *minor;
-  for (size_t i = 7; i < texts.size(); i += 3) {
-    const auto flags = number(texts[i + 2]);
-    if (!flags) return std::nullopt;
-    out.components.push_back({std::string(texts[i]), std::string(texts[i + 1]), (*flags & LIMPET_BLOCKING) != 0,
-                              (*flags & LIMPET_SERIAL) != 0});
-  }
-  return out;
-}
-
-std::unexpected<Error> cannot_look(const std::string& path) {
-  return fail(Code::unavailable, "plugin " + path + ": no process can be started to look at it: " + errno_text(errno));
-}
-
 }  // namespace
 
 PluginDescription description_of(const limpet_plugin& plugin) {
@@ -185,43 +41,136 @@ PluginDescription description_of(const limpet_plugin& plugin) {
   out.abi_minor = plugin.abi_minor;
   for (size_t i = 0; plugin.components[i] != nullptr; ++i) {
     const limpet_component& c = *plugin.components[i];
-    out.components.push_back(
-        {c.interface_id, c.name, (c.flags & LIMPET_BLOCKING) != 0, (c.flags & LIMPET_SERIAL) != 0});
+    out.components.push_back(component_of(c.interface_id, c.name, c.flags));
   }
   return out;
 }
 
-Result<PluginDescription> describe_plugin_file(const std::string& path, int64_t ms) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return cannot_look(path);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::close(ends[0]);
-    look(path, ends[1], ms);
+namespace shim {
+namespace {
+
+constexpr size_t kTextBytes = 255, kNameBytes = 64, kComponents = 64;  // as the loader's
+constexpr size_t kWhyBytes = 8192;                                     // with a path in it
+constexpr int kReapEveryMs = 5;
+
+using std::chrono::milliseconds;
+using Steady = std::chrono::steady_clock;
+
+class Look {
+ public:
+  Look(Started started, const std::string& path, int64_t ms)
+      : started_(started), refused_("plugin " + path + " refused: "), ms_(ms), end_(Steady::now() + milliseconds(ms)) {}
+  ~Look() {
+    ::close(started_.fd);
+    if (reaped_) return;
+    ::kill(started_.pid, SIGKILL);
+    while (::waitpid(started_.pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
   }
-  ::close(ends[1]);
-  if (child < 0) {
-    ::close(ends[0]);
-    return cannot_look(path);
+  Look(const Look&) = delete;
+  Look& operator=(const Look&) = delete;
+
+  // A child that does not listen is seen when nothing comes from it.
+  void say(const Bytes& frame) { (void)::send(started_.fd, frame.data(), frame.size(), MSG_NOSIGNAL); }
+  Result<Frame> expect(Method method);
+  [[nodiscard]] std::unexpected<Error> babble() const {
+    return fail(Code::internal, refused_ + "what its process said cannot be understood");
   }
-  (void)::setpgid(child, child);  // whoever comes first
-  const std::optional<std::string> said = hear(ends[0], ms);
-  ::close(ends[0]);
-  if (!said) {
-    (void)::kill(-child, SIGKILL);
-    (void)::kill(child, SIGKILL);
+
+ private:
+  std::optional<Frame> hear();
+  std::unexpected<Error> why_silent();
+  [[nodiscard]] int left_ms() const {
+    return static_cast<int>(
+        std::max<int64_t>(0, std::chrono::duration_cast<milliseconds>(end_ - Steady::now()).count()));
   }
-  const int status = reap(child);
-  const std::string what = "plugin " + path + " refused: ";
-  if (!said) {
-    return fail(Code::deadline_exceeded,
-                what + "its code did not return within " + std::to_string(ms / 1000) + " s of being loaded");
+
+  Started started_;
+  const std::string refused_;
+  const int64_t ms_;
+  const Steady::time_point end_;
+  FrameSplitter splitter_;
+  bool reaped_ = false;
+};
+
+// Nothing: it hung up, writes what is no frame, or is late.
+std::optional<Frame> Look::hear() {
+  uint8_t buffer[4096];
+  for (;;) {
+    if (auto frame = splitter_.next()) return frame;
+    pollfd ready = {started_.fd, POLLIN, 0};
+    if (splitter_.broken() || ::poll(&ready, 1, left_ms()) == 0) return std::nullopt;
+    const ssize_t got = ::recv(started_.fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) return std::nullopt;
+    splitter_.add({buffer, static_cast<size_t>(got)});
   }
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return fail(Code::internal, what + end_of(status));
-  if (said->empty()) return fail(Code::internal, what + end_of(status) + " before it was looked at");
-  auto understood = understand(*said);
-  if (!understood) return fail(Code::internal, what + "what its process said cannot be understood");
-  return std::move(*understood);
 }
 
+// It may have closed the socket and live on: its end is waited for as long as there is time.
+std::unexpected<Error> Look::why_silent() {
+  if (splitter_.broken()) return babble();
+  int status = 0;
+  while (!(reaped_ = ::waitpid(started_.pid, &status, WNOHANG) == started_.pid)) {
+    if (left_ms() == 0) {
+      return fail(Code::deadline_exceeded,
+                  refused_ + "its code did not return within " + std::to_string(ms_ / 1000) + " s of being loaded");
+    }
+    (void)::poll(nullptr, 0, std::min(kReapEveryMs, left_ms()));
+  }
+  std::string how = "exit code " + std::to_string(WEXITSTATUS(status)) + " before it was looked at";
+  if (WIFSIGNALED(status))
+    how = "signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
+  return fail(Code::internal, refused_ + "its code ended the process that looked at it with " + how);
+}
+
+std::string text_of(FieldReader& in, size_t most) {
+  const std::string_view text = in.text();
+  if (text.empty() || text.size() > most || !is_utf8(text) || text.find('\0') != text.npos) in.fail();
+  return in.good() ? std::string(text) : std::string();
+}
+
+Result<Frame> Look::expect(Method method) {
+  const auto frame = hear();
+  if (!frame) return why_silent();
+  if (frame->method == method) return *frame;
+  FieldReader in(frame->payload);
+  const uint32_t code = in.u32();
+  const std::string why = text_of(in, kWhyBytes);
+  if (frame->method != Method::refused || !in.done() || code == 0 || code > 16) return babble();
+  return fail(static_cast<Code>(code), why);
+}
+
+bool read_description(const Frame& frame, PluginDescription& out) {
+  FieldReader in(frame.payload);
+  out.id = text_of(in, kTextBytes);
+  out.version = text_of(in, kTextBytes);
+  out.license = text_of(in, kTextBytes);
+  out.abi_major = in.u32();
+  out.abi_minor = in.u32();
+  const size_t count = in.count(12, kComponents);
+  for (size_t i = 0; i < count && in.good(); ++i) {
+    std::string interface_id = text_of(in, kNameBytes);
+    std::string name = text_of(in, kNameBytes);
+    out.components.push_back(component_of(std::move(interface_id), std::move(name), in.u32()));
+  }
+  return in.done();
+}
+
+}  // namespace
+
+Result<PluginDescription> look_into(const std::string& program, int plugin_fd, const std::string& path,
+                                    const Bytes& hello, int64_t ms) {
+  TRY_ASSIGN(const Started started, start_process(program, plugin_fd));
+  Look look(started, path, ms);
+  look.say(hello);
+  PluginDescription out;
+  TRY_ASSIGN(const Frame greeting, look.expect(Method::greeting));
+  if (!read_greeting(greeting, out.missing)) return look.babble();
+  TRY_ASSIGN(const Frame described, look.expect(Method::described));
+  if (!read_description(described, out)) return look.babble();
+  return out;
+}
+
+}  // namespace shim
 }  // namespace limpet

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A first look at a plugin's file: what its descriptor says. The file is loaded in a throw-away child with little
-// memory and time, because loading runs its code; whatever happens to the child is an error of the look. Blocks; for
-// commands, before there are other threads.
+// A first look at a plugin's file: what its descriptor says. Loading a file runs its code, so a throw-away child
+// (limpet-shim) does that, in its sandbox and for a bounded time; whatever happens to the child is an error of the
+// look. Blocks; for commands and the start, before there are other threads.
 
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/result.h"
 
 struct limpet_plugin;
@@ -22,17 +23,25 @@ struct PluginDescription {
   struct Component {
     std::string interface_id;
     std::string name;
-    bool blocking = false;
-    bool serial = false;
+    uint32_t flags = 0;     // as the descriptor has them; the two that this version knows:
+    bool blocking = false;  // LIMPET_BLOCKING
+    bool serial = false;    // LIMPET_SERIAL
   };
   std::vector<Component> components;
-  std::string sha256;  // of the file, lower-case hex; empty: built in
+  std::string sha256;                // of the file, lower-case hex; empty: built in
+  std::vector<std::string> missing;  // protections that the child could not put up
 };
 
 // Of a descriptor that was checked.
 PluginDescription description_of(const limpet_plugin& plugin);
-// FAILED_PRECONDITION or NOT_FOUND: the loader refuses it. INTERNAL: the child was ended by the plugin's code, or said
-// nothing that can be understood. DEADLINE_EXCEEDED: it took longer than `ms`.
-Result<PluginDescription> describe_plugin_file(const std::string& path, int64_t ms);
 
+namespace shim {
+
+// What a child of `program`, told `hello`, says of the plugin behind the descriptor. `ms` bounds all of it. The code of
+// the loader's refusal; INTERNAL: the plugin's code ended the child, or said what cannot be; DEADLINE_EXCEEDED;
+// UNAVAILABLE: there is no such program, or it does not work.
+Result<PluginDescription> look_into(const std::string& program, int plugin_fd, const std::string& path,
+                                    const Bytes& hello, int64_t ms);
+
+}  // namespace shim
 }  // namespace limpet

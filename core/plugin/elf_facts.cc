@@ -99,7 +99,7 @@ bool is_exported(const ElfW(Sym) & symbol) {
 
 Result<void> read_symbols(std::string_view file, const ElfW(Shdr) & section, const ElfW(Shdr) & strings,
                           ElfFacts& out) {
-  for (uint64_t i = 1; i < section.sh_size / sizeof(ElfW(Sym)); ++i) {
+  for (uint64_t i = 1; i < section.sh_size / sizeof(ElfW(Sym)) && out.exported.size() < kMostExported; ++i) {
     const auto symbol = at<ElfW(Sym)>(file, section.sh_offset, i);
     if (!symbol) return damaged("its symbols end too early");
     const bool version = symbol->st_shndx == SHN_ABS;  // a name of the version script

@@ -11,8 +11,10 @@
 
 namespace limpet {
 
+inline constexpr size_t kMostExported = 64;  // a file may hold millions, and a plugin has one
+
 struct ElfFacts {
-  std::vector<std::string> exported;  // defined, visible symbols
+  std::vector<std::string> exported;  // defined, visible symbols; the first kMostExported of them
   std::string run_path;               // DT_RPATH or DT_RUNPATH
   bool text_relocations = false;
   bool bind_now = false;

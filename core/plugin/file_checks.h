@@ -15,7 +15,5 @@ namespace limpet {
 Result<void> check_place(const std::string& path);
 // A shared object for this machine that exports limpet_plugin_main and nothing else.
 Result<void> check_shared_object(std::string_view file, std::string_view path);
-// The same of an open file of `size` bytes.
-Result<void> check_shared_object(int fd, size_t size, std::string_view path);
 
 }  // namespace limpet

@@ -78,10 +78,7 @@ Result<void> Instance::admit(std::unique_ptr<limpet_op>& op) {
 void Instance::start(std::unique_ptr<limpet_op> op, int64_t ms, Session* session) {
   limpet_op* raw = op.get();
   raw->session = session;
-  if (ms != kForever) {
-    raw->deadline = Clock_::now() + std::chrono::milliseconds(ms);
-    raw->timer.emplace(timers_loop_);
-  }
+  if (ms != kForever) raw->deadline = Clock_::now() + std::chrono::milliseconds(ms);
   Result<void> admitted;
   {
     const std::lock_guard lock(mutex_);
@@ -89,39 +86,55 @@ void Instance::start(std::unique_ptr<limpet_op> op, int64_t ms, Session* session
   }
   if (!admitted) return fail_later(std::move(op), admitted.error());
   if (session != nullptr) ++session->ops;
-  if (raw->timer) raw->timer->start<&limpet_op::on_deadline>(ms, raw);
+  if (ms != kForever) arm(*raw, ms);
   if (!deferred()) return call_now(*raw);
   if (!blocking()) pump();
 }
 
+static int64_t ms_left(const limpet_op& op) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(op.deadline - Clock_::now()).count();
+  return std::max<int64_t>(left, 1);
+}
+
 void Instance::start_from_worker(std::unique_ptr<limpet_op> op, int64_t ms) {
-  op->deadline = Clock_::now() + std::chrono::milliseconds(ms);
+  limpet_op* raw = op.get();
+  raw->deadline = Clock_::now() + std::chrono::milliseconds(ms);
   std::unique_lock lock(mutex_);
   if (blocking()) {
     // Straight to the plugin's thread: the loop may be busy, or itself waiting for nothing else to finish.
     if (auto admitted = admit(op); !admitted) {
       lock.unlock();
       op->deliver(&admitted.error());
+      return;
     }
+    // Posted before the thread can end it (mutex_): the answer reaches the loop after this.
+    loop_->post([weak = self_, raw] {
+      if (const auto self = weak.lock(); self != nullptr && self->open_) self->arm(*raw, ms_left(*raw));
+    });
     return;
   }
   if (loop_ == nullptr) return;  // the op's end tells the waiter
-  loop_->post([weak = self_, held = std::move(op)]() mutable {
+  loop_->post([weak = self_, raw, held = std::move(op)]() mutable {
     const auto self = weak.lock();
     if (self == nullptr) return;
-    limpet_op* raw = held.get();
     Result<void> admitted;
     {
       const std::lock_guard inner(self->mutex_);
       admitted = self->admit(held);
     }
     if (!admitted) return held->deliver(&admitted.error());
+    self->arm(*raw, ms_left(*raw));
     self->deferred() ? self->pump() : self->call_now(*raw);
   });
 }
 
+// A worker stops waiting by itself; for its op the timer is for the plugin, which is asked to end the call.
+void Instance::arm(limpet_op& op, int64_t ms) {
+  op.timer.emplace(timers_loop_);
+  op.timer->start<&limpet_op::on_deadline>(ms, &op);
+}
+
 void Instance::fail_later(std::unique_ptr<limpet_op> op, Error error) {
-  op->timer.reset();
   timers_loop_.post([held = std::move(op), why = std::move(error)] { held->deliver(&why); });
 }
 
@@ -156,6 +169,7 @@ void Instance::thread_main() {
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
     if (jobs_.empty()) return;
+    thread_busy_ = true;
     Job job = std::move(jobs_.front());
     jobs_.pop_front();
     PluginCall call;
@@ -172,6 +186,8 @@ void Instance::thread_main() {
       job.session->close(job.session->raw);
     }
     lock.lock();
+    thread_busy_ = false;
+    idle_.notify_all();
   }
 }
 
@@ -225,11 +241,12 @@ void Instance::op_late(limpet_op& op) {
     return never_started->deliver(&late);
   }
   logger_.warn("plugin is late; it keeps the operation until it answers", {{"plugin", label_}});
-  if (op.state == limpet_op::State::running && component_.cancel != nullptr) component_.cancel(raw_, &op);
-  op.deliver(&late);
+  op.deliver(&late);  // first: a plugin may answer while it is cancelled
+  if (open_ && op.state == limpet_op::State::running && component_.cancel != nullptr) component_.cancel(raw_, &op);
 }
 
 void Instance::complete(limpet_op* op) {
+  if (!open_) return;  // abandoned: close() told whoever waited, and the sessions are the thread's
   limpet_op* answered = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -292,6 +309,10 @@ void Instance::close() {
       owned->timer.reset();
       if (op->state == limpet_op::State::running) running.push_back(op);
     }
+    if (thread_.joinable()) {  // its sessions are closed there too: that may block
+      for (auto& session : sessions_) jobs_.push_back({nullptr, std::move(session)});
+      sessions_.clear();
+    }
   }
   wake_.notify_all();
   if (raw_ != nullptr && component_.cancel != nullptr) {
@@ -302,7 +323,8 @@ void Instance::close() {
   std::vector<limpet_op*> waiters;
   {
     std::unique_lock lock(mutex_);
-    idle = idle_.wait_for(lock, std::chrono::milliseconds(limits::kPluginStopMs), [this] { return running_ == 0; });
+    idle = idle_.wait_for(lock, std::chrono::milliseconds(limits::kPluginStopMs),
+                          [this] { return running_ == 0 && !thread_busy_ && jobs_.empty(); });
     loop_ = nullptr;
     for (const auto& [op, owned] : live_) waiters.push_back(op);
     if (idle) ended = std::move(live_);

@@ -26,6 +26,7 @@
 #include "plugin/http_caller.h"
 #include "plugin/op.h"
 #include "plugin/plugin_keys.h"
+#include "plugin/poll_watches.h"
 #include "plugin/private_state.h"
 #include "plugin/sealer.h"
 #include "plugin/server_facts.h"
@@ -113,7 +114,6 @@ class Instance {
     std::unique_ptr<Session> session = {};  // a session to close
   };
   struct HostTimer;
-  struct HostWatch;
   struct HostCall;
   template <class T>
   struct CallOf;
@@ -124,6 +124,7 @@ class Instance {
   [[nodiscard]] bool blocking() const { return (component_.flags & LIMPET_BLOCKING) != 0; }
   [[nodiscard]] bool serial() const { return (component_.flags & LIMPET_SERIAL) != 0; }
   void start_from_worker(std::unique_ptr<limpet_op> op, int64_t ms);
+  void arm(limpet_op& op, int64_t ms);                 // starts its timer
   Result<void> admit(std::unique_ptr<limpet_op>& op);  // under mutex_
   void fail_later(std::unique_ptr<limpet_op> op, Error error);
   void call_now(limpet_op& op);  // loop thread, op is running
@@ -138,7 +139,6 @@ class Instance {
   void abandon();
   [[noreturn]] void misuse(std::string_view what);
 
-  using PollFn = void (*)(void* arg, int32_t fd, uint32_t events);
   static const void* host_service(const limpet_host* host, const char* id);
   static void host_log(const limpet_host* host, int32_t level, limpet_str message, const limpet_field* fields,
                        size_t count);
@@ -160,7 +160,7 @@ class Instance {
                                void* arg);
   [[nodiscard]] std::optional<Bytes> seal_context(limpet_bytes context) const;
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use use, void* arg);
-  static int32_t poll_watch(const limpet_host* host, int32_t fd, uint32_t events, PollFn fn, void* arg);
+  static int32_t poll_watch(const limpet_host* host, int32_t fd, uint32_t events, PollWatches::Fn fn, void* arg);
   static void poll_unwatch(const limpet_host* host, int32_t fd);
   static uint32_t kv_get(const limpet_host* host, limpet_str key, limpet_kv_done done, void* arg);
   static uint32_t kv_put(const limpet_host* host, limpet_str key, limpet_bytes value, limpet_kv_done done, void* arg);
@@ -184,15 +184,16 @@ class Instance {
   std::weak_ptr<Instance> self_;         // posted tasks find out whether we are still there
   std::shared_ptr<Instance> abandoned_;  // ourselves, when the plugin did not let go: never freed, on purpose
 
-  std::mutex mutex_;  // guards down to running_
+  std::mutex mutex_;  // guards down to thread_busy_
   Loop* loop_;        // nullptr once closed
   std::unordered_map<limpet_op*, std::unique_ptr<limpet_op>> live_;
   std::deque<Job> jobs_;
   bool stopping_ = false;
   bool mute_ = false;             // abandoned: the logger may be gone
   size_t running_ = 0;            // calls the plugin has not answered
+  bool thread_busy_ = false;      // thread_ is in the plugin's code: a call may take its time after its answer
   std::condition_variable wake_;  // the thread: a job, or the end
-  std::condition_variable idle_;  // close(): running_ is zero
+  std::condition_variable idle_;  // close(): the plugin has no call, and no thread of ours
 
   std::thread thread_;
   bool open_ = true;  // close() was not called
@@ -201,7 +202,7 @@ class Instance {
   std::list<std::unique_ptr<Session>> sessions_;
   std::map<uint32_t, std::unique_ptr<HostTimer>> timers_;
   uint32_t last_timer_ = 0;
-  std::map<int32_t, std::unique_ptr<HostWatch>> watches_;  // by the plugin's number of the descriptor
+  PollWatches watches_;
   std::map<uint32_t, std::unique_ptr<HostCall>> calls_;
   uint32_t last_call_ = 0;
 };

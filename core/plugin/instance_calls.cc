@@ -8,6 +8,8 @@
 #include "plugin/borrow.h"
 #include "plugin/instance_host.h"
 #include "plugin/lent_bundle.h"
+#include "plugin/service_policy.h"
+#include "plugin/shim_wire.h"
 
 namespace limpet {
 
@@ -35,15 +37,21 @@ const void* Instance::call_service(const char* id) const {
   static constexpr limpet_identity_service kIdentity = {sizeof(limpet_identity_service), 0, &identity_get};
   static constexpr limpet_keys_service kKeys = {sizeof(limpet_keys_service), 0, &keys_find, &keys_sign, &call_stop};
   static constexpr limpet_seal_service kSeal = {sizeof(limpet_seal_service), 0, &seal_start, &unseal_start, &call_stop};
-  const auto is = [id](const char* name) { return std::strcmp(id, name) == 0; };
-  if (is(LIMPET_SERVICE_GRPC)) return services_.grpc != nullptr ? &kGrpc : nullptr;
-  if (is(LIMPET_SERVICE_HTTP)) return services_.http != nullptr ? &kHttp : nullptr;
-  if (is(LIMPET_SERVICE_AGENT_STORE)) return services_.agents != nullptr ? &kAgents : nullptr;
-  if (is(LIMPET_SERVICE_ENROLLMENT)) return services_.devices != nullptr ? &kEnrollment : nullptr;
-  if (is(LIMPET_SERVICE_KV)) return services_.state != nullptr ? &kState : nullptr;
-  if (is(LIMPET_SERVICE_IDENTITY)) return services_.identity != nullptr ? &kIdentity : nullptr;
-  if (is(LIMPET_SERVICE_KEYS)) return services_.keys != nullptr ? &kKeys : nullptr;
-  if (is(LIMPET_SERVICE_SEAL)) return services_.sealer != nullptr ? &kSeal : nullptr;
+  // in the daemon's process it has the daemon's network; through the shim the proxy cuts what its process has not
+  const uint32_t allowed = allowed_services(component_.interface_id, true);
+  const auto is = [&](const char* name, shim::Service service) {
+    return std::strcmp(id, name) == 0 && (allowed & static_cast<uint32_t>(service)) != 0;
+  };
+  if (is(LIMPET_SERVICE_GRPC, shim::Service::grpc)) return services_.grpc != nullptr ? &kGrpc : nullptr;
+  if (is(LIMPET_SERVICE_HTTP, shim::Service::http)) return services_.http != nullptr ? &kHttp : nullptr;
+  if (is(LIMPET_SERVICE_AGENT_STORE, shim::Service::agent_store))
+    return services_.agents != nullptr ? &kAgents : nullptr;
+  if (is(LIMPET_SERVICE_ENROLLMENT, shim::Service::enrollment))
+    return services_.devices != nullptr ? &kEnrollment : nullptr;
+  if (is(LIMPET_SERVICE_KV, shim::Service::kv)) return services_.state != nullptr ? &kState : nullptr;
+  if (is(LIMPET_SERVICE_IDENTITY, shim::Service::identity)) return services_.identity != nullptr ? &kIdentity : nullptr;
+  if (is(LIMPET_SERVICE_KEYS, shim::Service::keys)) return services_.keys != nullptr ? &kKeys : nullptr;
+  if (is(LIMPET_SERVICE_SEAL, shim::Service::seal)) return services_.sealer != nullptr ? &kSeal : nullptr;
   return nullptr;
 }
 

@@ -3,19 +3,12 @@
 // in instance_calls.cc.
 #include "plugin/instance_host.h"
 
-#include <fcntl.h>
-
-#include <cerrno>
 #include <cstring>
 
 #include "plugin/borrow.h"
 #include "plugin/shim_component.h"
 
 namespace limpet {
-namespace {
-constexpr size_t kMaxWatches = 64;  // of one instance: a broken plugin must not use up the process's descriptors
-}
-
 const void* Instance::host_service(const limpet_host* host, const char* id) {
   static constexpr limpet_timer_service kTimers = {sizeof(limpet_timer_service), 0, &timer_start, &timer_stop};
   static constexpr limpet_poll_service kPoll = {sizeof(limpet_poll_service), 0, &poll_watch, &poll_unwatch};
@@ -77,29 +70,13 @@ void Instance::timer_stop(const limpet_host* host, uint32_t id) {
   static_cast<Instance*>(host->ctx)->timers_.erase(id);
 }
 
-int32_t Instance::poll_watch(const limpet_host* host, int32_t fd, uint32_t events, PollFn fn, void* arg) {
+int32_t Instance::poll_watch(const limpet_host* host, int32_t fd, uint32_t events, PollWatches::Fn fn, void* arg) {
   auto* self = static_cast<Instance*>(host->ctx);
-  const uint32_t wanted = events & (LIMPET_POLL_READ | LIMPET_POLL_WRITE);
-  if (wanted == 0 || fn == nullptr) return LIMPET_INVALID_ARGUMENT;
-  self->watches_.erase(fd);  // replaced; on failure nothing is watched
-  if (self->watches_.size() >= kMaxWatches) return LIMPET_RESOURCE_EXHAUSTED;
-  const int duplicate = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (duplicate < 0) return errno == EBADF ? LIMPET_INVALID_ARGUMENT : LIMPET_RESOURCE_EXHAUSTED;
-  auto made = std::make_unique<HostWatch>(duplicate);
-  auto opened = FdWatch::open(*self->services_.poll, duplicate, [=](bool readable, bool writable) {
-    const auto keep = self->self_.lock();  // the callback may end us, and every watch
-    const uint32_t happened = wanted & ((readable ? LIMPET_POLL_READ : 0) | (writable ? LIMPET_POLL_WRITE : 0));
-    if (happened != 0) fn(arg, fd, happened);
-  });
-  if (!opened) return LIMPET_INVALID_ARGUMENT;
-  made->watch = std::move(*opened);
-  made->watch->want((wanted & LIMPET_POLL_READ) != 0, (wanted & LIMPET_POLL_WRITE) != 0);
-  self->watches_.emplace(fd, std::move(made));
-  return LIMPET_OK;
+  return self->watches_.watch(*self->services_.poll, fd, events, fn, arg, self->self_);
 }
 
 void Instance::poll_unwatch(const limpet_host* host, int32_t fd) {
-  static_cast<Instance*>(host->ctx)->watches_.erase(fd);
+  static_cast<Instance*>(host->ctx)->watches_.unwatch(fd);
 }
 
 }  // namespace limpet

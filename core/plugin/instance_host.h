@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What only instance*.cc share: a timer, a watched descriptor, and a call of a service, that a plugin started. Owned by
+// What only instance*.cc share: a timer, and a call of a service, that a plugin started. Owned by
 // the instance, loop thread.
 
-#include <unistd.h>
-
-#include "loop/uv_watch.h"
 #include "plugin/instance.h"
 
 namespace limpet {
@@ -19,21 +16,6 @@ struct Instance::HostTimer {
   uint32_t id = 0;
   void (*fn)(void*) = nullptr;
   void* arg = nullptr;
-};
-
-// Watches a duplicate: two instances may then watch the same file, and a plugin that closes its descriptor too early
-// cannot bring events of the host's next one upon itself.
-struct Instance::HostWatch {
-  explicit HostWatch(int fd) : duplicate(fd) {}
-  HostWatch(const HostWatch&) = delete;
-  HostWatch& operator=(const HostWatch&) = delete;
-  ~HostWatch() {
-    watch.reset();
-    ::close(duplicate);
-  }
-
-  const int duplicate;
-  std::unique_ptr<FdWatch> watch;
 };
 
 // A call of a service that is answered later. Destroying it is stopping it.

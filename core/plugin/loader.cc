@@ -8,6 +8,8 @@
 
 #include <cstring>
 
+#include "base/bytes.h"
+
 namespace limpet {
 namespace {
 
@@ -82,6 +84,7 @@ const char* check_vtable(const limpet_component& c) {
 const char* check_component(const limpet_component& c) {
   if (!LIMPET_HAS(&c, limpet_component, vtable)) return "a component struct is too short";
   if (!short_text(c.interface_id, kMaxNameBytes)) return "a component has no interface id";
+  if (!is_utf8(c.interface_id)) return "a component's interface id is not UTF-8";
   if (!well_formed_name(c.name)) return "a component has no name of lower-case letters, digits, '-' and '_'";
   if (!c.create || !c.destroy || !c.configure) return "a component lacks create, destroy or configure";
   if (c.vtable == nullptr) return "a component has no table of functions";
@@ -103,6 +106,9 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
   }
   if (!short_text(p->id, 255) || !short_text(p->version, 255) || !short_text(p->license, 255)) {
     return refuse(what, "its descriptor lacks id, version or license");
+  }
+  if (!is_utf8(p->id) || !is_utf8(p->version) || !is_utf8(p->license)) {
+    return refuse(what, "its id, version or license is not UTF-8");
   }
   if (p->components == nullptr || p->components[0] == nullptr) return refuse(what, "it has no components");
   for (size_t i = 0; p->components[i] != nullptr; ++i) {

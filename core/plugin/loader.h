@@ -5,6 +5,7 @@
 // only; any thread. Errors are FAILED_PRECONDITION (the plugin is not fit) or NOT_FOUND, and name the plugin and the
 // next step.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -35,19 +36,24 @@ Result<const limpet_plugin*> open_plugin(PluginMain entry, std::string_view what
 class PluginFile {
  public:
   static Result<PluginFile> open(const std::string& path, std::string_view sha256);
-  // Whatever its digest, which is told: for a look at a file that nobody configured. Never to be run by a role.
-  static Result<PluginFile> open_any(const std::string& path, std::string& sha256);
+  // Whatever its digest: for a look at a file that nobody configured. Never to be run by a role.
+  static Result<PluginFile> open_any(const std::string& path);
   PluginFile() = default;
-  PluginFile(PluginFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  PluginFile(PluginFile&& other) noexcept { *this = std::move(other); }
   PluginFile& operator=(PluginFile&& other) noexcept;
   ~PluginFile();
   [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] const std::string& sha256() const { return digest_; }
+  // The same file later, before it is mapped anew: written to since, it is read again, and refused when it differs.
+  Result<void> check_again(std::string_view path);
   [[nodiscard]] int release() && { return std::exchange(fd_, -1); }
 
  private:
   explicit PluginFile(int fd) : fd_(fd) {}
-  static Result<PluginFile> open(const std::string& path, const std::string_view* expected, std::string& digest);
+  static Result<PluginFile> open(const std::string& path, const std::string_view* expected);
   int fd_ = -1;
+  std::string digest_;
+  std::array<int64_t, 3> looked_at_{};  // size and time of the last change of what digest_ is the digest of
 };
 // Maps the very file that was checked and asks it for its descriptor. Takes the descriptor, which stays
 // open for good.

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -23,36 +24,42 @@ namespace {
 constexpr size_t kReadBytes = 64u << 10;
 constexpr int kReadsATurn = 4;  // then the rest of the loop has its turn
 constexpr size_t kWhyBytes = 1024;
+constexpr size_t kMostUnsent = 32u << 20;  // what is asked of it is bounded before; this bounds what it asked for
+constexpr int64_t kLastWordsMs = 1'000;
 constexpr int64_t kBuryEveryMs = 2;
 constexpr int kBuryTries = 1000;
 constexpr int64_t kGoodbyeEveryMs = 10;
 
-// A process that was told to stop: nobody waits for it but the loop, and not for long.
+// A process that was told to stop: nobody waits for it but the loop, and not for long. A loop that ends first, with the
+// daemon, waits here: a plugin may have something to give back.
 class Goodbye final : public LoopGuest {
  public:
   Goodbye(UvLoop& loop, pid_t pid, int fd) : loop_(loop), pid_(pid), fd_(fd), timer_(loop) {}
   ~Goodbye() override {
+    // one that the kernel holds, by a driver that hangs, outlives even its signal: it is left to whoever reaps ours
+    while (!ended() && Clock::now() < until_ + std::chrono::milliseconds(kLastWordsMs))
+      ::usleep(kGoodbyeEveryMs * 1'000);
     if (fd_ >= 0) ::close(fd_);
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
   }
   void look() {
-    if (::waitpid(pid_, nullptr, WNOHANG) != 0) {
-      pid_ = -1;
-      return loop_.dismiss(*this);
-    }
-    waited_ += kGoodbyeEveryMs;
-    if (waited_ >= limits::kPluginStopMs) ::kill(pid_, SIGKILL);
+    if (ended()) return loop_.dismiss(*this);
     timer_.start<&Goodbye::look>(kGoodbyeEveryMs, this);
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  bool ended() {
+    if (pid_ <= 0 || ::waitpid(pid_, nullptr, WNOHANG) != 0) {
+      pid_ = -1;
+      return true;
+    }
+    if (Clock::now() >= until_) ::kill(pid_, SIGKILL);
+    return false;
+  }
   UvLoop& loop_;
   pid_t pid_;
   int fd_;
-  int64_t waited_ = 0;
+  const Clock::time_point until_ = Clock::now() + std::chrono::milliseconds(limits::kPluginStopMs);
   Timer timer_;
 };
 
@@ -77,6 +84,13 @@ Result<Started> start_process(const std::string& program, int plugin_fd) {
   // dup2 onto itself would keep close-on-exec: both go through numbers that the child does not use
   const int socket = ::fcntl(pair[1], F_DUPFD_CLOEXEC, kFirstFreeFd);
   const int plugin = ::fcntl(plugin_fd, F_DUPFD_CLOEXEC, kFirstFreeFd);
+  if (socket < 0 || plugin < 0) {
+    const std::string why = errno_text(errno);
+    for (const int fd : {pair[0], pair[1], socket, plugin}) {
+      if (fd >= 0) ::close(fd);
+    }
+    return fail(Code::unavailable, "no descriptors for a plugin's process: " + why);
+  }
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&files);
@@ -130,9 +144,7 @@ Result<std::unique_ptr<ShimChild>> ShimChild::start(UvLoop& loop, const std::str
 }
 
 ShimChild::~ShimChild() {
-  for (Waiting& frame : waiting_) {
-    if (frame.fd >= 0) ::close(frame.fd);
-  }
+  drop_waiting();
   watch_.reset();
   if (pid_ <= 0) {
     if (fd_ >= 0) ::close(fd_);
@@ -185,17 +197,25 @@ bool ShimChild::write_some(Waiting& w) {
     }
     const ssize_t sent = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return false;  // no room now; a child that is gone is seen by the read
+    if (sent < 0 && errno == EAGAIN) return false;
+    if (sent < 0) {
+      stop_writing();
+      return false;
+    }
     w.at += static_cast<size_t>(sent);
   }
   return true;
 }
 
 void ShimChild::send(Bytes frame, int pass_fd) {
-  if (fd_ < 0) return;
+  if (fd_ < 0 || deaf_) return;
   Waiting w{std::move(frame), 0, pass_fd};
-  if (waiting_.empty() && write_some(w)) return;
-  if (w.fd >= 0) w.fd = w.at == 0 ? ::fcntl(w.fd, F_DUPFD_CLOEXEC, 0) : -1;
+  if ((waiting_.empty() && write_some(w)) || deaf_) return;
+  if (unsent_ + w.frame.size() > kMostUnsent) return kill("it does not read what it is sent");
+  if (w.fd >= 0) {
+    w.fd = w.at == 0 ? ::fcntl(w.fd, F_DUPFD_CLOEXEC, 0) : -1;  // it goes with the first byte
+    if (w.at == 0 && w.fd < 0) return kill("no descriptor is free to keep one for it until it reads");
+  }
   unsent_ += w.frame.size();
   waiting_.push_back(std::move(w));
   watch_->want(true, true);
@@ -203,12 +223,32 @@ void ShimChild::send(Bytes frame, int pass_fd) {
 
 void ShimChild::flush() {
   while (!waiting_.empty()) {
-    if (!write_some(waiting_.front())) return;
+    if (!write_some(waiting_.front())) {
+      if (deaf_) drop_waiting();
+      return;
+    }
     if (waiting_.front().fd >= 0) ::close(waiting_.front().fd);
     unsent_ -= waiting_.front().frame.size();
     waiting_.pop_front();
   }
   if (watch_ != nullptr) watch_->want(true, false);
+}
+
+// Its end of the socket takes nothing more: it ended, or shut that side down. Its last words may still be unread, so
+// only the process is ended here; the end of what it wrote is the end of the child.
+void ShimChild::stop_writing() {
+  deaf_ = true;
+  ::kill(pid_, SIGKILL);
+  if (watch_ != nullptr) watch_->want(true, false);
+  bury_timer_.start<&ShimChild::hang_up>(kLastWordsMs, this);  // a process of its own making may hold the socket
+}
+
+void ShimChild::drop_waiting() {
+  for (Waiting& frame : waiting_) {
+    if (frame.fd >= 0) ::close(frame.fd);
+  }
+  waiting_.clear();
+  unsent_ = 0;
 }
 
 void ShimChild::kill(std::string why) {
@@ -234,6 +274,7 @@ void ShimChild::bury() {
     return bury_timer_.start<&ShimChild::bury>(kBuryEveryMs, this);
   }
   if (gone != 0) pid_ = -1;
+  if (deaf_ && why_.empty() && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) why_ = "it stopped reading";
   std::string why = why_.empty() ? (gone > 0 ? how_it_ended(status) : "it hung up") : std::move(why_);
   listener_.on_end(std::move(why));
 }

@@ -33,12 +33,12 @@ class ShimChild {
   };
   static Result<std::unique_ptr<ShimChild>> start(UvLoop& loop, const std::string& program, int plugin_fd,
                                                   Listener& listener);
-  // The process gets a little time to end by itself; nobody waits for it.
+  // The process gets a little time to end by itself; nobody waits for it but the end of the loop.
   ~ShimChild();
   ShimChild(const ShimChild&) = delete;
   ShimChild& operator=(const ShimChild&) = delete;
 
-  // In order. The descriptor is copied where it has to wait.
+  // In order. The descriptor is copied where it has to wait. A child that lets too much of it wait is killed.
   void send(Bytes frame, int pass_fd = -1);
   [[nodiscard]] size_t unsent() const { return unsent_; }
   // Ends it at once; `why` comes back in on_end().
@@ -55,7 +55,9 @@ class ShimChild {
   void on_ready(bool readable, bool writable);
   void read();
   void flush();
-  bool write_some(Waiting& frame);  // false: it would block, or the child is gone
+  bool write_some(Waiting& frame);  // false: it would block, or the child does not read any more
+  void stop_writing();
+  void drop_waiting();
   void hang_up();
   void bury();
 
@@ -67,6 +69,7 @@ class ShimChild {
   FrameSplitter splitter_;
   std::deque<Waiting> waiting_;
   size_t unsent_ = 0;
+  bool deaf_ = false;  // it will read nothing more: it is killed, what it said before is still heard
   std::string why_;
   Timer bury_timer_;
   int tries_ = 0;

@@ -86,6 +86,13 @@ ReadTexts::ReadTexts(FieldReader& in) {
   for (size_t i = 0; i < count; ++i) items.push_back(get_text(in));
 }
 
+bool read_greeting(const Frame& frame, std::vector<std::string>& missing) {
+  FieldReader in(frame.payload);
+  const uint32_t wire = in.u32();
+  for (const limpet_str text : ReadTexts(in).items) missing.emplace_back(text.ptr, text.len);
+  return frame.method == Method::greeting && in.done() && wire == kWireVersion;
+}
+
 ReadBytes::ReadBytes(FieldReader& in) {
   const size_t count = in.count(4);
   items.reserve(count);

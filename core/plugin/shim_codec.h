@@ -6,6 +6,7 @@
 #include <limpet_plugin.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "plugin/shim_wire.h"
@@ -61,6 +62,8 @@ struct ReadKeys {
 };
 limpet_public_key get_key(FieldReader& in);
 limpet_sign_request get_sign_request(FieldReader& in);
+// Of a child that has not mapped its plugin yet: which protections are missing. False: it is not understood.
+bool read_greeting(const Frame& frame, std::vector<std::string>& missing);
 // False: success. True: `status` is filled.
 bool get_status(FieldReader& in, limpet_status& status);
 

@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who the child runs as, what it is told first, and the look into a file that a throw-away child takes.
+// Who the child runs as, and what it is told first.
 #include "plugin/shim_component.h"
 
-#include <poll.h>
 #include <pwd.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 
-#include "plugin/shim_child.h"
-#include "plugin/shim_codec.h"
 #include "plugin/shim_proxy.h"
 
 #ifndef LIMPET_SHIM_PROGRAM
@@ -24,8 +17,6 @@
 
 namespace limpet::shim {
 namespace {
-
-constexpr int kDescribeMs = 10'000;
 
 void put_texts(FrameWriter& out, const std::vector<std::string>& texts) {
   out.u32(static_cast<uint32_t>(texts.size()));
@@ -83,78 +74,6 @@ Bytes hello_frame(const Settings& s, const Account& account, std::string_view in
   return std::move(out).finish();
 }
 
-// Waits for the one frame a describing child answers with.
-class Conversation {
- public:
-  explicit Conversation(Started started) : started_(started) {}
-  ~Conversation() {
-    ::close(started_.fd);
-    ::kill(started_.pid, SIGKILL);
-    while (::waitpid(started_.pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
-  Conversation(const Conversation&) = delete;
-  Conversation& operator=(const Conversation&) = delete;
-
-  bool say(const Bytes& frame) {
-    return ::send(started_.fd, frame.data(), frame.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(frame.size());
-  }
-  std::optional<Frame> hear() {
-    uint8_t buffer[4096];
-    for (;;) {
-      if (auto frame = splitter_.next()) return frame;
-      pollfd ready = {started_.fd, POLLIN, 0};
-      if (splitter_.broken() || ::poll(&ready, 1, kDescribeMs) <= 0) return std::nullopt;
-      const ssize_t got = ::recv(started_.fd, buffer, sizeof buffer, 0);
-      if (got <= 0) return std::nullopt;
-      splitter_.add({buffer, static_cast<size_t>(got)});
-    }
-  }
-
- private:
-  Started started_;
-  FrameSplitter splitter_;
-};
-
-Result<PluginFacts> read_facts(const Frame& frame, const std::string& path) {
-  FieldReader in(frame.payload);
-  if (frame.method == Method::refused) {
-    const uint32_t code = in.u32();
-    const std::string why(in.text());
-    if (!in.done() || code == 0 || code > 16) return fail(Code::internal, "plugin " + path + ": its process babbles");
-    return fail(static_cast<Code>(code), why);
-  }
-  PluginFacts out;
-  out.id = in.text();
-  out.version = in.text();
-  out.license = in.text();
-  const size_t count = in.count(12, 64);
-  for (size_t i = 0; i < count; ++i) {
-    ComponentFacts c;
-    c.interface_id = in.text();
-    c.name = in.text();
-    c.flags = in.u32();
-    out.components.push_back(std::move(c));
-  }
-  for (const limpet_str text : ReadTexts(in).items) out.missing.emplace_back(text.ptr, text.len);
-  if (frame.method != Method::described || !in.done())
-    return fail(Code::internal, "plugin " + path + ": its process babbles");
-  return out;
-}
-
-Result<PluginFacts> look_into(const Settings& settings, const PluginFile& file, const std::string& path,
-                              std::string_view interface_id) {
-  TRY_ASSIGN(const Account account, account_of(settings.user));
-  TRY_ASSIGN(const Started started,
-             start_process(settings.program.empty() ? program_beside_us() : settings.program, file.fd()));
-  Conversation child(started);
-  if (!child.say(hello_frame(settings, account, interface_id, "", path, 0, true)))
-    return fail(Code::unavailable, "plugin " + path + ": its process does not listen");
-  const auto frame = child.hear();
-  if (!frame) return fail(Code::failed_precondition, "plugin " + path + ": its process died while it was looked at");
-  return read_facts(*frame, path);
-}
-
 }  // namespace
 
 std::string program_beside_us() {
@@ -168,9 +87,26 @@ std::string program_beside_us() {
   return LIMPET_SHIM_PROGRAM;
 }
 
-Result<PluginFacts> Component::describe(const Settings& settings, const std::string& path, std::string_view sha256) {
-  TRY_ASSIGN(const PluginFile file, PluginFile::open(path, sha256));
-  return look_into(settings, file, path, "");
+namespace {
+Result<PluginDescription> look(const Settings& settings, const PluginFile& file, const std::string& path,
+                               std::string_view interface_id) {
+  TRY_ASSIGN(const Account account, account_of(settings.user));
+  return look_into(settings.program.empty() ? program_beside_us() : settings.program, file.fd(), path,
+                   hello_frame(settings, account, interface_id, "", path, 0, true), settings.look_ms);
+}
+}  // namespace
+
+Result<PluginDescription> Component::describe(const Settings& settings, const std::string& path,
+                                              std::string_view sha256) {
+  TRY_ASSIGN(const PluginFile file, sha256.empty() ? PluginFile::open_any(path) : PluginFile::open(path, sha256));
+  return describe(settings, file, path);
+}
+
+Result<PluginDescription> Component::describe(const Settings& settings, const PluginFile& file,
+                                              const std::string& path) {
+  TRY_ASSIGN(PluginDescription found, look(settings, file, path, ""));
+  found.sha256 = file.sha256();
+  return found;
 }
 
 Result<std::unique_ptr<Component>> Component::open(UvLoop& loop, Settings settings, const std::string& path,
@@ -180,11 +116,11 @@ Result<std::unique_ptr<Component>> Component::open(UvLoop& loop, Settings settin
   if (made->settings_.program.empty()) made->settings_.program = program_beside_us();
   made->path_ = path;
   TRY_ASSIGN(made->file_, PluginFile::open(path, sha256));
-  TRY_ASSIGN(made->facts_, look_into(made->settings_, made->file_, path, interface_id));
+  TRY_ASSIGN(made->facts_, look(made->settings_, made->file_, path, interface_id));
   made->interface_ = interface_id;
   made->name_text_ = name;
   made->label_ = std::string(name) + " of " + made->facts_.id;
-  for (const ComponentFacts& c : made->facts_.components) {
+  for (const auto& c : made->facts_.components) {
     if (c.interface_id != interface_id || c.name != name) continue;
     made->fill(c.flags);
   }

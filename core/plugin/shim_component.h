@@ -15,15 +15,18 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/limits.h"
 #include "loop/uv_loop.h"
+#include "plugin/describe.h"
 #include "plugin/loader.h"
 #include "report/health.h"
 
 namespace limpet::shim {
 
 struct Settings {
-  std::string program;  // the child's executable; empty: program_beside_us()
-  std::string user;     // a name or a number; empty: "limpet-shim" if there is one, else "nobody"
+  std::string program;       // the child's executable; empty: program_beside_us()
+  int64_t look_ms = 10'000;  // for the child that takes the first look at the file
+  std::string user;          // a name or a number; empty: "limpet-shim" if there is one, else "nobody"
   bool network = false;
   bool require_sandbox = false;  // a protection that the kernel or our rights do not give is an error
   std::vector<std::string> devices;
@@ -33,21 +36,9 @@ struct Settings {
   // Tests only. No sandbox: for a child that carries a sanitizer, whose memory and calls no policy foresees.
   bool sandbox = true;
   int64_t ping_every_ms = 5'000;
-  int64_t restart_first_ms = 100;  // doubled with each death, up to a minute
-  int64_t grace_ms = 10'000;       // for a call that was cancelled, and for a ping
-};
-
-struct ComponentFacts {
-  std::string interface_id;
-  std::string name;
-  uint32_t flags = 0;
-};
-struct PluginFacts {
-  std::string id;
-  std::string version;
-  std::string license;
-  std::vector<ComponentFacts> components;
-  std::vector<std::string> missing;  // protections that the child could not put up
+  int64_t start_ms = limits::kPluginConfigureMs;  // for a child, until it is configured
+  int64_t restart_first_ms = 100;                 // doubled with each death, up to a minute
+  int64_t grace_ms = 10'000;                      // for a call that was cancelled, and for a ping
 };
 
 // limpet-shim: in the executable's own folder, as in a build tree, else where it was installed.
@@ -60,18 +51,21 @@ class Component : public limpet_component {
   static Result<std::unique_ptr<Component>> open(UvLoop& loop, Settings settings, const std::string& path,
                                                  std::string_view sha256, std::string_view interface_id,
                                                  std::string_view name);
-  // What is in a file, from a throw-away child in its sandbox.
-  static Result<PluginFacts> describe(const Settings& settings, const std::string& path, std::string_view sha256);
+  // What is in a file, from a throw-away child in its sandbox. An empty digest: of whatever stands there.
+  static Result<PluginDescription> describe(const Settings& settings, const std::string& path, std::string_view sha256);
+  static Result<PluginDescription> describe(const Settings& settings, const PluginFile& file, const std::string& path);
 
   Component(const Component&) = delete;
   Component& operator=(const Component&) = delete;
 
   [[nodiscard]] bool found() const { return vtable != nullptr; }
-  [[nodiscard]] const PluginFacts& facts() const { return facts_; }
+  [[nodiscard]] const PluginDescription& facts() const { return facts_; }
   [[nodiscard]] UvLoop& loop() const { return loop_; }
   [[nodiscard]] const Settings& settings() const { return settings_; }
   [[nodiscard]] int plugin_fd() const { return file_.fd(); }
   [[nodiscard]] const std::string& path() const { return path_; }
+  // Before each start of a child: the file is still the one that was checked.
+  Result<void> check_file() const { return file_.check_again(path_); }
   [[nodiscard]] Bytes hello(uint32_t services) const;
   // "KeyManager tpm2" in health and logs.
   [[nodiscard]] const std::string& label() const { return label_; }
@@ -83,8 +77,8 @@ class Component : public limpet_component {
 
   UvLoop& loop_;
   Settings settings_;
-  PluginFile file_;
-  PluginFacts facts_;
+  mutable PluginFile file_;  // remembers when it was looked at
+  PluginDescription facts_;
   std::string path_;
   std::string interface_;
   std::string name_text_;

@@ -2,6 +2,7 @@
 #include "plugin/shim_proxy.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,14 @@ bool repeatable(Method m) {
   return m == Method::list || m == Method::sign || m == Method::attest || m == Method::payload;
 }
 
+// Which file stands there; kNoNode: none.
+using Node = std::pair<dev_t, ino_t>;
+constexpr Node kNoNode = {};
+Node node_at(const std::string& path) {
+  struct stat st = {};
+  return ::stat(path.c_str(), &st) == 0 ? Node(st.st_dev, st.st_ino) : kNoNode;
+}
+
 }  // namespace
 
 Proxy::Proxy(const limpet_host* host, const Component& component)
@@ -34,6 +43,7 @@ Proxy::Proxy(const limpet_host* host, const Component& component)
       settings_(component.settings()),
       rest_timer_(component.loop()),
       tick_timer_(component.loop()),
+      start_timer_(component.loop()),
       grace_timer_(component.loop()) {}
 
 Proxy::~Proxy() {
@@ -65,8 +75,10 @@ void Proxy::call(FrameWriter&& frame, ProxyOp op) {
     return end(op, LIMPET_RESOURCE_EXHAUSTED, "too many calls are waiting for the plugin's process");
   if (phase_ == Phase::resting && pause_ms_ > kHoldMs)
     return end(op, LIMPET_UNAVAILABLE, "the plugin's process died (" + last_death_ + ") and is not back yet");
-  op.frame = std::move(frame).finish();
   if (lent_fd >= 0) op.fd = ::fcntl(lent_fd, F_DUPFD_CLOEXEC, 0);
+  if (lent_fd >= 0 && op.fd < 0)  // the frame promises one: without it the child would take the next call's
+    return end(op, LIMPET_RESOURCE_EXHAUSTED, "no descriptor is free to hand to the plugin's process");
+  op.frame = std::move(frame).finish();
   const uint32_t number = last_number_;
   ProxyOp& kept = ops_.emplace(number, std::move(op)).first->second;
   if (phase_ == Phase::idle) start_child();
@@ -197,25 +209,31 @@ void Proxy::new_window() {
   window_cost_ = window_logs_ = dropped_logs_ = 0;
 }
 
+// The child's own words, said before there is a plugin in it that could say otherwise.
+void Proxy::on_greeting(const Frame& frame) {
+  std::vector<std::string> missing;
+  if (!read_greeting(frame, missing)) return violation("a greeting that is not understood");
+  greeted_ = generation_;
+  if (std::exchange(told_missing_, true)) return;
+  std::string list;
+  for (const std::string& one : missing) list += (list.empty() ? "" : "; ") + one;
+  if (!list.empty()) log(2, "a plugin's sandbox is not complete", {{lend_text("missing"), lend_text(list)}});
+  if (settings_.health != nullptr) settings_.health->note("sandbox_missing " + component_.label(), list);
+}
+
 void Proxy::on_ready_frame(const Frame& frame) {
-  if (frame.method == Method::log) return on_log_frame(frame);
   FieldReader in(frame.payload);
   if (frame.method == Method::refused) {
     const auto code = static_cast<limpet_code>(in.u32());
     const std::string why(in.text());
-    if (code > 0 && code <= 16) refusal_ = code;
+    // of a first start only: later ones say nothing of keys and secrets, and whoever waits may not read it so
+    if (!configured_ && code > 0 && code <= 16) refusal_ = code;
     return child_->kill(in.done() ? why : "it refused to start without a reason");
   }
+  if (greeted_ != generation_) return on_greeting(frame);
+  if (frame.method == Method::log) return on_log_frame(frame);
   if (frame.method != Method::ready) return violation("something before it was ready");
-  const uint32_t wire = in.u32();
-  const ReadTexts missing(in);
-  if (!in.done() || wire != kWireVersion) return violation("a greeting that is not understood");
-  if (!std::exchange(told_missing_, true)) {
-    std::string list;
-    for (const limpet_str& one : missing.items) list += (list.empty() ? "" : "; ") + std::string(one.ptr, one.len);
-    if (!list.empty()) log(2, "a plugin's sandbox is not complete", {{lend_text("missing"), lend_text(list)}});
-    if (settings_.health != nullptr) settings_.health->note("sandbox_missing " + component_.label(), list);
-  }
+  if (!in.done()) return violation("an answer to the greeting that cannot be read");
   if (!configured_) return come_up();
   phase_ = Phase::configuring;
   ProxyOp own;
@@ -227,6 +245,7 @@ void Proxy::on_ready_frame(const Frame& frame) {
 
 void Proxy::come_up() {
   phase_ = Phase::up;
+  start_timer_.stop();
   up_since_ = now();
   pinged_at_ = 0;
   tick_timer_.start<&Proxy::on_tick>(settings_.ping_every_ms, this);
@@ -302,11 +321,17 @@ void Proxy::start_child() {
   phase_ = Phase::starting;
   ++generation_;
   identity_.clear();
+  if (auto same = component_.check_file(); !same) return after_death(same.error().message);
   auto started = ShimChild::start(component_.loop(), settings_.program, component_.plugin_fd(), *this);
   if (!started) return after_death(started.error().message);
   child_ = std::move(*started);
+  devices_.clear();
+  for (const std::string& path : settings_.devices) devices_.emplace_back(path, node_at(path));
+  start_timer_.start<&Proxy::on_late_start>(settings_.start_ms, this);
   child_->send(component_.hello(offered_services()));
 }
+
+void Proxy::on_late_start() { child_->kill("it did not start in time"); }
 
 void Proxy::on_end(std::string why) {
   child_.reset();
@@ -316,6 +341,7 @@ void Proxy::on_end(std::string why) {
 void Proxy::after_death(const std::string& why) {
   const bool counts = phase_ != Phase::idle;
   tick_timer_.stop();
+  start_timer_.stop();
   grace_timer_.stop();
   cancelled_.clear();
   stop_services();
@@ -362,15 +388,29 @@ void Proxy::on_rested() { start_child(); }
 void Proxy::on_tick() {
   tell_health();
   if (dropped_logs_ > 0 && now() - window_start_ >= 1'000) new_window();
+  if (const std::string path = replaced_device(); !path.empty())
+    return child_->kill("its device " + path + " was replaced, and only a new process may open the new one");
   if (pinged_at_ != 0) {
-    // a plugin may work on its own loop as long as the call's deadline allows; one that is idle has no excuse
-    if (ops_.empty() && now() - pinged_at_ >= settings_.grace_ms) return child_->kill("it does not answer");
+    // a plugin may work on its own loop as long as the call's deadline allows; one that is idle, or only watches, has
+    // no excuse
+    const bool works = std::ranges::any_of(ops_, [](const auto& o) { return o.second.method != Method::watch_bundle; });
+    if (!works && now() - pinged_at_ >= settings_.grace_ms) return child_->kill("it does not answer");
   } else {
     pinged_at_ = std::max<int64_t>(1, now());
     tell_identity();
     child_->send(FrameWriter(Method::ping, 0).finish());
   }
   tick_timer_.start<&Proxy::on_tick>(settings_.ping_every_ms, this);
+}
+
+// A sandbox lets its process open the file that stood there at the start; a driver that was bound again, or an adapter
+// that was plugged in again, has another under the same name.
+std::string Proxy::replaced_device() const {
+  for (const auto& [path, node] : devices_) {
+    const Node there = node_at(path);
+    if (there != node && there != kNoNode) return path;
+  }
+  return {};
 }
 
 void Proxy::on_grace() {

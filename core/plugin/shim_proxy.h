@@ -71,6 +71,7 @@ class Proxy final : private ShimChild::Listener {
   void on_end(std::string why) override;
 
   void start_child();
+  void on_greeting(const Frame& frame);
   void on_ready_frame(const Frame& frame);
   void on_done_frame(const Frame& frame);
   void on_update_frame(const Frame& frame);
@@ -79,7 +80,7 @@ class Proxy final : private ShimChild::Listener {
   void on_service_stop(uint32_t number);
   void stop_services();
   void tell_identity();
-  [[nodiscard]] uint32_t offered_services() const;
+  uint32_t offered_services();     // to the next child: remembered, and it is held to it
   bool unsolicited(size_t bytes);  // false: it floods, and was killed for it
   void new_window();
   void violation(const std::string& what);
@@ -90,8 +91,10 @@ class Proxy final : private ShimChild::Listener {
   void after_death(const std::string& why);
   void rest();
   void on_rested();
+  void on_late_start();
   void on_tick();
   void on_grace();
+  [[nodiscard]] std::string replaced_device() const;  // "": each is the one that its process started with
   void tell_health();
   void log(int32_t level, std::string_view message, std::initializer_list<limpet_field> fields);
   [[nodiscard]] int64_t now() const { return component_.loop().now_ms(); }
@@ -137,11 +140,13 @@ class Proxy final : private ShimChild::Listener {
   int64_t pause_ms_ = 0;
   int64_t up_since_ = 0;
   std::string last_death_;
-  limpet_code refusal_ = LIMPET_UNAVAILABLE;  // what a first start that fails answers
+  limpet_code refusal_ = LIMPET_UNAVAILABLE;  // what a first start that fails answers; no later one
+  std::vector<std::pair<std::string, std::pair<dev_t, ino_t>>> devices_;  // by path, as they were at its start
   bool told_degraded_ = false;
   bool told_missing_ = false;
   Timer rest_timer_;
   Timer tick_timer_;
+  Timer start_timer_;  // until the child is up
   Timer grace_timer_;
   int64_t pinged_at_ = 0;  // 0: no ping is unanswered
 
@@ -150,6 +155,8 @@ class Proxy final : private ShimChild::Listener {
   size_t window_logs_ = 0;
   size_t dropped_logs_ = 0;
 
+  uint64_t greeted_ = 0;  // the generation of the child that greeted: its plugin speaks from then on
+  uint32_t offered_ = 0;  // bits of Service
   std::map<uint32_t, std::unique_ptr<ServiceCall>> services_;
   Bytes identity_;  // as last told
 };

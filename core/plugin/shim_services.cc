@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Host services for a child: its calls are put to the host's own tables, and the answers are framed. The child chose
 // the numbers of its calls; a number in use, or too many at once, is its end.
+#include <bit>
+
 #include "base/limits.h"
+#include "plugin/service_policy.h"
 #include "plugin/shim_proxy.h"
 
 namespace limpet::shim {
@@ -31,14 +34,16 @@ const Table* table(const limpet_host& host, const char* id) {
 
 }  // namespace
 
-uint32_t Proxy::offered_services() const {
+uint32_t Proxy::offered_services() {
   const auto bit = [this](const char* id, Service service) {
     return host_.service(&host_, id) != nullptr ? static_cast<uint32_t>(service) : 0u;
   };
-  return bit(LIMPET_SERVICE_GRPC, Service::grpc) | bit(LIMPET_SERVICE_HTTP, Service::http) |
-         bit(LIMPET_SERVICE_AGENT_STORE, Service::agent_store) | bit(LIMPET_SERVICE_ENROLLMENT, Service::enrollment) |
-         bit(LIMPET_SERVICE_KV, Service::kv) | bit(LIMPET_SERVICE_IDENTITY, Service::identity) |
-         bit(LIMPET_SERVICE_KEYS, Service::keys) | bit(LIMPET_SERVICE_SEAL, Service::seal);
+  const uint32_t here = bit(LIMPET_SERVICE_GRPC, Service::grpc) | bit(LIMPET_SERVICE_HTTP, Service::http) |
+                        bit(LIMPET_SERVICE_AGENT_STORE, Service::agent_store) |
+                        bit(LIMPET_SERVICE_ENROLLMENT, Service::enrollment) | bit(LIMPET_SERVICE_KV, Service::kv) |
+                        bit(LIMPET_SERVICE_IDENTITY, Service::identity) | bit(LIMPET_SERVICE_KEYS, Service::keys) |
+                        bit(LIMPET_SERVICE_SEAL, Service::seal);
+  return offered_ = here & allowed_services(component_.interface_id, settings_.network);
 }
 
 void Proxy::on_service_call(const Frame& frame) {
@@ -46,7 +51,10 @@ void Proxy::on_service_call(const Frame& frame) {
   if (frame.number == 0 || services_.contains(frame.number) || services_.size() >= limits::kPluginCalls)
     return violation("a service call too many, or one with a number in use");
   FieldReader in(frame.payload);
-  const auto service = static_cast<Service>(in.u32());
+  const uint32_t bit = in.u32();
+  if (!std::has_single_bit(bit & offered_) || (bit & ~offered_) != 0)
+    return violation("a call of a service that it was not offered");
+  const auto service = static_cast<Service>(bit);
   auto owned = std::make_unique<ServiceCall>(ServiceCall{*this, frame.number});
   ServiceCall* call = owned.get();
   services_.emplace(frame.number, std::move(owned));
@@ -172,7 +180,7 @@ void Proxy::stop_services() {
 // limpet.identity/1 answers at once, so the child keeps what it says, and is told before a call when that has changed.
 void Proxy::tell_identity() {
   const auto* t = table<limpet_identity_service>(host_, LIMPET_SERVICE_IDENTITY);
-  if (t == nullptr) return;
+  if (t == nullptr || (offered_ & static_cast<uint32_t>(Service::identity)) == 0) return;
   Bytes now_known;
   const limpet_code code = t->get(
       &host_,

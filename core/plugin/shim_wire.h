@@ -44,7 +44,8 @@ enum class Method : uint16_t {
   service_done = 21,
   stop = 22,
   // child to daemon
-  ready = 40,  // the answer to hello: the plugin is loaded and has an instance
+  greeting = 39,  // the first, before the plugin is mapped: what its sandbox lacks
+  ready = 40,     // the answer to hello: the plugin is loaded and has an instance
   refused = 41,
   described = 42,  // the answer to a hello that only asks what the plugin has
   done = 43,

@@ -39,6 +39,11 @@ class Facade final : public WorkloadAttestor {
         [table = instance_->table<limpet_workload_attestor>(), who = workload, keep_fd,
          own = OwnedFd(keep_fd ? ::fcntl(workload.pidfd, F_DUPFD_CLOEXEC, 0) : -1)](limpet_instance* self,
                                                                                     limpet_op* op) {
+          if (keep_fd && own.fd < 0) {  // told -1 it would take the number of the process for the process
+            const limpet_status full = {sizeof(limpet_status), LIMPET_RESOURCE_EXHAUSTED,
+                                        lend("no descriptor is free for the workload's pidfd"), 0, 0};
+            return on_selectors(op, &full, {});
+          }
           const limpet_workload w = {
               sizeof(limpet_workload), who.pid, keep_fd ? own.fd : who.pidfd, who.uid, who.gid, 0, {}, {}};
           table->attest(self, op, &w, &on_selectors);

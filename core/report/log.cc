@@ -35,14 +35,6 @@ bool is_plain(std::string_view text) {
   return true;
 }
 
-// The length of the UTF-8 character at the start of `text`, 0 when there is none.
-size_t utf8_length(std::string_view text) {
-  for (size_t length = 1; length <= 4 && length <= text.size(); ++length) {
-    if (is_utf8(text.substr(0, length))) return length;
-  }
-  return 0;
-}
-
 void append_hex(std::string& out, const char* format, unsigned value) {
   std::array<char, 8> text{};
   std::snprintf(text.data(), text.size(), format, value);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/sync_directory.h"
 #include "store/check.h"
 #include "store/codec.h"
 
@@ -31,19 +32,6 @@ constexpr useconds_t kOwnerWaitUs = 20'000;
 // disk.
 constexpr unsigned kEnvFlags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD;
 
-std::string directory_of(const std::string& path) {
-  size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// A new name survives a power cut only once its directory is on disk.
-void sync_directory(const std::string& path) {
-  int fd = ::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  (void)::fsync(fd);
-  ::close(fd);
-}
-
 // LMDB maps its lock file and writes to it: a hole in it, on a full disk, would be a SIGBUS. So it gets its blocks
 // first.
 Result<void> prepare_lock_file(const std::string& path) {
@@ -63,7 +51,7 @@ Result<std::string> set_aside(const std::string& path, const std::string& reason
   if (::rename(path.c_str(), aside.c_str()) != 0) {
     return fail(lmdb_error(errno, "set aside the damaged store", path));
   }
-  sync_directory(path);
+  sync_directory_of(path);
   return path + " was damaged (" + reason + ") and was set aside as " + aside +
          "; a new, empty store was begun. Lost is what only that file held: on a server registration entries, attested "
          "agents, "
@@ -148,7 +136,7 @@ Result<void> create_file(const StoreOptions& options) {
   if (made && ::rename(fresh.c_str(), options.path.c_str()) != 0)
     made = fail(lmdb_error(errno, "create", options.path));
   if (!made) ::unlink(fresh.c_str());
-  if (made) sync_directory(options.path);
+  if (made) sync_directory_of(options.path);
   return made;
 }
 

@@ -43,6 +43,13 @@ Result<void> decode_into(const pb_msgdesc_t* type, void* message, BytesView byte
 Result<Bytes> encode_from(const pb_msgdesc_t* type, const void* message);
 void release(const pb_msgdesc_t* type, void* message, bool wipe_secrets);
 
+// An empty message that is filled by somebody who does not know its type.
+struct MessagePlace {
+  const pb_msgdesc_t* type;
+  void* message;
+  Result<void> decode(BytesView bytes) { return decode_into(type, message, bytes, {}); }
+};
+
 template <class T>
 class Message {
  public:
@@ -69,6 +76,8 @@ class Message {
     TRY(decode_into(descriptor<T>(), &message.value_, bytes, bounds));
     return message;
   }
+  // Of a message that is empty; it stays so after an error.
+  MessagePlace place() { return {descriptor<T>(), &value_}; }
   [[nodiscard]] Result<Bytes> encode() const { return encode_from(descriptor<T>(), &value_); }
 
   T* operator->() { return &value_; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <deque>
+#include <list>
 
 #include "base/limits.h"
 #include "wire/tls_config.h"
@@ -26,7 +26,7 @@ struct Step {
 struct TlsContexts::State {
   TlsEndpoint endpoint;
   std::shared_ptr<const TlsConfig> config;  // of the identity last seen
-  std::deque<Handshake*> waiting;
+  std::list<Handshake*> waiting;
   size_t running = 0;
   std::shared_ptr<RemoteTurns> turns;  // of identities that bring none
 };
@@ -40,7 +40,7 @@ class Handshake final : public TlsHandshake, private StreamReader, private Remot
       : loop_(loop), shared_(shared), side_(side), timer_(loop), done_(std::move(done)), stream_(std::move(stream)) {}
   ~Handshake() override {
     leave_pool();
-    std::erase(shared_.waiting, this);
+    shared_.waiting.remove(this);
     if (turns_) turns_->forget(*this);
   }
 
@@ -224,7 +224,7 @@ void RemoteTurns::give_back() {
   next->on_turn();
 }
 
-void RemoteTurns::forget(Waiter& waiter) { std::erase(waiting_, &waiter); }
+void RemoteTurns::forget(Waiter& waiter) { waiting_.remove(&waiter); }
 
 TlsContexts::TlsContexts(TlsEndpoint endpoint) : state_(std::make_unique<State>()) {
   state_->endpoint = std::move(endpoint);

@@ -4,7 +4,7 @@
 // one at a time per connection, and a bounded number of connections at once; the rest wait in order. What comes out is
 // a Stream again, whose records are sealed and opened on the loop. Loop thread only.
 
-#include <deque>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -38,7 +38,7 @@ class RemoteTurns {
   void forget(Waiter& waiter);  // one that waits
 
  private:
-  std::deque<Waiter*> waiting_;
+  std::list<Waiter*> waiting_;
   size_t taken_ = 0;
 };
 

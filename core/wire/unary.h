@@ -17,8 +17,9 @@ class UnaryFlowBase : public ServerFlow {
   void start() override { call_.receive(received_.then<&UnaryFlowBase::on_request>(this)); }
 
  protected:
-  // Decodes the request and begins to answer it.
-  virtual Result<void> take(BytesView request) = 0;
+  // Where the request goes, and then: begin to answer it.
+  virtual MessagePlace request_place() = 0;
+  virtual void handle_request() = 0;
   void reply_bytes(Result<Bytes> response, bool secret) {
     if (!response) return refuse(std::move(response).error());
     call_.send(std::move(*response), sent_.then<&UnaryFlowBase::on_sent>(this), secret);
@@ -30,7 +31,8 @@ class UnaryFlowBase : public ServerFlow {
   void on_request(Result<std::optional<Bytes>> bytes) {
     if (!bytes) return refuse(std::move(bytes).error());
     if (!*bytes) return refuse(Error{Code::internal, "unary call without a request"});
-    if (auto taken = take(**bytes); !taken) refuse(std::move(taken).error());
+    if (auto decoded = request_place().decode(**bytes); !decoded) return refuse(std::move(decoded).error());
+    handle_request();
   }
   void on_sent(Result<void> sent) { call_.finish(std::move(sent)); }
 
@@ -50,13 +52,8 @@ class UnaryFlow : public UnaryFlowBase {
   void reply(const Message<Response>& response, bool secret = false) { reply_bytes(response.encode(), secret); }
 
  private:
-  Result<void> take(BytesView bytes) final {
-    auto request = Message<Request>::decode(bytes);
-    if (!request) return std::unexpected(std::move(request).error());
-    request_ = std::move(*request);
-    handle(*request_);
-    return {};
-  }
+  MessagePlace request_place() final { return request_.place(); }
+  void handle_request() final { handle(*request_); }
   Message<Request> request_;
 };
 

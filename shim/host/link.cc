@@ -19,7 +19,7 @@ void Link::send(FrameWriter&& frame) {
   for (size_t at = 0; at < bytes.size();) {
     const ssize_t sent = ::send(fd_, bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) ::_exit(0);
+    if (sent < 0) ::_exit(1);  // the daemon hung up
     at += static_cast<size_t>(sent);
   }
 }

@@ -100,7 +100,7 @@ void put_texts(FrameWriter& out, const std::vector<std::string>& list) {
 }
 
 // The new user must get at what the configuration promised it: said now, not at the first signature.
-std::string out_of_reach(const Policy& policy) {
+std::string out_of_reach(const Policy& policy, const std::string& plugin) {
   const std::string who = policy.uid == UINT32_MAX ? "the daemon's user" : "user " + std::to_string(policy.uid);
   for (const auto* list : {&policy.devices, &policy.write_paths}) {
     for (const std::string& path : *list) {
@@ -108,6 +108,10 @@ std::string out_of_reach(const Policy& policy) {
       return path + " cannot be written by " + who + ": " + std::strerror(errno) +
              "; change its owner or mode, or set \"user\"";
     }
+  }
+  if (::faccessat(AT_FDCWD, "/proc/self/fd/4", R_OK, AT_EACCESS) != 0) {  // the dynamic linker opens it anew
+    return plugin + " cannot be read by " + who + ": " + std::strerror(errno) +
+           "; change its owner or mode, or set \"user\"";
   }
   for (const std::string& path : policy.read_paths) {
     if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0) continue;
@@ -117,11 +121,13 @@ std::string out_of_reach(const Policy& policy) {
   return {};
 }
 
-int describe(Link& link, const limpet_plugin& plugin, const std::vector<std::string>& missing) {
+int describe(Link& link, const limpet_plugin& plugin) {
   FrameWriter frame(Method::described, 0);
   frame.text(plugin.id);
   frame.text(plugin.version);
   frame.text(plugin.license);
+  frame.u32(plugin.abi_major);
+  frame.u32(plugin.abi_minor);
   uint32_t count = 0;
   while (plugin.components[count] != nullptr) ++count;
   frame.u32(count);
@@ -130,7 +136,6 @@ int describe(Link& link, const limpet_plugin& plugin, const std::vector<std::str
     frame.text(plugin.components[i]->name);
     frame.u32(plugin.components[i]->flags);
   }
-  put_texts(frame, missing);
   link.send(std::move(frame));
   return 0;
 }
@@ -170,21 +175,23 @@ int run() {
     for (const std::string& one : missing) list += (list.empty() ? "" : "; ") + one;
     return refuse(link, Code::failed_precondition, "require_sandbox is set, and its sandbox lacks: " + list);
   }
-  if (const std::string path = out_of_reach(hello.policy); !path.empty())
+  if (const std::string path = out_of_reach(hello.policy, hello.path); !path.empty())
     return refuse(link, Code::failed_precondition, path);
+  // now, while nobody's code but ours has run: a plugin could write such a frame itself
+  FrameWriter greeting(Method::greeting, 0);
+  greeting.u32(kWireVersion);
+  put_texts(greeting, missing);
+  link.send(std::move(greeting));
   const auto plugin = map_plugin(kPluginFd, hello.path);
   if (!plugin) return refuse(link, plugin.error().code, plugin.error().message);
-  if ((hello.flags & kDescribe) != 0) return describe(link, **plugin, missing);
+  if ((hello.flags & kDescribe) != 0) return describe(link, **plugin);
   const limpet_component* component = find_component(**plugin, hello.interface_id, hello.name);
   if (component == nullptr) return refuse(link, Code::not_found, "no such component in " + hello.path);
   PluginHost host(link, hello.services);
   if (const limpet_code code = host.create(*component); code != LIMPET_OK)
     return refuse(link, code > 0 && code <= 16 ? static_cast<Code>(code) : Code::internal,
                   "the plugin could not create an instance");
-  FrameWriter ready(Method::ready, 0);
-  ready.u32(kWireVersion);
-  put_texts(ready, missing);
-  link.send(std::move(ready));
+  link.send(FrameWriter(Method::ready, 0));
   return host.run() ? 0 : 1;
 }
 

@@ -93,11 +93,12 @@ void PluginHost::wait() {
     if (!posted_.empty() || !to_close_.empty() || serial_done_ || (stopping_ && live_.empty())) timeout = 0;
   }
   std::vector<pollfd> ready = {{link_.fd(), POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+  std::vector<uint64_t> serials = {0, 0};
   for (const Watch& w : watches_) {
-    ready.push_back(
-        {w.fd,
-         static_cast<short>(((w.events & LIMPET_POLL_READ) != 0 ? POLLIN : 0) | ((w.events & 2u) != 0 ? POLLOUT : 0)),
-         0});
+    const int wanted =
+        ((w.events & LIMPET_POLL_READ) != 0 ? POLLIN : 0) | ((w.events & LIMPET_POLL_WRITE) != 0 ? POLLOUT : 0);
+    ready.push_back({w.events == 0 ? -1 : w.duplicate, static_cast<short>(wanted), 0});
+    serials.push_back(w.serial);
   }
   if (::poll(ready.data(), ready.size(), timeout) <= 0) return;
   if (ready[1].revents != 0) {
@@ -106,13 +107,17 @@ void PluginHost::wait() {
   }
   for (size_t i = 2; i < ready.size(); ++i) {
     if (ready[i].revents == 0) continue;
-    const auto place = std::ranges::find(watches_, ready[i].fd, &Watch::fd);
+    const auto place = std::ranges::find(watches_, serials[i], &Watch::serial);
     if (place == watches_.end()) continue;  // an earlier one ended it
-    const bool broken = (ready[i].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
-    const uint32_t events = broken ? place->events
-                                   : ((ready[i].revents & POLLIN) != 0 ? LIMPET_POLL_READ : 0u) |
-                                         ((ready[i].revents & POLLOUT) != 0 ? 2u : 0u);
-    place->fn(place->arg, place->fd, events);
+    // as libuv has it: an error, and an end without anything to read, show as all that was asked for
+    const bool error = (ready[i].revents & (POLLERR | POLLNVAL)) != 0;
+    const uint32_t events = error || ready[i].revents == POLLHUP
+                                ? place->events
+                                : ((ready[i].revents & POLLIN) != 0 ? LIMPET_POLL_READ : 0u) |
+                                      ((ready[i].revents & POLLOUT) != 0 ? LIMPET_POLL_WRITE : 0u);
+    const Watch told = *place;
+    if (error) place->events = 0;
+    told.fn(told.arg, told.fd, events);
   }
   if (ready[0].revents != 0) hung_up_ = !frames();
 }
@@ -147,13 +152,13 @@ void PluginHost::on_frame(const Frame& frame) {
 
 void PluginHost::on_call(const Frame& frame) {
   FieldReader in(frame.payload);
-  const int64_t left = in.i64();
+  const int64_t left = std::max<int64_t>(in.i64(), 0), now = monotonic_ms();
   auto made = std::make_unique<limpet_op>();
   limpet_op* op = made.get();
   op->host = this;
   op->number = frame.number;
   op->method = frame.method;
-  if (left != INT64_MAX) op->deadline_ms = monotonic_ms() + left;
+  if (left < INT64_MAX - now) op->deadline_ms = now + left;
   op->payload = to_bytes(frame.payload.subspan(std::min<size_t>(8, frame.payload.size())));
   if (frame.method == Method::attest) {
     FieldReader fields(op->payload);
@@ -227,14 +232,14 @@ void PluginHost::on_cancel(uint32_t number) {
   FrameWriter frame(Method::done, number);
   put_status(frame, {sizeof(limpet_status), LIMPET_CANCELLED, lend_text("cancelled"), 0, 0});
   link_.send(std::move(frame));
-  retire(op);
+  retire(op, false);
 }
 
 void PluginHost::on_stop() {
-  stopping_ = true;
   std::vector<uint32_t> numbers;
   {
     const std::lock_guard lock(mutex_);
+    stopping_ = true;
     for (const auto& [number, op] : live_) numbers.push_back(number);
   }
   for (const uint32_t number : numbers) on_cancel(number);
@@ -266,10 +271,10 @@ void PluginHost::update(FrameWriter&& frame) {
 
 void PluginHost::answer(limpet_op* op, FrameWriter&& frame) {
   finish_frame(op, std::move(frame));
-  retire(op);
+  retire(op, true);
 }
 
-void PluginHost::retire(limpet_op* op) {
+void PluginHost::retire(limpet_op* op, bool ran) {
   std::unique_ptr<limpet_op> oldest;
   bool tell = false;
   {
@@ -277,7 +282,7 @@ void PluginHost::retire(limpet_op* op) {
     const auto place = live_.find(op->number);
     if (op->fd >= 0) ::close(std::exchange(op->fd, -1));
     if (op->session != 0) finish_session(op->session);
-    if (serial() && !blocking()) serial_done_ = true;
+    if (ran && serial() && !blocking()) serial_done_ = true;  // a call that only waited frees nobody's place
     spent_.push_back(std::move(place->second));
     live_.erase(place);
     if (spent_.size() > kSpentOps) {

@@ -62,9 +62,13 @@ class PluginHost {
   void update(FrameWriter&& frame);  // one that does not fit is dropped, with a log record
 
  private:
+  // On a duplicate, as in the daemon (core/plugin/instance_host.h): one of the plugin's that it closed too early does
+  // not bring it events of another file.
   struct Watch {
+    uint64_t serial;  // no other ever has it, unlike the descriptors
     int fd;
-    uint32_t events;
+    int duplicate;
+    uint32_t events;  // 0: it told of an error, and is silent from then on
     void (*fn)(void* arg, int32_t fd, uint32_t events);
     void* arg;
   };
@@ -97,7 +101,7 @@ class PluginHost {
   void finish_session(uint32_t number);  // under mutex_
   void close_raw(uint32_t number);
   void finish_frame(limpet_op* op, FrameWriter&& frame);
-  void retire(limpet_op* op);
+  void retire(limpet_op* op, bool ran);  // ran: the plugin was called, and has answered
   void wake();
   [[noreturn]] void misuse(const char* what);
   [[nodiscard]] bool blocking() const { return (component_->flags & LIMPET_BLOCKING) != 0; }
@@ -163,6 +167,7 @@ class PluginHost {
   std::thread thread_;
 
   std::vector<Watch> watches_;
+  uint64_t last_watch_ = 0;
   std::multimap<int64_t, TimerEntry> timers_;
   uint32_t last_timer_ = 0;
   std::map<uint32_t, ServiceCall> calls_;

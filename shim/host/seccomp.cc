@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// seccomp: the system calls of a plugin, as a BPF program written here; a list of allowed calls and four rules about
-// arguments need no library. What is not on the list does not exist (ENOSYS), so that libraries fall back; what nobody
-// tries by accident (exec, ptrace, mount, modules) ends the process.
+// seccomp: the system calls of a plugin, as a BPF program written here; a list of allowed calls and a few rules
+// about arguments need no library. What is not on the list does not exist (ENOSYS), so that libraries fall back; what
+// nobody tries by accident (exec, ptrace, mount, modules) ends the process.
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -71,7 +72,8 @@ class Program {
 #endif
     threads_only();
     sockets(policy.network);
-    own_signals_only();
+    itself_only();
+    no_owners();
     process_names_only();
     if (policy.looks_at_processes && policy.write_paths.empty()) read_only();
     for (const int nr : kAllowed) on(nr, SECCOMP_RET_ALLOW);
@@ -119,6 +121,14 @@ class Program {
     });
   }
 
+  void none_of(int nr, int argument, std::initializer_list<uint32_t> values, int error) {
+    rule(nr, [&] {
+      load(low_word(argument));
+      for (const uint32_t value : values) on(static_cast<int>(value), refuse(error));
+      give(SECCOMP_RET_ALLOW);
+    });
+  }
+
   void threads_only() {
     rule(__NR_clone, [&] {
       load(low_word(0));
@@ -144,8 +154,28 @@ class Program {
       one_of(__NR_socket, 0, {AF_UNIX}, EAFNOSUPPORT);
     }
   }
-  void own_signals_only() {  // abort() is one
-    one_of(__NR_tgkill, 0, {static_cast<uint32_t>(::getpid())}, EPERM);
+  // Without root the daemon has the child's user, and only these rules keep the child's hands off it: a processor limit
+  // of one second kills, a limit of no descriptors makes deaf.
+  void itself_only() {
+    const auto me = static_cast<uint32_t>(::getpid());
+    one_of(__NR_tgkill, 0, {me}, EPERM);  // abort() is one
+#ifdef __NR_prlimit64
+    one_of(__NR_prlimit64, 0, {0, me}, EPERM);
+#endif
+#ifdef __NR_sched_setaffinity
+    one_of(__NR_sched_setaffinity, 0, {0, me}, EPERM);
+#endif
+  }
+  // A descriptor's owner gets signals of the child's choice.
+  void no_owners() {
+    const std::initializer_list<uint32_t> owner = {F_SETOWN, F_SETOWN_EX, F_SETSIG};
+#ifdef __NR_fcntl
+    none_of(__NR_fcntl, 1, owner, EPERM);
+#endif
+#ifdef __NR_fcntl64
+    none_of(__NR_fcntl64, 1, owner, EPERM);
+#endif
+    none_of(__NR_ioctl, 1, {FIOSETOWN, SIOCSPGRP}, EPERM);
   }
   void process_names_only() { one_of(__NR_prctl, 0, {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, 0x53564d41}, EPERM); }
   void read_only() {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a plugin is offered in the child. Log records and calls of services go to the daemon; time, timers, polls and
 // posts are ours.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "plugin/loader.h"
@@ -109,18 +114,39 @@ void PluginHost::timer_stop(const limpet_host* host, uint32_t id) {
   std::erase_if(of(host).timers_, [id](const auto& entry) { return entry.second.id == id; });
 }
 
+namespace {
+// The daemon's loop is epoll, which refuses plain files: so do we. And the descriptor does not block from here on.
+limpet_code make_watchable(int fd) {
+  const int loop = ::epoll_create1(EPOLL_CLOEXEC);
+  if (loop < 0) return LIMPET_RESOURCE_EXHAUSTED;
+  epoll_event none = {};
+  const bool fits = ::epoll_ctl(loop, EPOLL_CTL_ADD, fd, &none) == 0;
+  ::close(loop);
+  if (!fits) return LIMPET_INVALID_ARGUMENT;
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? LIMPET_OK : LIMPET_INVALID_ARGUMENT;
+}
+}  // namespace
+
 int32_t PluginHost::watch(const limpet_host* host, int32_t fd, uint32_t events, void (*fn)(void*, int32_t, uint32_t),
                           void* arg) {
   PluginHost& self = of(host);
-  if (fd < 0 || events == 0 || (events & ~3u) != 0 || fn == nullptr) return LIMPET_INVALID_ARGUMENT;
-  unwatch(host, fd);
+  const uint32_t wanted = events & (LIMPET_POLL_READ | LIMPET_POLL_WRITE);
+  if (wanted == 0 || fn == nullptr) return LIMPET_INVALID_ARGUMENT;
+  unwatch(host, fd);  // replaced; on failure nothing is watched
   if (self.watches_.size() >= kWatches) return LIMPET_RESOURCE_EXHAUSTED;
-  self.watches_.push_back({fd, events, fn, arg});
+  const int duplicate = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (duplicate < 0) return errno == EBADF ? LIMPET_INVALID_ARGUMENT : LIMPET_RESOURCE_EXHAUSTED;
+  if (const limpet_code code = make_watchable(duplicate); code != LIMPET_OK) {
+    ::close(duplicate);
+    return code;
+  }
+  self.watches_.push_back({++self.last_watch_, fd, duplicate, wanted, fn, arg});
   return LIMPET_OK;
 }
 
 void PluginHost::unwatch(const limpet_host* host, int32_t fd) {
-  std::erase_if(of(host).watches_, [fd](const Watch& w) { return w.fd == fd; });
+  std::erase_if(of(host).watches_, [fd](const Watch& w) { return w.fd == fd && ::close(w.duplicate) == 0; });
 }
 
 // ---- calls of the daemon's services ----

@@ -254,7 +254,7 @@ typedef struct limpet_component {
   limpet_code (*create)(const limpet_host *host, limpet_instance **out);
   /* [loop] every op has been done and every session closed before this is called */
   void (*destroy)(limpet_instance *self);
-  /* once before any other call, again at run time on reload */
+  /* once before any other call; it may come again at run time, with a dry run before it or without */
   void (*configure)(limpet_instance *self, limpet_op *op, const limpet_config *config, limpet_done done);
   /* a hint: end op soon, with LIMPET_CANCELLED or its real result; may be NULL */
   void (*cancel)(limpet_instance *self, limpet_op *op);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/cut.h"
+
 namespace limpet {
 namespace {
 
@@ -82,6 +84,22 @@ TEST(Utf8, AcceptsEveryLengthOfCharacter) {
         "\xee\x80\x80"sv, "\xef\xbf\xbf"sv, "\xf0\x90\x80\x80"sv, "\xf4\x8f\xbf\xbf"sv, "d\xc3\xa9j\xc3\xa0 vu"sv}) {
     EXPECT_TRUE(is_utf8(text)) << hex_encode(as_bytes(text));
   }
+}
+
+TEST(Utf8, IsCutAndCleanedByWholeCharacters) {
+  const std::tuple<std::string_view, std::string_view> cleaned[] = {
+      {"", ""},
+      {"\xff", "?"},
+      {"a\xc3", "a?"},
+      {"\xe2\x82z", "??z"},
+      {"\xc3\xa4\x80\xc3\xa4", "\xc3\xa4?\xc3\xa4"},
+      {"\xed\xa0\x80", "???"},
+      {"\xf0\x9f\x90\x9a\xe2\x82\xac", "\xf0\x9f\x90\x9a\xe2\x82\xac"}};
+  for (const auto& [text, expected] : cleaned) EXPECT_EQ(clean_text(text), expected) << hex_encode(as_bytes(text));
+  EXPECT_EQ(cut_text("abcdef", 6), "abcdef");
+  EXPECT_EQ(cut_text("a\xc3\xa4\xc3\xa4", 5), "a\xc3\xa4\xc3\xa4");
+  EXPECT_EQ(cut_text("a\xc3\xa4\xc3\xa4\xc3\xa4", 6), "a\xc3\xa4...");
+  EXPECT_EQ(cut_text("\xc3\xa4\xc3\xa4\xc3\xa4", 4), "...");
 }
 
 TEST(Pem, RefusesADamagedBlock) {

@@ -141,6 +141,10 @@ TEST(Config, EveryMistakeNamesKeyAndPlace) {
       {plugin("path = \"/x.so\"\nsha256 = \"ABC\"\n"),
        "c.toml:8:1: \"sha256\" must be 64 lower-case hexadecimal digits"},
       {plugin("sha256 = " + std::string(kSha) + "\n"), "c.toml:7:1: \"sha256\" needs \"path\""},
+      {server("[[plugin]]\ntype = \"WorkloadAttestor\"\nname = \"x\"\nnetwork = true\npath = \"/x.so\"\nsha256 = " +
+              std::string(kSha) + "\n"),
+       "c.toml:7:1: \"network\" is true for the WorkloadAttestor \"x\": it sees every process and file, and so gets no "
+       "network; remove \"network\""},
       {plugin("[[plugin]]\ntype = \"KeyManager\"\nname = \"disk\"\nrole = \"agent\"\n"),
        "c.toml:7:1: plugin KeyManager \"disk\" is configured twice for the role agent"},
   };

@@ -71,7 +71,8 @@ const PluginConfig kNodeConfig = table("NodeAttestor", "both");
 struct CatalogTest : ::testing::Test {
   std::string start(PluginRole role, const std::vector<PluginConfig>& plugins, bool dry_run = false,
                     std::set<std::string> provided = {}) {
-    catalog.emplace(PluginContext{loop, Logger::none(), "example.org"}, Catalog::Options{role, std::move(provided)},
+    catalog.emplace(PluginContext{loop, Logger::none(), "example.org"},
+                    Catalog::Options{.role = role, .provided = std::move(provided), .shim_program = LIMPET_SHIM},
                     kBuiltIn);
     Waiter<void> waiter;
     dry_run ? catalog->validate(plugins, waiter.arm()) : catalog->start(plugins, waiter.arm());
@@ -267,6 +268,15 @@ TEST_F(CatalogTest, SharedObjectsGiveAttestorsThatWork) {
     loop.run_ready();
     ASSERT_EQ(outcome(waiter), "ok");
     EXPECT_EQ(**waiter.result, std::vector<std::string>{expected[i]});
+  }
+}
+
+// Loading runs a plugin's code: in a throw-away child first, or this test would not come to its end.
+TEST_F(CatalogTest, APluginThatEndsItsProcessIsAnErrorOfTheStart) {
+  for (const char* name : {"crashes", "exits"}) {
+    const std::string path = std::string(LIMPET_MOCKS "/mock_") + name + ".so";
+    const std::string said = start(PluginRole::agent, {kKeyTableConfig, kNodeConfig, shared_object("mock", path)});
+    EXPECT_NE(said.find("its code ended the process that looked at it"), std::string::npos) << said;
   }
 }
 

@@ -9,32 +9,12 @@
 #include <fstream>
 
 #include "base/limits.h"
-#include "plugin/workload_attestor.h"
 #include "scripted.h"
 
 namespace limpet {
 namespace {
 
 using namespace test;
-using Selectors = std::vector<std::string>;
-
-class InstanceTest : public ::testing::Test {
- protected:
-  template <uint32_t Flags = 0>
-  void open() {
-    auto made = Instance::create({loop, Logger::none(), "example.org"}, kScripted<Flags>, "workloadattestor");
-    ASSERT_TRUE(made) << made.error().text();
-    instance = *made;
-    attestor = make_workload_attestor(instance);
-  }
-  void attest(Waiter<Selectors>& waiter, int pid = 7) { attestor->attest({pid, -1, 0, 0}, waiter.arm()); }
-
-  Script script;
-  FakeLoop loop;
-  std::shared_ptr<Instance> instance;
-  std::unique_ptr<WorkloadAttestor> attestor;
-};
-
 TEST_F(InstanceTest, AnAnswerInsideTheCallReachesTheWaiterOnlyAfterTheCallerReturned) {
   script.answer_at_once = true;
   open();
@@ -249,6 +229,9 @@ TEST_F(InstanceTest, AWorkerGivesUpAtItsDeadlineAndTheLateAnswerGoesNowhere) {
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, Code::deadline_exceeded);
   ASSERT_TRUE(run_until(loop, [&] { return script.calls_now().size() == 1; }));
+  EXPECT_EQ(script.log().back(), "attest 9");
+  loop.advance(20);  // the plugin is told, too, or it would keep the call for good
+  EXPECT_EQ(script.log().back(), "cancel");
   script.succeed(0);
   loop.run_ready();
 }
@@ -259,92 +242,6 @@ TEST_F(InstanceTest, AWorkerFindsAClosedPluginUnavailable) {
   const auto got = instance->run_and_wait<Selectors>(attest_call(), 60'000);
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, Code::unavailable);
-}
-
-// ---- the end ----
-TEST_F(InstanceTest, ClosingCancelsWaitsForTheAnswersAndDestroysLast) {
-  open();
-  script.answer_on_cancel = true;
-  Waiter<Selectors> waiter;
-  attest(waiter);
-  attestor.reset();
-  EXPECT_EQ(outcome(waiter), "Unavailable: workloadattestor(scripted): the plugin is being stopped");
-  EXPECT_EQ(script.log(), (Selectors{"create", "attest 7", "cancel", "destroy"}));
-  loop.run_ready();  // what was posted before finds nobody
-  EXPECT_EQ(waiter.times, 1);
-}
-
-TEST_F(InstanceTest, ClosingWaitsForAnAnswerFromThePluginsOwnThread) {
-  open();
-  Waiter<Selectors> waiter;
-  attest(waiter);
-  std::atomic<bool> closing = false;
-  std::thread plugin([&] {
-    while (!closing) std::this_thread::yield();
-    script.note("answer");
-    script.succeed(0);
-  });
-  closing = true;
-  attestor.reset();
-  plugin.join();
-  EXPECT_EQ(script.log().back(), "destroy");
-}
-
-TEST_F(InstanceTest, ClosingABlockingPluginDropsWhatItDidNotStart) {
-  open<LIMPET_BLOCKING>();
-  script.answer_at_once = true;
-  std::vector<std::unique_ptr<Waiter<Selectors>>> waiters;
-  for (int i = 0; i < 50; ++i) {
-    waiters.push_back(std::make_unique<Waiter<Selectors>>());
-    attest(*waiters.back());
-  }
-  attestor.reset();
-  for (const auto& waiter : waiters) EXPECT_EQ(waiter->times, 1);
-  EXPECT_EQ(script.log().back(), "destroy");
-}
-
-TEST_F(InstanceTest, APluginThatDoesNotLetGoIsAbandonedAndItsLateAnswerIsHarmless) {
-  open();
-  Waiter<Selectors> waiter;
-  attest(waiter);
-  attestor.reset();  // waits for limits::kPluginStopMs
-  EXPECT_EQ(outcome(waiter), "Unavailable: workloadattestor(scripted): the plugin is being stopped");
-  EXPECT_EQ(script.log().back(), "cancel");  // never destroyed
-  std::thread([this] { script.succeed(0); }).join();
-  script.host->post(script.host, [](void*) { FAIL(); }, nullptr);
-  script.host->log(script.host, LIMPET_LOG_ERROR, {"late", 4}, nullptr, 0);
-  loop.run_ready();
-  static const limpet_host* abandoned;  // what is kept for the plugin's sake is no leak
-  abandoned = script.host;
-  EXPECT_NE(abandoned, nullptr);
-}
-
-TEST_F(InstanceTest, AWaiterMayCloseThePluginFromItsAnswer) {
-  struct Closer {
-    void on(Result<Selectors>) { victim->reset(); }
-    std::unique_ptr<WorkloadAttestor>* victim;
-    Pending<Selectors> pending = {};
-  } closer{&attestor};
-  script.answer_at_once = true;
-  open();
-  instance.reset();
-  attestor->attest({1, -1, 0, 0}, closer.pending.then<&Closer::on>(&closer));
-  loop.run_ready();
-  EXPECT_EQ(script.log().back(), "destroy");
-}
-
-TEST_F(InstanceTest, AWaiterMayCloseThePluginFromItsDeadline) {
-  struct Closer {
-    void on(Result<Selectors>) { victim->reset(); }
-    std::unique_ptr<WorkloadAttestor>* victim;
-    Pending<Selectors> pending = {};
-  } closer{&attestor};
-  script.answer_on_cancel = true;
-  open();
-  instance.reset();
-  attestor->attest({1, -1, 0, 0}, closer.pending.then<&Closer::on>(&closer));
-  loop.advance(limits::kWorkloadAttestMs);
-  EXPECT_EQ(script.log(), (Selectors{"create", "attest 1", "cancel", "destroy"}));
 }
 
 TEST_F(InstanceTest, APluginThatCannotBeCreatedIsAnErrorAndIsNotDestroyed) {
@@ -405,6 +302,40 @@ TEST_F(InstanceTest, PostRunsOnTheLoopAndUnknownServicesAreNull) {
   EXPECT_EQ(script.host->service(script.host, "limpet.kv/1"), nullptr);
   EXPECT_EQ(script.host->service(script.host, nullptr), nullptr);
   EXPECT_EQ(script.host->abi_minor, LIMPET_ABI_MINOR);
+}
+
+TEST_F(InstanceTest, APluginThatHoldsTheLoopIsNamedInTheLogAndABlockingOneIsNot) {
+  const std::string file = ::testing::TempDir() + "limpet_plugin_budget_" + std::to_string(::getpid());
+  const SystemClock clock;
+  const auto logger = Logger::open({.level = LogLevel::info, .json = false, .file = file}, clock);
+  ASSERT_TRUE(logger) << logger.error().text();
+  const auto logged = [&] {
+    std::ifstream in(file);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  const auto hold = [&](const limpet_component& component, int64_t ms) {
+    const auto made = Instance::create({loop, **logger, "example.org"}, component, "workloadattestor");
+    ASSERT_TRUE(made);
+    Waiter<Bytes> waiter;
+    const auto begun = std::make_shared<std::atomic<bool>>(false);  // the test's and the call's
+    (*made)->run<Bytes>(
+        [ms, begun](limpet_instance*, limpet_op* op) {
+          *begun = true;
+          std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+          answer_op<Bytes>(op, nullptr, [] { return Result<Bytes>(); });
+        },
+        60'000, waiter.arm());
+    while (!*begun) std::this_thread::yield();  // else close() would drop a BLOCKING one
+    (*made)->close();
+  };
+  hold(kScripted<LIMPET_BLOCKING>, 2 * limits::kPluginBudgetMs);
+  EXPECT_EQ(logged().find("held the event loop"), std::string::npos) << logged();
+  hold(kScripted<0>, 2 * limits::kPluginBudgetMs);
+  const std::string text = logged();
+  EXPECT_NE(text.find("level=warning msg=\"plugin held the event loop\""), std::string::npos) << text;
+  EXPECT_NE(text.find("workloadattestor(scripted)"), std::string::npos) << text;
+  EXPECT_NE(text.find("milliseconds="), std::string::npos) << text;
+  std::remove(file.c_str());
 }
 
 TEST_F(InstanceTest, LogRecordsCarryThePluginsNameAndItsFields) {

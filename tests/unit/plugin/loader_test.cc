@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plugin/loader.h"
 
+#include <dlfcn.h>
+#include <elf.h>
 #include <gtest/gtest.h>
 #include <limpet_plugin.h>
+#include <link.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "base/bytes.h"
 #include "crypto/key.h"
+#include "loop/fake_loop.h"
+#include "plugin/elf_facts.h"
+#include "plugin/instance.h"
 
 namespace limpet {
 namespace {
@@ -42,6 +49,34 @@ class LoaderFiles : public ::testing::Test {
   std::string directory = ::testing::TempDir() + "limpet_loader_XXXXXX";
 };
 
+// A table of a hundred thousand exported symbols with one long name: each entry costs the file 24 bytes, and must not
+// cost the reader a kilobyte.
+TEST_F(LoaderFiles, AFileOfCountlessSymbolsIsRefusedWithoutReadingThemAll) {
+  const std::string path = copy(mock("moody"), 0644);
+  std::ifstream file(path, std::ios::binary);
+  std::string content((std::istreambuf_iterator<char>(file)), {});
+  ElfW(Ehdr) header;
+  std::memcpy(&header, content.data(), sizeof header);
+  for (unsigned i = 0; i < header.e_shnum; ++i) {
+    ElfW(Shdr) section;
+    const size_t at = header.e_shoff + i * sizeof section;
+    std::memcpy(&section, content.data() + at, sizeof section);
+    if (section.sh_type != SHT_DYNSYM) continue;
+    ElfW(Sym) symbol = {};
+    symbol.st_info = STB_GLOBAL << 4;
+    symbol.st_shndx = 1;
+    section.sh_offset = content.size();
+    for (int n = 0; n < 100'000; ++n) content.append(reinterpret_cast<const char*>(&symbol), sizeof symbol);
+    section.sh_size = content.size() - section.sh_offset;
+    std::memcpy(content.data() + at, &section, sizeof section);
+  }
+  const auto facts = read_elf(content);
+  ASSERT_TRUE(facts.has_value()) << facts.error().message;
+  EXPECT_EQ(facts->exported.size(), kMostExported);
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  EXPECT_NE(load_error(path).find("it exports more than limpet_plugin_main: "), std::string::npos) << load_error(path);
+}
+
 TEST(Loader, RefusesEachFlawWithItsReason) {
   struct Case {
     const char* name;
@@ -53,9 +88,13 @@ TEST(Loader, RefusesEachFlawWithItsReason) {
       {"future_minor", "it needs plugin ABI 1.1, this limpet has 1.0"},
       {"short_plugin", "its descriptor struct is too short"},
       {"no_license", "its descriptor lacks id, version or license"},
+      {"id_no_text", "its id, version or license is not UTF-8"},
+      {"version_no_text", "its id, version or license is not UTF-8"},
+      {"license_no_text", "its id, version or license is not UTF-8"},
       {"no_components", "it has no components"},
       {"short_component", "a component struct is too short"},
       {"no_interface", "a component has no interface id"},
+      {"interface_no_text", "a component's interface id is not UTF-8"},
       {"bad_name", "a component has no name of lower-case letters"},
       {"no_create", "a component lacks create, destroy or configure"},
       {"no_table", "a component has no table of functions"},
@@ -84,6 +123,35 @@ TEST(Loader, LoadsASoundPluginAndFindsItsComponent) {
   EXPECT_NE(find_component(**plugin, LIMPET_WORKLOAD_ATTESTOR, ""), nullptr);
   EXPECT_EQ(find_component(**plugin, LIMPET_WORKLOAD_ATTESTOR, "mick"), nullptr);
   EXPECT_EQ(find_component(**plugin, LIMPET_KEY_MANAGER, "mock"), nullptr);
+}
+
+// dlclose is not called, and would not unmap: the descriptor, and threads' destructors, point into the object.
+TEST(Loader, APluginStaysMappedAfterItsLastInstanceAndAfterADlclose) {
+  const std::string path = mock("counter");
+  const auto mapped = [&] {
+    std::ifstream maps("/proc/self/maps");
+    const std::string all((std::istreambuf_iterator<char>(maps)), {});
+    return all.find(path) != std::string::npos;
+  };
+  ASSERT_FALSE(mapped());
+  const auto plugin = load_plugin_file(path, digest_of(path));
+  ASSERT_TRUE(plugin) << plugin.error().text();
+  {
+    FakeLoop loop;
+    const auto made = Instance::create({loop, Logger::none(), "example.org"}, *(*plugin)->components[0], "test");
+    ASSERT_TRUE(made) << made.error().text();
+    (*made)->close();
+    loop.run_ready();
+  }
+  EXPECT_TRUE(mapped());
+  // as if the loader had let it go: only RTLD_NODELETE keeps it
+  Dl_info where = {};
+  ASSERT_NE(::dladdr(*plugin, &where), 0);
+  void* handle = ::dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+  ASSERT_NE(handle, nullptr) << ::dlerror();
+  ::dlclose(handle);
+  ::dlclose(handle);
+  EXPECT_TRUE(mapped());
 }
 
 TEST(Loader, LoadsAnUpstreamAuthority) {

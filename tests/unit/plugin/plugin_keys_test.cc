@@ -16,6 +16,13 @@ namespace {
 
 using namespace test;
 
+// Of the kind that may use every service. Its table is never called.
+constexpr limpet_component kServerSide = [] {
+  limpet_component c = kScripted<0>;
+  c.interface_id = LIMPET_NODE_ATTESTOR_SERVER;
+  return c;
+}();
+
 limpet_str text(std::string_view s) { return {s.data(), s.size()}; }
 limpet_bytes bytes(BytesView b) { return {b.data(), b.size()}; }
 std::string to_string(limpet_str s) { return s.len == 0 ? "" : std::string(s.ptr, s.len); }
@@ -53,7 +60,7 @@ class PluginKeysTest : public ::testing::Test {
     HostServices services;
     services.keys = &keys;
     services.sealer = &sealer;
-    instance = *Instance::create({loop, Logger::none(), "example.org", services}, kScripted<0>, kind);
+    instance = *Instance::create({loop, Logger::none(), "example.org", services}, kServerSide, kind);
   }
   template <class Table>
   const Table* service(const char* id) {
@@ -168,7 +175,7 @@ TEST_F(PluginKeysTest, ABlobIsOfTheComponentThatSealedIt) {
 
 TEST_F(PluginKeysTest, TheServicesAreAbsentWhereThereIsNothingBehindThem) {
   instance->close();
-  instance = *Instance::create({loop, Logger::none(), "example.org"}, kScripted<0>, "workloadattestor");
+  instance = *Instance::create({loop, Logger::none(), "example.org"}, kServerSide, "workloadattestor");
   EXPECT_EQ(script.host->service(script.host, LIMPET_SERVICE_KEYS), nullptr);
   EXPECT_EQ(script.host->service(script.host, LIMPET_SERVICE_SEAL), nullptr);
 }

@@ -10,6 +10,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/instance.h"
 #include "scripted.h"
+#include "support/open_descriptors.h"
 
 namespace limpet {
 namespace {
@@ -26,12 +27,6 @@ struct Pair {
   void say(std::string_view text) { EXPECT_EQ(::write(end[1], text.data(), text.size()), ssize_t(text.size())); }
   int end[2] = {-1, -1};
 };
-
-size_t open_descriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] const auto& one : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-  return count;
-}
 
 class Poll : public ::testing::Test {
  protected:
@@ -158,7 +153,7 @@ TEST_F(Poll, AWatchMayEndReplaceOrCloseFromItsCallback) {
 
 TEST_F(Poll, EverythingIsUnwatchedWhenTheInstanceEnds) {
   Pair pair;
-  const size_t before = open_descriptors();
+  const int64_t before = open_descriptors();
   pair.say("x");
   ASSERT_EQ(watch(pair.end[0], LIMPET_POLL_READ), LIMPET_OK);
   instance->close();
@@ -190,7 +185,7 @@ TEST_F(Poll, ADescriptorClosedTooEarlyHarmsNobodyElse) {
 
 TEST_F(Poll, RefusesWhatCannotBeWatched) {
   Pair pair;
-  const size_t before = open_descriptors();
+  const int64_t before = open_descriptors();
   EXPECT_EQ(watch(-1, LIMPET_POLL_READ), LIMPET_INVALID_ARGUMENT);
   EXPECT_EQ(watch(pair.end[0], 0), LIMPET_INVALID_ARGUMENT);
   EXPECT_EQ(watch(pair.end[0], 4), LIMPET_INVALID_ARGUMENT);

@@ -3,8 +3,11 @@
 // A plugin that does what the test says: it notes every call and keeps the ops, which the test ends when and where it
 // likes. One component per set of flags; the calls of all instances end in the one Script that is alive.
 
+#include <gtest/gtest.h>
 #include <limpet_plugin.h>
 
+#include <atomic>
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -12,6 +15,7 @@
 
 #include "loop/fake_loop.h"
 #include "plugin/instance.h"
+#include "plugin/workload_attestor.h"
 
 namespace limpet::test {
 
@@ -50,6 +54,8 @@ struct Script {
   static inline Script* alive = nullptr;
   bool answer_at_once = false;
   bool answer_on_cancel = false;
+  std::atomic<bool> lingers{false};  // attest has answered and does not return
+  std::atomic<bool> returned{false};
   limpet_code create_code = LIMPET_OK;
   limpet_code configure_code = LIMPET_OK;
   const limpet_host* host = nullptr;
@@ -91,6 +97,8 @@ inline void script_attest(limpet_instance*, limpet_op* op, const limpet_workload
   }
   const limpet_str item = {"pid", 3};
   if (s.answer_at_once) done(op, nullptr, {&item, 1});
+  for (int i = 0; i < 20'000 && s.lingers; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  s.returned = true;
 }
 
 inline constexpr limpet_workload_attestor kScriptTable = {sizeof(limpet_workload_attestor), 0, script_attest};
@@ -131,5 +139,25 @@ bool run_until(FakeLoop& loop, Ready ready) {
   }
   return ready();
 }
+
+using Selectors = std::vector<std::string>;
+
+// One instance of it, as a workload attestor.
+class InstanceTest : public ::testing::Test {
+ protected:
+  template <uint32_t Flags = 0>
+  void open() {
+    auto made = Instance::create({loop, Logger::none(), "example.org"}, kScripted<Flags>, "workloadattestor");
+    ASSERT_TRUE(made) << made.error().text();
+    instance = *made;
+    attestor = make_workload_attestor(instance);
+  }
+  void attest(Waiter<Selectors>& waiter, int pid = 7) { attestor->attest({pid, -1, 0, 0}, waiter.arm()); }
+
+  Script script;
+  FakeLoop loop;
+  std::shared_ptr<Instance> instance;
+  std::unique_ptr<WorkloadAttestor> attestor;
+};
 
 }  // namespace limpet::test

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plugins in child processes: every kind of call and service through the socket, and what becomes of an operation when
-// the child crashes, hangs, floods or lies.
+// Plugins in child processes: every kind of call and service through the socket, and refusals at the start.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/syscall.h>
 
 #include <filesystem>
@@ -15,7 +13,6 @@
 #include "plugin/upstream_authority_facade.h"
 #include "plugin/workload_attestor.h"
 #include "shimmed.h"
-#include "support/fake_services.h"
 
 namespace limpet {
 namespace {
@@ -23,11 +20,6 @@ namespace {
 using namespace test;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-size_t open_descriptors() {
-  return static_cast<size_t>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator()));
-}
 
 // ---- every kind ----
 
@@ -103,7 +95,7 @@ TEST_P(EveryFlag, NodeAttestorTalksInSessions) {
 TEST_P(EveryFlag, WorkloadAttestorGetsThePidfd) {
   auto attestor = make_workload_attestor(start(LIMPET_WORKLOAD_ATTESTOR, GetParam()));
   const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0));
-  const size_t before = open_descriptors();
+  const int64_t before = open_descriptors();
   for (int i = 0; i < 3; ++i) {
     Await<std::vector<std::string>> attested(loop_);
     attestor->attest({::getpid(), pidfd, 1, 2}, attested.done());
@@ -114,21 +106,6 @@ TEST_P(EveryFlag, WorkloadAttestorGetsThePidfd) {
   EXPECT_EQ(open_descriptors(), before);
   ::close(pidfd);
 }
-
-struct Heard final : UpstreamWatcher {
-  explicit Heard(UvLoop& l) : loop(l) {}
-  void on_upstream_bundle(UpstreamBundle bundle) override {
-    bundles.push_back(std::move(bundle));
-    loop.stop();
-  }
-  void on_upstream_watch_end(Result<void> result) override {
-    ends.push_back(std::move(result));
-    loop.stop();
-  }
-  UvLoop& loop;
-  std::vector<UpstreamBundle> bundles;
-  std::vector<Result<void>> ends;
-};
 
 TEST_P(EveryFlag, UpstreamAuthorityMintsPublishesAndWatches) {
   auto upstream = make_upstream_authority(start(LIMPET_UPSTREAM_AUTHORITY, GetParam()));
@@ -160,9 +137,73 @@ TEST_P(EveryFlag, BundlePublisherPublishes) {
 // ---- host services ----
 
 TEST_F(ShimTest, ServicesThatTheHostLacksAreNotOffered) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
+  auto server = make_node_attestor_server(start(LIMPET_NODE_ATTESTOR_SERVER));
   for (const char* service : {"kv", "agent", "http", "identity", "key:device", "seal"})
-    EXPECT_EQ(sign(*keys, service), "no service");
+    EXPECT_EQ(ask(*server, service), "no service");
+}
+
+// The same descriptors, in the daemon's process and in its own: nothing tells a plugin where it runs.
+TEST_F(ShimTest, ADescriptorIsWatchedAlikeInTheDaemonAndInAChild) {
+  services_.poll = &loop_;
+  const auto loaded = load_plugin_file(mock(), digest_of_file(mock()));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  auto instance = Instance::create({loop_, *logger_, "example.org", services_},
+                                   *find_component(**loaded, LIMPET_KEY_MANAGER, "moody"), "test");
+  ASSERT_TRUE(configure(**instance).has_value());
+  auto here = make_key_manager(*instance);
+  auto there = make_key_manager(start(LIMPET_KEY_MANAGER));
+  const std::pair<const char*, const char*> cases[] = {{"closed", "code 3"},
+                                                       {"file", "code 3"},
+                                                       {"folder", "code 3"},
+                                                       {"null", "code 3"},
+                                                       {"nothing", "code 3"},
+                                                       {"unknown bit", "code 3"},
+                                                       {"end", "events 1 nonblocking"},
+                                                       {"data and end", "events 1 nonblocking"},
+                                                       {"error", "events 3 nonblocking"},
+                                                       {"one bit more", "events 1 nonblocking"}};
+  for (const auto& [kind, told] : cases) {
+    EXPECT_EQ(sign(*here, std::string("watch:") + kind), told) << kind << " in the daemon";
+    EXPECT_EQ(sign(*there, std::string("watch:") + kind), told) << kind << " in a child";
+  }
+}
+
+struct Offer {
+  const char* interface_id;
+  const char* offline;
+  const char* online;  // network = true, or in the daemon's process
+};
+class Offers : public ShimTest, public ::testing::WithParamInterface<Offer> {};
+INSTANTIATE_TEST_SUITE_P(
+    Shim, Offers,
+    ::testing::Values(
+        Offer{LIMPET_NODE_ATTESTOR_AGENT, "has kv/1 keys/1 seal/1", "has grpc/1 http/1 kv/1 keys/1 seal/1"},
+        Offer{LIMPET_NODE_ATTESTOR_SERVER, "has grpc/1 http/1 agent-store/1 enrollment/1 kv/1 identity/1 keys/1 seal/1",
+              "has grpc/1 http/1 agent-store/1 enrollment/1 kv/1 identity/1 keys/1 seal/1"},
+        Offer{LIMPET_WORKLOAD_ATTESTOR, "has kv/1", "has kv/1"},
+        Offer{LIMPET_KEY_MANAGER, "has kv/1 seal/1", "has grpc/1 http/1 kv/1 seal/1"},
+        Offer{LIMPET_SEALER, "has kv/1", "has grpc/1 http/1 kv/1"},
+        Offer{LIMPET_UPSTREAM_AUTHORITY, "has grpc/1 http/1 kv/1 identity/1 keys/1 seal/1",
+              "has grpc/1 http/1 kv/1 identity/1 keys/1 seal/1"},
+        Offer{LIMPET_BUNDLE_PUBLISHER, "has grpc/1 http/1 kv/1 identity/1", "has grpc/1 http/1 kv/1 identity/1"}));
+
+TEST_P(Offers, AKindOfPluginGetsTheServicesItNeedsAndNoOthers) {
+  EveryService services(loop_);
+  services_ = services.offered();
+  const auto offered = [&] {
+    auto instance = open(GetParam().interface_id, mock());
+    return instance ? configure(**instance, R"({"services":1})").error().message : instance.error().message;
+  };
+  EXPECT_EQ(offered(), std::string("test(moody): ") + GetParam().offline);
+  if (std::string_view(GetParam().interface_id) != LIMPET_WORKLOAD_ATTESTOR) {
+    settings_.network = true;
+    EXPECT_EQ(offered(), std::string("test(moody): ") + GetParam().online);
+  }
+  const auto loaded = load_plugin_file(mock(), digest_of_file(mock()));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  auto here = Instance::create({loop_, *logger_, "example.org", services_},
+                               *find_component(**loaded, GetParam().interface_id, "moody"), "test");
+  EXPECT_EQ(configure(**here, R"({"services":1})").error().message, std::string("test(moody): ") + GetParam().online);
 }
 
 TEST_F(ShimTest, TimersPollsPostsAndThreadsAreTheChildsOwn) {
@@ -188,14 +229,14 @@ TEST_F(ShimTest, TheServersAgentsAndIdentityAreTold) {
   services_.agents = &agents;
   services_.identity = &board;
   settings_.ping_every_ms = 20;
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_EQ(sign(*keys, "agent"), "tpm2");
-  EXPECT_EQ(sign(*keys, "identity"), "none yet");
+  auto server = make_node_attestor_server(start(LIMPET_NODE_ATTESTOR_SERVER));
+  EXPECT_EQ(ask(*server, "agent"), "tpm2");
+  EXPECT_EQ(ask(*server, "identity"), "none yet");
   auto identity = std::make_shared<PublicIdentity>();
   identity->bundle.x509_authorities.push_back({to_bytes("root")});
   board.put(identity);
-  for (int i = 0; i < 200 && sign(*keys, "identity") == "none yet"; ++i) turn(10);
-  EXPECT_EQ(sign(*keys, "identity"), "example.org 1");
+  for (int i = 0; i < 200 && ask(*server, "identity") == "none yet"; ++i) turn(10);
+  EXPECT_EQ(ask(*server, "identity"), "example.org 1");
 }
 
 TEST_F(ShimTest, AnHttpCallGoesThroughTheHost) {
@@ -209,10 +250,10 @@ TEST_F(ShimTest, AnHttpCallGoesThroughTheHost) {
     bool room = true;
   } http(loop_);
   services_.http = &http;
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_EQ(sign(*keys, "http"), "418");
+  auto server = make_node_attestor_server(start(LIMPET_NODE_ATTESTOR_SERVER));
+  EXPECT_EQ(ask(*server, "http"), "418");
   http.room = false;
-  EXPECT_EQ(sign(*keys, "http"), "no answer");
+  EXPECT_EQ(ask(*server, "http"), "no answer");
 }
 
 TEST_F(ShimTest, TheRolesKeyManagerAndSealerServeAChild) {
@@ -223,11 +264,11 @@ TEST_F(ShimTest, TheRolesKeyManagerAndSealerServeAChild) {
   OpenSealer sealer(loop_);
   services_.keys = &plugin_keys;
   services_.sealer = &sealer;
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  const std::string signature = sign(*keys, "key:device");
+  auto server = make_node_attestor_server(start(LIMPET_NODE_ATTESTOR_SERVER));
+  const std::string signature = ask(*server, "key:device");
   EXPECT_TRUE(device.public_key().verify(HashAlg::sha256, Bytes(32), to_bytes(signature)));
-  EXPECT_THAT(sign(*keys, "key:other"), HasSubstr("error 5 key manager holder has no key \"attest-other\""));
-  EXPECT_EQ(sign(*keys, "seal"), "secret");
+  EXPECT_THAT(ask(*server, "key:other"), HasSubstr("error 5 key manager holder has no key \"attest-other\""));
+  EXPECT_EQ(ask(*server, "seal"), "secret");
 }
 
 TEST_F(ShimTest, WhatASandboxLacksStandsAmongTheFactsOfHealth) {
@@ -270,13 +311,18 @@ TEST_F(ShimTest, AMissingProgramIsNamed) {
 }
 
 TEST_F(ShimTest, WhatAPluginHasIsDescribedWithoutMappingIt) {
-  const auto facts = shim::Component::describe(settings_, mock(), digest_of_file(mock()));
+  // a copy: another test may have mapped the mock itself
+  const std::string file = ::testing::TempDir() + "limpet-described-" + std::to_string(::getpid()) + ".so";
+  std::filesystem::copy_file(mock(), file, std::filesystem::copy_options::overwrite_existing);
+  const auto facts = shim::Component::describe(settings_, file, digest_of_file(file));
   ASSERT_TRUE(facts.has_value()) << facts.error().message;
   EXPECT_EQ(facts->id, "org.example.moody");
   EXPECT_EQ(facts->components.size(), 7u);
   std::ifstream maps("/proc/self/maps");
   const std::string mapped((std::istreambuf_iterator<char>(maps)), {});
-  EXPECT_THAT(mapped, ::testing::Not(HasSubstr("mock_moody.so")));
+  EXPECT_FALSE(mapped.contains(file));
+  EXPECT_TRUE(mapped.contains("libc.so"));  // it is the list of what is mapped
+  std::filesystem::remove(file);
 }
 
 TEST_F(ShimTest, ARefusedConfigurationIsThePluginsOwnError) {
@@ -298,181 +344,21 @@ TEST_F(ShimTest, ACrashInTheFirstConfigurationEndsItAndIsNotRepeated) {
   EXPECT_THAT(refused.error().message, HasSubstr("the plugin's process died"));
 }
 
-// ---- misdeeds ----
-
-struct Misdeed {
-  const char* key;
-  const char* answer;  // how it starts
-  const char* logged;  // why the child was ended; "": it lives
-};
-class Misdeeds : public ShimTest, public ::testing::WithParamInterface<Misdeed> {};
-// `sign` is repeated once: the second death answers it.
-INSTANTIATE_TEST_SUITE_P(
-    Shim, Misdeeds,
-    ::testing::Values(
-        Misdeed{"crash", "Unavailable test(moody): the plugin's process died: ", "died"},
-        Misdeed{"exit", "Unavailable test(moody): the plugin's process died: exit status 3", "exit status 3"},
-        Misdeed{"twice", "once", "called done twice"},
-        Misdeed{"big", "ResourceExhausted test(moody): the answer is larger", ""},
-        Misdeed{"null", "Internal test(moody): the plugin's answer is not usable", ""},
-        Misdeed{"no code", "Unknown test(moody): the plugin reported an error without a code", ""},
-        Misdeed{"talk", "talked", "log records of a plugin were dropped"},
-        Misdeed{"flood", "Unavailable test(moody): the plugin's process died: it sent a flood", "flood"},
-        Misdeed{"garbage", "Unavailable test(moody): the plugin's process died: it sent a frame of an impossible",
-                "impossible length"},
-        Misdeed{"length", "Unavailable test(moody): the plugin's process died: it sent a frame of an impossible",
-                "impossible length"},
-        Misdeed{"unknown op", "Unavailable test(moody): the plugin's process died: it sent an answer to nothing",
-                "an answer to nothing it was asked"},
-        Misdeed{"unknown method", "Unavailable test(moody): the plugin's process died: it sent a frame of kind 999",
-                "kind 999"},
-        Misdeed{"answer twice", "once", "or a second one"},
-        Misdeed{"close", "Unavailable test(moody): the plugin's process died: ", "died"},
-        Misdeed{"pong", "Unavailable test(moody): the plugin's process died: it sent a pong",
-                "a pong without a ping"}));
-
-TEST_P(Misdeeds, EndsTheRequestOnceAndTheNextOneIsServed) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_THAT(sign(*keys, GetParam().key), StartsWith(GetParam().answer));
-  for (int i = 0; i < 500 && logged().find(GetParam().logged) == std::string::npos; ++i) turn(10);
-  EXPECT_THAT(logged(), HasSubstr(GetParam().logged));
-  std::string after;
-  for (int i = 0; i < 500 && (after = sign(*keys, "ok")) != "digest"; ++i) turn(10);
-  EXPECT_EQ(after, "digest");
-}
-
-TEST_F(ShimTest, AnAnswerWithAFieldThatIsNotThereIsAnInternalError) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_THAT(sign(*keys, "short answer"), HasSubstr("sent an answer that cannot be read"));
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-}
-
-TEST_F(ShimTest, ReadingCallsAreRepeatedOnceAndOthersNever) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  // in flight when the child dies of something else
-  ManagedKey never;
-  never.id = "never";
-  never.fingerprint = "f";
-  Await<Bytes> innocent(loop_);
-  Await<ManagedKey> generated(loop_);
-  keys->sign(never, HashAlg::sha256, to_bytes("x"), innocent.done());
-  keys->generate("crash", KeyType::ec_p256, generated.done());
-  const auto dead = generated.get();
-  EXPECT_EQ(dead.error().code, Code::unavailable);
-  EXPECT_THAT(dead.error().message, HasSubstr("killed by signal"));
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-  EXPECT_EQ(innocent.answers(), 0);  // put to the new child, which keeps it too
-}
-
-TEST_F(ShimTest, ASessionDiesWithItsChildButAPayloadIsAskedAgain) {
-  auto agent = make_node_attestor_agent(start(LIMPET_NODE_ATTESTOR_AGENT));
-  auto session = agent->open();
-  Await<Bytes> payload(loop_);
-  session->payload(payload.done());
-  EXPECT_EQ(text_of(payload.get()), "payload");
-  Await<Bytes> crash(loop_);
-  session->answer(to_bytes("crash"), crash.done());
-  EXPECT_THAT(text_of(crash.get()), StartsWith("Unavailable"));
-  Await<Bytes> gone(loop_);
-  session->answer(to_bytes("x"), gone.done());
-  EXPECT_THAT(text_of(gone.get()), HasSubstr("session died with the plugin's process"));
-  auto another = agent->open();
-  Await<Bytes> again(loop_);
-  another->payload(again.done());
-  EXPECT_EQ(text_of(again.get()), "payload");
-}
-
-TEST_F(ShimTest, AnIdleChildThatDoesNotAnswerPingsIsReplaced) {
-  settings_.ping_every_ms = 10;
-  settings_.grace_ms = 50;
-  auto instance = start(LIMPET_KEY_MANAGER);
-  auto keys = make_key_manager(instance);
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-  // nothing in flight from the host's view, and the child stopped by somebody
-  const auto who = sign(*keys, "who");
-  std::string children;
-  std::ifstream("/proc/self/task/" + std::to_string(::getpid()) + "/children") >> children;
-  const pid_t pid = children.empty() ? -1 : std::stoi(children);
-  ASSERT_GT(pid, 0) << who;
-  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
-  for (int i = 0; i < 500 && logged().find("does not answer") == std::string::npos; ++i) turn(10);
-  EXPECT_THAT(logged(), HasSubstr("it does not answer"));
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-}
-
-TEST_F(ShimTest, ACancelledCallThatDoesNotEndIsTheEndOfTheChild) {
-  settings_.grace_ms = 50;
-  auto upstream = make_upstream_authority(start(LIMPET_UPSTREAM_AUTHORITY));
-  auto instance = start(LIMPET_KEY_MANAGER);
-  Await<Bytes> late(loop_);
-  instance->run<Bytes>(
-      [table = instance->table<limpet_key_manager>()](limpet_instance* self, limpet_op* op) {
-        const std::string id = "hang";
-        const limpet_sign_request r = {sizeof r, 5, {id.data(), id.size()}, {}, -1, 0, {}};
-        table->sign(self, op, &r, [](limpet_op* o, const limpet_status* err, limpet_bytes, limpet_str) {
-          answer_op<Bytes>(o, err, [] { return Result<Bytes>(); });
-        });
-      },
-      20, late.done());
-  EXPECT_THAT(text_of(late.get()), StartsWith("DeadlineExceeded"));
-  for (int i = 0; i < 500 && logged().find("did not end a call") == std::string::npos; ++i) turn(10);
-  auto keys = make_key_manager(instance);
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-}
-
-TEST_F(ShimTest, AChildThatKeepsDyingIsLeftAloneForLongerAndHealthSaysSo) {
-  settings_.restart_first_ms = 1;
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  for (int i = 0; i < 4; ++i) EXPECT_THAT(sign(*keys, "exit"), StartsWith("Unavailable"));
-  EXPECT_THAT(health(), HasSubstr("plugin moody of org.example.moody: its process died"));
-  EXPECT_THAT(health(), HasSubstr("exit status 3"));
-  EXPECT_TRUE(health_.serving());
-  EXPECT_EQ(sign(*keys, "ok"), "digest");
-}
-
-TEST_F(ShimTest, WhileAChildRestsLongCallsEndAtOnce) {
-  settings_.restart_first_ms = 60'000;
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_THAT(sign(*keys, "exit"), StartsWith("Unavailable"));
-  EXPECT_THAT(sign(*keys, "ok"), HasSubstr("died (exit status 3) and is not back yet"));
-}
-
-TEST_F(ShimTest, AnInstanceIsClosedWhileItsChildHangs) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  Await<Bytes> hanging(loop_);
-  ManagedKey key;
-  key.id = "hang";
-  key.fingerprint = "f";
-  keys->sign(key, HashAlg::sha256, to_bytes("x"), hanging.done());
-  turn(20);
-  keys.reset();
-  EXPECT_THAT(text_of(hanging.get()), StartsWith("Unavailable test(moody): the plugin is being stopped"));
-}
-
-TEST_F(ShimTest, ACallTooLargeForAFrameIsRefused) {
-  auto keys = make_key_manager(start(LIMPET_KEY_MANAGER));
-  EXPECT_THAT(sign(*keys, "ok", std::string(2u << 20, 'x')), StartsWith("ResourceExhausted"));
-  EXPECT_EQ(sign(*keys, "ok", std::string(1u << 20, 'x')).size(), 1u << 20);
-}
-
-TEST_F(ShimTest, CyclesLeaveNoDescriptorAndNoChild) {
-  ASSERT_NE(start(LIMPET_KEY_MANAGER), nullptr);
-  turn(50);
-  const size_t before = open_descriptors();
-  for (int i = 0; i < 20; ++i) {
-    auto again = Instance::create({loop_, *logger_, "example.org", {}}, *components_.back(), "test");
-    ASSERT_TRUE(again.has_value());
-    EXPECT_TRUE(configure(**again).has_value());
-    (*again)->close();
+TEST_F(ShimTest, AChildGivesBackWhatItHasAlsoWhenTheLoopEndsWithIt) {
+  const std::string file = ::testing::TempDir() + "limpet-farewell-" + std::to_string(::getpid());
+  {
+    UvLoop loop;
+    auto component =
+        shim::Component::open(loop, settings_, mock(), digest_of_file(mock()), LIMPET_KEY_MANAGER, "moody");
+    ASSERT_TRUE(component.has_value()) << component.error().message;
+    auto instance = Instance::create({loop, *logger_, "example.org", services_}, **component, "test");
+    ASSERT_TRUE(instance.has_value()) << instance.error().message;
+    Await<void> configured(loop);
+    (*instance)->configure(R"({"x":"farewell:)" + file + "\"}", false, configured.done());
+    ASSERT_TRUE(configured.get().has_value());
+    (*instance)->close();
   }
-  std::string children = "x";
-  for (int i = 0; i < 300 && !children.empty(); ++i) {
-    turn(10);
-    children.clear();
-    std::ifstream("/proc/self/task/" + std::to_string(::getpid()) + "/children") >> children;
-  }
-  EXPECT_EQ(children, "");
-  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_TRUE(std::filesystem::remove(file));
 }
 
 }  // namespace

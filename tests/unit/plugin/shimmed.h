@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -13,11 +14,23 @@
 #include "loop/uv_loop.h"
 #include "plugin/instance.h"
 #include "plugin/key_manager_facade.h"
+#include "plugin/node_attestor.h"
 #include "plugin/shim_component.h"
 #include "plugin/shim_proxy.h"
+#include "plugin/upstream_authority.h"
 #include "support/await.h"
+#include "support/fake_services.h"
+#include "support/open_descriptors.h"
 
 namespace limpet::test {
+
+// Of this process. 0 when there is none: then kill() would mean ourselves, so it is made an error.
+inline pid_t only_child() {
+  pid_t child = 0;
+  std::ifstream("/proc/self/task/" + std::to_string(::getpid()) + "/children") >> child;
+  EXPECT_GT(child, 0);
+  return child > 0 ? child : INT32_MAX;
+}
 
 // Answered exactly once, or the test fails.
 template <class T>
@@ -39,6 +52,42 @@ inline std::string digest_of_file(const std::string& path) {
 inline std::string text_of(const Result<Bytes>& answer) {
   return answer ? std::string(as_text(*answer)) : code_name(answer.error().code) + " " + answer.error().message;
 }
+
+struct Heard final : UpstreamWatcher {
+  explicit Heard(UvLoop& l) : loop(l) {}
+  void on_upstream_bundle(UpstreamBundle bundle) override {
+    bundles.push_back(std::move(bundle));
+    loop.stop();
+  }
+  void on_upstream_watch_end(Result<void> result) override {
+    ends.push_back(std::move(result));
+    loop.stop();
+  }
+  UvLoop& loop;
+  std::vector<UpstreamBundle> bundles;
+  std::vector<Result<void>> ends;
+};
+
+// A host that has all services.
+struct EveryService {
+  explicit EveryService(UvLoop& loop) : holder(loop), keys(holder), sealer(loop) {}
+  HostServices offered() {
+    HostServices all{&grpc, &http, &agents, &board, &devices};
+    all.state = &state;
+    all.keys = &keys;
+    all.sealer = &sealer;
+    return all;
+  }
+  FakeGrpc grpc;
+  FakeHttp http;
+  FakeAgents agents;
+  IdentityBoard board;
+  FakeDevices devices;
+  FakeState state;
+  KeyHolder holder;
+  PluginKeys keys;
+  OpenSealer sealer;
+};
 
 // One shimmed instance and what it needs.
 class ShimTest : public ::testing::Test {
@@ -86,6 +135,14 @@ class ShimTest : public ::testing::Test {
     key.fingerprint = "f";
     keys.sign(key, HashAlg::sha256, to_bytes(digest), wait.done());
     return text_of(wait.get());
+  }
+  // What the mock's node attestor hears of a service of its host.
+  std::string ask(NodeAttestorServer& server, const std::string& service) {
+    const auto attempt = server.open("192.0.2.7");
+    Await<AttestStep> wait(loop_);
+    attempt->step(to_bytes("ask:" + service), wait.done());
+    const auto step = wait.get();
+    return step ? std::string(as_text(step->challenge)) : code_name(step.error().code) + " " + step.error().message;
   }
   std::string logged() {
     std::ifstream in(log_path_);

@@ -8,7 +8,6 @@
 // few calls, and so a figure taken twice differs by some thousand bytes either way. A program without a sanitizer that
 // wants an exact one is started with GLIBC_TUNABLES=glibc.malloc.tcache_count=0.
 
-#include <dirent.h>
 #include <malloc.h>
 #include <sys/wait.h>
 
@@ -17,6 +16,7 @@
 #include "loop/uv_loop.h"
 #include "plugin/instance.h"
 #include "support/await.h"
+#include "support/open_descriptors.h"
 
 #if defined(__SANITIZE_ADDRESS__)  // gcc
 #define LIMPET_SANITIZED
@@ -43,14 +43,6 @@ inline int64_t heap_bytes() {
 #else
   return static_cast<int64_t>(::mallinfo2().uordblks);
 #endif
-}
-
-inline int64_t open_descriptors() {
-  int64_t count = 0;
-  DIR* folder = ::opendir("/proc/self/fd");
-  while (folder != nullptr && ::readdir(folder) != nullptr) ++count;
-  if (folder != nullptr) ::closedir(folder);
-  return count;
 }
 
 inline bool has_children() {

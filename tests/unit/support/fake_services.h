@@ -42,6 +42,21 @@ struct FakeAgents final : AgentLookup, Kept<std::string, KnownAgent> {
     waiting.push_back(std::move(done));
   }
 };
+// Answers by itself. It takes the place of the host's among the services, before instances are made.
+struct AgentTable final : AgentLookup {
+  AgentTable(Loop& on, AgentLookup*& place) : loop(on) { place = this; }
+  void find(const std::string& id, Done<KnownAgent> done) override {
+    asked.push_back(id);
+    Result<KnownAgent> answer = fail(Code::not_found, "agent not found");
+    if (const auto agent = banned.find(id); agent != banned.end()) answer = KnownAgent{id, "x", agent->second};
+    if (broken) answer = fail(Code::data_loss, "bad row");
+    loop.post([d = std::move(done), a = std::move(answer)]() mutable { d(std::move(a)); });
+  }
+  Loop& loop;
+  std::map<std::string, bool> banned;  // the agents that are known
+  std::vector<std::string> asked;
+  bool broken = false;
+};
 
 struct FakeDevices final : DeviceLookup, Kept<std::pair<std::string, std::string>, KnownDevice> {
   void find(const std::string& attestor, const std::string& identifier, Done<KnownDevice> done) override {
