@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/secret.h"
+#include "base/sync_directory.h"
 #include "crypto/seal.h"
 
 namespace limpet::key_manager_disk {
@@ -59,12 +60,6 @@ std::unexpected<Error> damaged(const std::string& path, std::string_view why) {
   return fail(Code::failed_precondition,
               "key file " + path + " is damaged (" + std::string(why) +
                   "); it was left untouched: restore it from a backup, or move it away to start with new keys");
-}
-
-std::string directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 Result<void> read_all(int fd, SecretBytes& out, const std::string& path) {
@@ -254,8 +249,7 @@ Result<void> KeyFile::replace(BytesView text) const {
     ::unlink(fresh.c_str());
     return failed(written.error().message);
   }
-  const Fd directory{::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd >= 0) ::fsync(directory.fd);  // the rename itself; without it a power cut brings the old keys back
+  sync_directory_of(path_);  // or a power cut brings the old keys back
   return {};
 }
 

@@ -33,6 +33,10 @@ struct Disk {
   Bytes sealed_key;
 };
 Disk* self_of(limpet_instance* self) { return reinterpret_cast<Disk*>(self); }
+Disk* begin(limpet_instance* self, const limpet_op* op) {
+  self_of(self)->wait.begin(op);
+  return self_of(self);
+}
 
 limpet_code create(const limpet_host* host, limpet_instance** out) {
   *out = reinterpret_cast<limpet_instance*>(new Disk(host));
@@ -97,10 +101,10 @@ Result<void> save(const Disk& self) {
 }
 
 // A new data key; keys that lay in the file in the clear are sealed with it at once.
-Result<void> begin_sealing(Disk& self, limpet_op* op, limpet::kit::KeyTable table) {
+Result<void> begin_sealing(Disk& self, limpet::kit::KeyTable table) {
   SecretBytes key(kDataKeyBytes);
   limpet::random_bytes(key.data(), key.size());
-  TRY_ASSIGN_WITHIN("seal the key file", Bytes blob, limpet::kit::seal_with_host(self.wait, op, key, kContext));
+  TRY_ASSIGN_WITHIN("seal the key file", Bytes blob, limpet::kit::seal_with_host(self.wait, key, kContext));
   TRY(self.file->save_sealed(table, key, blob));
   self.table = std::move(table);
   self.data_key = std::move(key);
@@ -108,8 +112,8 @@ Result<void> begin_sealing(Disk& self, limpet_op* op, limpet::kit::KeyTable tabl
   return {};
 }
 
-Result<void> open_sealed(Disk& self, limpet_op* op, KeyFile::Content content) {
-  auto key = limpet::kit::unseal_with_host(self.wait, op, content.sealed_key, kContext);
+Result<void> open_sealed(Disk& self, KeyFile::Content content) {
+  auto key = limpet::kit::unseal_with_host(self.wait, content.sealed_key, kContext);
   if (!key) {
     limpet::Error error = std::move(key).error().within("key file " + self.file->path());
     if (error.code == Code::failed_precondition)
@@ -125,18 +129,18 @@ Result<void> open_sealed(Disk& self, limpet_op* op, KeyFile::Content content) {
 }
 
 // Before every call: with a sealed file the keys are there once the sealer has answered.
-Result<void> ready(Disk& self, limpet_op* op) {
+Result<void> ready(Disk& self) {
   if (self.open) return {};
   TRY_ASSIGN(KeyFile::Content content, self.file->load());
-  TRY(content.sealed_key.empty() ? begin_sealing(self, op, std::move(content.table))
-                                 : open_sealed(self, op, std::move(content)));
+  TRY(content.sealed_key.empty() ? begin_sealing(self, std::move(content.table))
+                                 : open_sealed(self, std::move(content)));
   self.open = true;
   return {};
 }
 
 // On disk first: a key that was handed out and is gone after a power cut would be worse than none.
-Result<void> make_key(Disk& self, limpet_op* op, std::string_view id, uint32_t type) {
-  TRY(ready(self, op));
+Result<void> make_key(Disk& self, std::string_view id, uint32_t type) {
+  TRY(ready(self));
   TRY_ASSIGN(auto key, self.table.make(id, type));
   auto before = self.table.put(id, std::move(key));
   auto saved = save(self);
@@ -147,7 +151,7 @@ Result<void> make_key(Disk& self, limpet_op* op, std::string_view id, uint32_t t
 }
 
 void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32_t type, limpet_key_done done) {
-  if (auto made = make_key(*self_of(self), op, limpet::kit::view(id), type); !made) {
+  if (auto made = make_key(*begin(self, op), limpet::kit::view(id), type); !made) {
     const limpet_status status = limpet::kit::status_of(made.error());
     return done(op, &status, nullptr);
   }
@@ -155,7 +159,7 @@ void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32_t type
 }
 
 void list(limpet_instance* self, limpet_op* op, limpet_keys_done done) {
-  if (const auto open = ready(*self_of(self), op); !open) {
+  if (const auto open = ready(*begin(self, op)); !open) {
     const limpet_status status = limpet::kit::status_of(open.error());
     return done(op, &status, nullptr, 0);
   }
@@ -163,15 +167,15 @@ void list(limpet_instance* self, limpet_op* op, limpet_keys_done done) {
 }
 
 void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request* request, limpet_signature_done done) {
-  if (const auto open = ready(*self_of(self), op); !open) {
+  if (const auto open = ready(*begin(self, op)); !open) {
     const limpet_status status = limpet::kit::status_of(open.error());
     return done(op, &status, {}, {});
   }
   self_of(self)->table.answer_sign(op, request, done);
 }
 
-Result<void> drop_key(Disk& self, limpet_op* op, std::string_view id) {
-  TRY(ready(self, op));
+Result<void> drop_key(Disk& self, std::string_view id) {
+  TRY(ready(self));
   auto before = self.table.take(id);
   if (!before) return fail(Code::not_found, "no such key \"" + std::string(id) + "\"");
   auto saved = save(self);
@@ -180,7 +184,7 @@ Result<void> drop_key(Disk& self, limpet_op* op, std::string_view id) {
 }
 
 void remove_key(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done done) {
-  limpet::kit::end(op, done, drop_key(*self_of(self), op, limpet::kit::view(id)));
+  limpet::kit::end(op, done, drop_key(*begin(self, op), limpet::kit::view(id)));
 }
 
 constexpr limpet_key_manager kTable = {sizeof(limpet_key_manager), 0, generate, list, sign, remove_key};

@@ -18,7 +18,7 @@ constexpr Known kKnown[] = {
     RV(CKR_SLOT_ID_INVALID, unavailable, true),
     RV(CKR_GENERAL_ERROR, unavailable, true),
     RV(CKR_FUNCTION_FAILED, unavailable, true),
-    RV(CKR_ARGUMENTS_BAD, internal, false),
+    RV(CKR_ARGUMENTS_BAD, unimplemented, false),
     RV(CKR_ATTRIBUTE_READ_ONLY, unimplemented, false),
     RV(CKR_ATTRIBUTE_TYPE_INVALID, unimplemented, false),
     RV(CKR_ATTRIBUTE_VALUE_INVALID, unimplemented, false),
@@ -58,7 +58,7 @@ constexpr Known kKnown[] = {
     RV(CKR_USER_PIN_NOT_INITIALIZED, permission_denied, false),
     RV(CKR_USER_ANOTHER_ALREADY_LOGGED_IN, unavailable, false),
     RV(CKR_USER_TOO_MANY_TYPES, unavailable, false),
-    RV(CKR_BUFFER_TOO_SMALL, internal, false),
+    RV(CKR_BUFFER_TOO_SMALL, unimplemented, false),
     RV(CKR_CRYPTOKI_NOT_INITIALIZED, unavailable, true),
     RV(CKR_CURVE_NOT_SUPPORTED, unimplemented, false),
 };

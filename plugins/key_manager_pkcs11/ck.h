@@ -11,7 +11,7 @@
 namespace limpet::pkcs11 {
 
 // "C_Sign: CKR_DEVICE_REMOVED"; the code says what a caller may do about it. Never FAILED_PRECONDITION: to whom a
-// sealer answers, that means "for ever".
+// sealer answers, that means "for ever". Never INTERNAL: that is our own word on what a token shows.
 Error ck_error(const char* call, CK_RV rv);
 // The session, or the token it was to, is gone: another one may be had.
 bool is_lost(CK_RV rv);

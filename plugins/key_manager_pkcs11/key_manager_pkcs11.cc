@@ -29,21 +29,26 @@ struct Settings {
 };
 
 struct Instance {
-  const limpet_host* host = nullptr;
-  Settings settings;
-  std::unique_ptr<Token> token;
-  std::unique_ptr<KeyStore> keys;
-  std::unique_ptr<WrapKey> wrap;
+  explicit Instance(const limpet_host* given) : host(given), refused(given) {}
+  const limpet_host* host;
+  RefusedPin refused;
+  Settings settings = {};
+  std::unique_ptr<Token> token = nullptr;
+  std::unique_ptr<KeyStore> keys = nullptr;
+  std::unique_ptr<WrapKey> wrap = nullptr;
 };
 Instance* self_of(limpet_instance* self) { return reinterpret_cast<Instance*>(self); }
+Instance* begin(limpet_instance* self, const limpet_op* op) {
+  self_of(self)->refused.begin(op);
+  return self_of(self);
+}
 
 limpet_code create(const limpet_host* host, limpet_instance** out) {
-  auto* made = new Instance();
-  made->host = host;
-  *out = reinterpret_cast<limpet_instance*>(made);
+  *out = reinterpret_cast<limpet_instance*>(new Instance(host));
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
+void cancel(limpet_instance* self, limpet_op* op) { self_of(self)->refused.cancel(op); }
 
 Result<void> check_namespace(const std::string& name) {
   bool good = !name.empty() && name.size() <= 64;
@@ -91,7 +96,7 @@ Result<void> apply(Instance& self, const limpet_config& config) {
   TRY_ASSIGN(Module * module, Module::open(settings.module));
   self.keys.reset();
   self.wrap.reset();
-  self.token = std::make_unique<Token>(*module, settings.token, settings.pin, self.host);
+  self.token = std::make_unique<Token>(*module, settings.token, settings.pin, self.refused, self.host);
   self.keys = std::make_unique<KeyStore>(*self.token, settings.name_space, self.host);
   self.wrap = std::make_unique<WrapKey>(*self.token, settings.name_space);
   self.settings = std::move(settings);
@@ -111,7 +116,7 @@ limpet_public_key describe_key(std::string_view id, const TokenKey& key) {
 void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32_t type, limpet_key_done done) {
   const std::string name(limpet::kit::view(id));
   auto made = type >= 1 && type <= 4
-                  ? self_of(self)->keys->generate(name, static_cast<KeyType>(type))
+                  ? begin(self, op)->keys->generate(name, static_cast<KeyType>(type))
                   : fail(Code::invalid_argument, "key type " + std::to_string(type) + " is not known");
   if (!made) {
     const limpet_status status = limpet::kit::status_of(made.error());
@@ -122,7 +127,7 @@ void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32_t type
 }
 
 void list(limpet_instance* self, limpet_op* op, limpet_keys_done done) {
-  const auto keys = self_of(self)->keys->list();
+  const auto keys = begin(self, op)->keys->list();
   if (!keys) {
     const limpet_status status = limpet::kit::status_of(keys.error());
     return done(op, &status, nullptr, 0);
@@ -146,14 +151,14 @@ Result<SignWish> read_wish(const limpet_sign_request& r) {
 void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request* request, limpet_signature_done done) {
   std::string fingerprint;
   const auto wish = read_wish(*request);
-  const Result<Bytes> signature = wish ? self_of(self)->keys->sign(*wish, fingerprint) : fail(wish.error());
+  const Result<Bytes> signature = wish ? begin(self, op)->keys->sign(*wish, fingerprint) : fail(wish.error());
   if (signature) return done(op, nullptr, limpet::kit::lend(*signature), limpet::kit::lend(fingerprint));
   const limpet_status status = limpet::kit::status_of(signature.error());
   done(op, &status, {}, {});
 }
 
 void remove_key(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done done) {
-  limpet::kit::end(op, done, self_of(self)->keys->remove(std::string(limpet::kit::view(id))));
+  limpet::kit::end(op, done, begin(self, op)->keys->remove(std::string(limpet::kit::view(id))));
 }
 
 // ---- the sealer ----
@@ -170,12 +175,12 @@ void seal(limpet_instance* self, limpet_op* op, limpet_bytes plain, limpet_bytes
   if (plain.len == 0 || plain.len > kMaxPlainBytes || context.len > kMaxContextBytes) {
     return end_bytes(op, done, fail(Code::invalid_argument, "1 to 4096 bytes with at most 64 of context are sealed"));
   }
-  const auto blob = self_of(self)->wrap->seal(limpet::kit::view(plain), limpet::kit::view(context));
+  const auto blob = begin(self, op)->wrap->seal(limpet::kit::view(plain), limpet::kit::view(context));
   end_bytes(op, done, blob ? Result<limpet::BytesView>(*blob) : fail(blob.error()));
 }
 
 void unseal(limpet_instance* self, limpet_op* op, limpet_bytes blob, limpet_bytes context, limpet_bytes_done done) {
-  const auto plain = self_of(self)->wrap->unseal(limpet::kit::view(blob), limpet::kit::view(context));
+  const auto plain = begin(self, op)->wrap->unseal(limpet::kit::view(blob), limpet::kit::view(context));
   end_bytes(op, done, plain ? Result<limpet::BytesView>(plain->view()) : fail(plain.error()));
 }
 
@@ -188,10 +193,10 @@ constexpr limpet_component kKeyManager = {sizeof(limpet_component),
                                           create,
                                           destroy,
                                           configure,
-                                          nullptr,
+                                          cancel,
                                           &kKeys};
 constexpr limpet_component kSealerComponent = {
-    sizeof(limpet_component), LIMPET_BLOCKING, LIMPET_SEALER, "pkcs11", create, destroy, configure, nullptr, &kSealer};
+    sizeof(limpet_component), LIMPET_BLOCKING, LIMPET_SEALER, "pkcs11", create, destroy, configure, cancel, &kSealer};
 constexpr const limpet_component* kComponents[] = {&kKeyManager, &kSealerComponent, nullptr};
 constexpr limpet_plugin kPlugin = {sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0,          0, "dev.limpet.pkcs11",
                                    LIMPET_VERSION,        "Apache-2.0",     kComponents};

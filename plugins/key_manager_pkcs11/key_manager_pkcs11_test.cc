@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The key manager "pkcs11" with tokens of SoftHSM, and with a module before them that fails on demand.
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <sys/stat.h>
 
@@ -48,34 +47,6 @@ TEST_P(Pkcs11Keys, RefusesAConfigurationAndSaysWhatIsWrong) {
             begin + "pin_file is set, and the token's URI has one too");
   EXPECT_EQ(open(json(kSoftHsm, "one", R"(,"namespace":"n","pin":"1234")")),
             begin + "unknown key \"pin\"; known: module, namespace, pin_env, pin_file, token");
-}
-
-TEST_P(Pkcs11Keys, ThePinComesFromAFileForItsOwnerOrFromTheEnvironment) {
-  const std::string begin = "InvalidArgument: keymanager(pkcs11): the PIN in ";
-  const auto with = [&](const std::string& key, const std::string& value) {
-    return R"({"module":")" + std::string(kSoftHsm) + R"(","token":"one","namespace":"n",")" + key + R"(":")" + value +
-           "\"}";
-  };
-  EXPECT_EQ(open(with("pin_file", "/nowhere/pin")), begin + "/nowhere/pin: no such file or directory");
-  const std::string file = directory + "/pin";
-  write(file, "1234\r\n");
-  ::chmod(file.c_str(), 0644);
-  EXPECT_EQ(open(with("pin_file", file)), begin + file + ": every user may read it; run chmod 0600 on it");
-  ::chmod(file.c_str(), 0600);
-  EXPECT_EQ(open(with("pin_file", file)), "ok");
-  EXPECT_TRUE(try_list());
-  for (const std::string& bad : {std::string(), std::string("\n"), std::string(300, '1')}) {
-    write(file, bad);
-    EXPECT_EQ(open(with("pin_file", file)), begin + file + ": it must have 1 to 255 bytes");
-  }
-  ::unsetenv("LIMPET_TEST_PIN");
-  EXPECT_EQ(open(with("pin_env", "LIMPET_TEST_PIN")),
-            begin +
-                "LIMPET_TEST_PIN: there is no such environment variable; by path a plugin runs "
-                "without yours, unless it has isolation = \"in-process\"");
-  ::setenv("LIMPET_TEST_PIN", "1234", 1);
-  EXPECT_EQ(open(with("pin_env", "LIMPET_TEST_PIN")), "ok");
-  EXPECT_TRUE(try_list());
 }
 
 TEST_P(Pkcs11Keys, ADryRunAsksNoToken) {
@@ -283,82 +254,6 @@ TEST_P(Pkcs11Keys, ATokenIsNamedByLabelOrUri) {
 }
 
 // ---- trouble ----
-TEST_P(Pkcs11Keys, AWrongPinIsShownOnceAndNoMore) {
-  const std::string file = directory + "/pin";
-  const auto put = [&](const char* pin) {
-    write(file, pin);
-    ::chmod(file.c_str(), 0600);
-  };
-  put("9999");
-  const std::string json = R"({"module":")" + std::string(kTroubled) + R"(","token":"pkcs11:token=two","pin_file":")" +
-                           file + R"(","namespace":"n"})";
-  const size_t before = tokens.calls("C_Login");
-  ASSERT_EQ(open(json), "ok");
-  EXPECT_EQ(outcome(try_list()),
-            "PermissionDenied: keymanager(pkcs11): token \"two\": C_Login: CKR_PIN_INCORRECT: the PIN in " + file +
-                " was refused");
-  for (int i = 0; i < 5; ++i) {
-    const std::string again = outcome(try_list());
-    EXPECT_NE(again.find("was refused and is not tried again, lest the token is locked; mend it there"),
-              std::string::npos)
-        << again;
-    EXPECT_EQ(again.find("9999"), std::string::npos);
-  }
-  ASSERT_EQ(open(json), "ok");
-  EXPECT_FALSE(try_list());
-  EXPECT_EQ(tokens.calls("C_Login"), before + 1) << "nor by another instance";
-  put("1234");
-  EXPECT_EQ(outcome(try_list()), "ok");
-  EXPECT_EQ(tokens.calls("C_Login"), before + 2);
-}
-
-TEST_P(Pkcs11Keys, APinThatWasRightAllAlongIsTriedAgainAfterTheTokenWasRepaired) {
-  const std::string file = directory + "/pin";
-  write(file, "1234");
-  ::chmod(file.c_str(), 0600);
-  const std::string json = R"({"module":")" + std::string(kTroubled) + R"(","token":"pkcs11:token=two","pin_file":")" +
-                           file + R"(","namespace":"n"})";
-  // locked, expired, not initialized: says nothing of this PIN
-  for (const char* state : {"0xa4", "0xa3", "0x102"}) {
-    tokens.trouble("C_Login " + std::string(state) + "\n");
-    ASSERT_EQ(open(json), "ok");
-    const std::string refused = outcome(try_list());
-    EXPECT_TRUE(refused.starts_with("PermissionDenied: ")) << refused;
-    EXPECT_TRUE(refused.ends_with(": have the token's security officer set its PIN")) << refused;
-    tokens.trouble("");
-    EXPECT_EQ(outcome(try_list()), "ok") << state;
-  }
-  // refused, until the file is written anew
-  tokens.trouble("C_Login 0xa0\n");
-  ASSERT_EQ(open(json), "ok");
-  EXPECT_FALSE(try_list());
-  tokens.trouble("");
-  const size_t before = tokens.calls("C_Login");
-  const std::string again = outcome(try_list());
-  EXPECT_TRUE(again.ends_with("mend it there, or touch the file to have it tried once more")) << again;
-  EXPECT_EQ(tokens.calls("C_Login"), before);
-  const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
-  ASSERT_EQ(::utimensat(AT_FDCWD, file.c_str(), times, 0), 0);
-  EXPECT_EQ(outcome(try_list()), "ok");
-}
-
-TEST_P(Pkcs11Keys, NoPinIsTriedWhenItMightBeTheLastTime) {
-  tokens.trouble("final_try\n");
-  const size_t before = tokens.calls("C_Login");
-  ASSERT_EQ(open(config("two", own(), kTroubled)), "ok");
-  EXPECT_EQ(
-      outcome(try_list()),
-      "PermissionDenied: keymanager(pkcs11): token \"two\": one more wrong PIN locks the token, so none is tried; log "
-      "in to it once by hand with the right one");
-  EXPECT_EQ(tokens.calls("C_Login"), before);
-}
-
-TEST_P(Pkcs11Keys, ATokenThatWantsAPinSaysSo) {
-  ASSERT_EQ(open(R"({"module":")" + std::string(kSoftHsm) + R"(","token":"two","namespace":"n"})"), "ok");
-  EXPECT_EQ(outcome(try_list()),
-            "PermissionDenied: keymanager(pkcs11): token \"two\": it wants a PIN; set pin_file or pin_env");
-}
-
 TEST_P(Pkcs11Keys, ATokenThatGoesAndComesBackIsUsedAgain) {
   ASSERT_EQ(open(troubled()), "ok");
   const auto made = generate("k");

@@ -2,6 +2,7 @@
 #include "key_manager_pkcs11/key_store.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "key_manager_pkcs11/ck.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr size_t kNumberBytes = 8;
 constexpr size_t kObjectIdBytes = 16;
+constexpr size_t kSha256Bytes = 32;
 constexpr CK_ULONG kMaxSignatureBytes = 1024;
 constexpr uint8_t kExponent[] = {1, 0, 1};
 
@@ -66,6 +68,53 @@ Result<Bytes> sign_with(Session& session, const TokenKey& key, const SignWish& w
   return sign_raw(session, key.handle, {CKM_RSA_PKCS_PSS, &pss, sizeof pss}, wish.digest);
 }
 
+Result<PublicKey> shown_by(Session& session, CK_OBJECT_HANDLE object) {
+  TRY_ASSIGN(const std::optional<Bytes> modulus, read_attribute(session, object, CKA_MODULUS));
+  if (modulus) {
+    TRY_ASSIGN(const std::optional<Bytes> exponent, read_attribute(session, object, CKA_PUBLIC_EXPONENT));
+    return rsa_public_key(*modulus, exponent.value_or(Bytes()));
+  }
+  TRY_ASSIGN(const std::optional<Bytes> point, read_attribute(session, object, CKA_EC_POINT));
+  TRY_ASSIGN(const std::optional<Bytes> params, read_attribute(session, object, CKA_EC_PARAMS));
+  if (!point || !params) return fail(Code::internal, "the token shows no public key for it");
+  return ec_public_key(*params, *point);
+}
+
+// Public objects of this CKA_ID, and of this label where there is one. Without an id there are none.
+Result<std::vector<CK_OBJECT_HANDLE>> find_public(Session& session, const Bytes& id, const std::string& label) {
+  if (id.empty()) return std::vector<CK_OBJECT_HANDLE>();
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, id);
+  if (!label.empty()) wanted.bytes(CKA_LABEL, as_bytes(label));
+  return find_objects(session, wanted);
+}
+
+// Whether an error is our own word on what the token shows, and will be so tomorrow. What the token's calls say may
+// pass, and is no reason to take a key for one that is not there: it would be replaced, and the old one destroyed.
+bool is_verdict(const Error& error) { return error.code == Code::internal; }
+
+// Asked first: some tokens answer a signature of another type as if the device were broken.
+Result<bool> is_of_type(Session& session, CK_OBJECT_HANDLE key, CK_KEY_TYPE type) {
+  TRY_ASSIGN(const std::optional<Bytes> shown, read_attribute(session, key, CKA_KEY_TYPE));
+  CK_KEY_TYPE found = type;
+  if (shown && shown->size() == sizeof found) std::memcpy(&found, shown->data(), sizeof found);
+  return found == type;
+}
+
+// Whether this is the public half of the private key. What is signed is no digest of anything. An error: the token did
+// not sign, which tells nothing of the two, unless they are of different types.
+Result<bool> belongs(Session& session, CK_OBJECT_HANDLE private_key, const PublicKey& key) {
+  const auto type = type_of(key);
+  if (!type) return false;
+  TRY_ASSIGN(const bool alike, is_of_type(session, private_key, key.is_rsa() ? CKK_RSA : CKK_EC));
+  if (!alike) return false;
+  const SignWish wish = {{}, HashAlg::sha256, random_bytes(kSha256Bytes), -1};
+  const auto signature = sign_with(session, {key, *type, {}, private_key}, wish);
+  if (signature) return key.verify(wish.alg, wish.digest, *signature).has_value();
+  if (is_verdict(signature.error()) || session.last == CKR_KEY_TYPE_INCONSISTENT) return false;
+  return fail(signature.error());
+}
+
 Error unknown(const std::string& id) { return {Code::not_found, "no such key \"" + id + "\""}; }
 
 }  // namespace
@@ -83,6 +132,7 @@ Result<KeyStore::Pairs> KeyStore::find_pairs(Session& session) {
     TRY_ASSIGN(const std::optional<Bytes> object_id, read_attribute(session, object, CKA_ID));
     Pair pair;
     pair.private_key = object;
+    pair.label = std::string(as_text(*label));
     pair.object_id = object_id.value_or(Bytes());
     pair.number = number_of(pair.object_id);
     pairs.emplace(std::string(id), std::move(pair));
@@ -97,28 +147,26 @@ std::vector<KeyStore::Pair> KeyStore::newest_first(const Pairs& pairs, const std
   std::vector<Pair> out;
   const auto [first, last] = pairs.equal_range(id);
   for (auto at = first; at != last; ++at) out.push_back(at->second);
-  std::ranges::sort(out, std::greater(), &Pair::number);
+  std::sort(out.rbegin(), out.rend());
   return out;
 }
 
-// From the public object of the same CKA_ID; without one, from what the private one shows.
+// From the public object of the same CKA_ID and label. An id alone may be another application's, too: so without such
+// an object from what the private one shows, and last from one of the same id that verifies what the private key signs.
 Result<PublicKey> KeyStore::read_public(Session& session, const Pair& pair) {
-  CK_OBJECT_HANDLE object = pair.private_key;
-  if (!pair.object_id.empty()) {
-    Template wanted;
-    wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, pair.object_id);
-    TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
-    if (!found.empty()) object = found[0];
+  TRY_ASSIGN(const auto ours, find_public(session, pair.object_id, pair.label));
+  if (!ours.empty()) return shown_by(session, ours[0]);
+  auto key = shown_by(session, pair.private_key);
+  if (key || !is_verdict(key.error())) return key;
+  TRY_ASSIGN(const auto others, find_public(session, pair.object_id, {}));
+  for (const CK_OBJECT_HANDLE other : others) {
+    auto candidate = shown_by(session, other);
+    if (!candidate && !is_verdict(candidate.error())) return candidate;
+    if (!candidate) continue;
+    TRY_ASSIGN(const bool ours_too, belongs(session, pair.private_key, *candidate));
+    if (ours_too) return candidate;
   }
-  TRY_ASSIGN(const std::optional<Bytes> modulus, read_attribute(session, object, CKA_MODULUS));
-  if (modulus) {
-    TRY_ASSIGN(const std::optional<Bytes> exponent, read_attribute(session, object, CKA_PUBLIC_EXPONENT));
-    return rsa_public_key(*modulus, exponent.value_or(Bytes()));
-  }
-  TRY_ASSIGN(const std::optional<Bytes> point, read_attribute(session, object, CKA_EC_POINT));
-  TRY_ASSIGN(const std::optional<Bytes> params, read_attribute(session, object, CKA_EC_PARAMS));
-  if (!point || !params) return fail(Code::internal, "the token shows no public key for it");
-  return ec_public_key(*params, *point);
+  return key;
 }
 
 Result<void> KeyStore::read(Session& session) {
@@ -127,13 +175,12 @@ Result<void> KeyStore::read(Session& session) {
   generation_ = 0;
   for (auto at = pairs.begin(); at != pairs.end(); at = pairs.upper_bound(at->first)) {
     const auto [first, last] = pairs.equal_range(at->first);
-    const auto& pair = std::min_element(first, last, [](const auto& a, const auto& b) {
-                         return a.second.number < b.second.number;
-                       })->second;
+    const auto& pair =
+        std::min_element(first, last, [](const auto& a, const auto& b) { return a.second < b.second; })->second;
     TokenKey key;
     auto shown = read_public(session, pair);
     auto type = shown ? type_of(*shown) : fail(shown.error());
-    if (!type && session.lost) return fail(type.error());
+    if (!type && !is_verdict(type.error())) return fail(Error(type.error()).within("key \"" + at->first + "\""));
     if (!type) {
       kit::log(host_, 2, "key \"" + at->first + "\" is left out: " + type.error().message);
       continue;
@@ -156,14 +203,14 @@ Result<KeyStore::Keys> KeyStore::list() {
 }
 
 Result<TokenKey> KeyStore::make_pair(Session& session, const std::string& id, KeyType type, Pair& pair) {
-  const std::string label = key_label(name_space_, id);
+  pair.label = key_label(name_space_, id);
   pair.object_id = object_id(pair.number);
   Template open;
   open.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, false).flag(CKA_VERIFY, true);
-  open.bytes(CKA_LABEL, as_bytes(label)).bytes(CKA_ID, pair.object_id);
+  open.bytes(CKA_LABEL, as_bytes(pair.label)).bytes(CKA_ID, pair.object_id);
   Template closed;
   closed.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true).flag(CKA_EXTRACTABLE, false);
-  closed.flag(CKA_SIGN, true).bytes(CKA_LABEL, as_bytes(label)).bytes(CKA_ID, pair.object_id);
+  closed.flag(CKA_SIGN, true).bytes(CKA_LABEL, as_bytes(pair.label)).bytes(CKA_ID, pair.object_id);
   const bool rsa = type == KeyType::rsa_2048 || type == KeyType::rsa_4096;
   const Bytes curve = rsa ? Bytes() : curve_of(type);
   if (rsa)
@@ -188,14 +235,12 @@ Result<TokenKey> KeyStore::make_pair(Session& session, const std::string& id, Ke
   return made;
 }
 
-// The private key first: what is left of a pair without it is never found again, and hurts nobody.
+// The private key first: what is left of a pair without it is never found again, and hurts nobody. A public object of
+// another label stays: it may be another application's.
 Result<void> KeyStore::destroy_pair(Session& session, const Pair& pair) {
   TRY(destroy_object(session, pair.private_key));
-  if (pair.object_id.empty()) return {};
-  Template wanted;
-  wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).bytes(CKA_ID, pair.object_id);
   const auto destroy_public = [&]() -> Result<void> {
-    TRY_ASSIGN(const std::vector<CK_OBJECT_HANDLE> found, find_objects(session, wanted));
+    TRY_ASSIGN(const auto found, find_public(session, pair.object_id, pair.label));
     for (const CK_OBJECT_HANDLE object : found) TRY(destroy_object(session, object));
     return {};
   };

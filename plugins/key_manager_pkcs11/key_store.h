@@ -41,14 +41,19 @@ class KeyStore {
  private:
   struct Pair {
     CK_OBJECT_HANDLE private_key = 0;
+    std::string label;
     Bytes object_id;
     uint64_t number = 0;
+    // The age; of two that were made at the same moment everybody takes the same one for the older.
+    bool operator<(const Pair& other) const {
+      return std::tie(number, object_id) < std::tie(other.number, other.object_id);
+    }
   };
   using Pairs = std::multimap<std::string, Pair, std::less<>>;
   Result<void> read(Session& session);
   Result<Pairs> find_pairs(Session& session);
   static std::vector<Pair> newest_first(const Pairs& pairs, const std::string& id);
-  Result<PublicKey> read_public(Session& session, const Pair& pair);
+  static Result<PublicKey> read_public(Session& session, const Pair& pair);
   Result<TokenKey> make_pair(Session& session, const std::string& id, KeyType type, Pair& pair);
   // An error: the private key is still there.
   Result<void> destroy_pair(Session& session, const Pair& pair);

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "key_manager_pkcs11/pin.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
-#include "base/errno_text.h"
 #include "crypto/key.h"
+#include "kit/secret_file.h"
 
 namespace limpet::pkcs11 {
 namespace {
@@ -22,25 +17,6 @@ std::unexpected<Error> bad(const std::string& what, const std::string& why) {
   return fail(Code::permission_denied, "the PIN in " + what + ": " + why);
 }
 
-// One line end at the end is the editor's.
-void trim(SecretBytes& pin) {
-  size_t size = pin.size();
-  if (size > 0 && pin.view()[size - 1] == '\n') --size;
-  if (size > 0 && pin.view()[size - 1] == '\r') --size;
-  pin.truncate(size);
-}
-
-Result<Pin> read_open_file(int fd, const std::string& path) {
-  struct stat st = {};
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return bad(path, "it is not a regular file");
-  if ((st.st_mode & (S_IROTH | S_IWOTH)) != 0) return bad(path, "every user may read it; run chmod 0600 on it");
-  SecretBytes pin(kMaxPinBytes + 3);
-  const ssize_t got = ::read(fd, pin.data(), pin.size());
-  if (got < 0) return bad(path, errno_text(errno));
-  pin.truncate(static_cast<size_t>(got));
-  return Pin{std::move(pin), int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec};
-}
-
 Result<Pin> read_source(const PinSource& source) {
   if (source.file.empty()) {
     const char* text = std::getenv(source.env.c_str());
@@ -48,20 +24,19 @@ Result<Pin> read_source(const PinSource& source) {
       return bad(source.env,
                  "there is no such environment variable; by path a plugin runs without yours, "
                  "unless it has isolation = \"in-process\"");
-    return Pin{SecretBytes(as_bytes(text)), 0};
+    Pin pin{SecretBytes(as_bytes(text)), 0};
+    kit::trim_line_end(pin.value);
+    return pin;
   }
-  const int fd = ::open(source.file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return bad(source.file, errno_text(errno));
-  auto pin = read_open_file(fd, source.file);
-  ::close(fd);
-  return pin;
+  auto file = kit::read_secret_file(source.file, kMaxPinBytes);
+  if (!file) return bad(source.file, file.error().message);
+  return Pin{std::move(file->text), file->written_ns};
 }
 
 }  // namespace
 
 Result<Pin> read_pin(const PinSource& source) {
   TRY_ASSIGN(Pin pin, read_source(source));
-  trim(pin.value);
   if (pin.value.empty() || pin.value.size() > kMaxPinBytes)
     return bad(source.file.empty() ? source.env : source.file, "it must have 1 to 255 bytes");
   return pin;

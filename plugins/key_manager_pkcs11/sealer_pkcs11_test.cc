@@ -10,8 +10,7 @@ using namespace test;
 class Pkcs11Sealer : public SoftToken {
  protected:
   Result<Bytes> seal(std::string_view secret, std::string_view context = "ctx") {
-    return wait<Bytes>(
-        [&](Done<Bytes> done) { sealer->seal(SecretBytes(as_bytes(secret)), to_bytes(context), std::move(done)); });
+    return SoftToken::seal(secret, context);
   }
   std::string unseal(const Bytes& blob, std::string_view context = "ctx") {
     const auto opened =
@@ -82,6 +81,74 @@ TEST_P(Pkcs11Sealer, ATokenThatIsAwayIsNotForEver) {
   EXPECT_TRUE(unseal(blob).starts_with(kNever)) << unseal(blob);
   tokens.trouble("");
   EXPECT_EQ(unseal(blob), "secret");
+}
+
+TEST_P(Pkcs11Sealer, ATokenThatCannotWorkJustNowIsNotForEver) {
+  ASSERT_EQ(open_sealer(troubled()), "ok");
+  const Bytes blob = *seal("secret");
+  const struct {
+    const char* trouble;
+    std::string expected;
+  } kCases[] = {
+      // no memory, of the device and of the host: also where there is enough for a small piece
+      {"C_Decrypt 0x31\nC_Encrypt 0x31\n", "ResourceExhausted: "},
+      {"C_Decrypt 0x2\nC_Encrypt 0x2\n", "ResourceExhausted: "},
+      {"C_Decrypt 0x31\n", "ResourceExhausted: "},
+      // the PIN has expired
+      {"C_Decrypt 0xa3\nC_Encrypt 0xa3\n", "PermissionDenied: "},
+      {"C_Decrypt 0xa3\n", "PermissionDenied: "},
+      // a number of the vendor's: a wrong tag where the key works, anything else where it does not
+      {"C_Decrypt 0x80000001\nC_Encrypt 0x80000001\n", "Unavailable: "},
+      {"C_Decrypt 0x80000001\nC_Encrypt 0x31\n", "Unavailable: "},
+      {"C_Decrypt 0x80000001\n", kNever},
+      // what the standard calls a wrong tag needs no proof
+      {"C_Decrypt 0x40\nC_Encrypt 0x31\n", kNever},
+      {"C_Decrypt 0x41\nC_Encrypt 0x31\n", kNever},
+  };
+  for (const auto& [trouble, expected] : kCases) {
+    tokens.trouble(trouble);
+    EXPECT_TRUE(unseal(blob).starts_with(expected)) << trouble << unseal(blob);
+  }
+  tokens.trouble("");
+  EXPECT_EQ(unseal(blob), "secret");
+}
+
+TEST_P(Pkcs11Sealer, ATokenMayTakeANonceOfItsOwn) {
+  ASSERT_EQ(open_sealer(troubled()), "ok");
+  const Bytes ours = *seal("secret");
+  tokens.trouble("own_iv\n");
+  const auto theirs = seal("secret");
+  ASSERT_TRUE(theirs) << theirs.error().text();
+  const auto next = seal("secret");
+  ASSERT_TRUE(next) << next.error().text();
+  EXPECT_NE(*theirs, *next);
+  EXPECT_EQ(theirs->size(), ours.size());
+  for (const Bytes& blob : {ours, *theirs, *next}) EXPECT_EQ(unseal(blob), "secret");
+  tokens.trouble("");
+  for (const Bytes& blob : {ours, *theirs, *next}) EXPECT_EQ(unseal(blob), "secret");
+}
+
+TEST_P(Pkcs11Sealer, WhatDoesNotOpenAgainIsNotGivenAway) {
+  ASSERT_EQ(open_sealer(troubled()), "ok");
+  ASSERT_TRUE(seal("secret"));
+  const struct {
+    const char* trouble;
+    std::string expected;
+  } kCases[] = {
+      {"hidden_iv\n",
+       "Internal: sealer(pkcs11): token \"one\": what the token sealed does not open again: C_Decrypt: "},
+      {"C_Decrypt 0x40\n", "Internal: "},
+      {"C_Decrypt 0x80000001\n", "Internal: "},
+      // says nothing of the blob
+      {"C_Decrypt 0x31\n", "ResourceExhausted: "},
+      {"C_Decrypt 0x30\nC_Encrypt 0x30\n", "Unavailable: "},
+  };
+  for (const auto& [trouble, expected] : kCases) {
+    tokens.trouble(trouble);
+    EXPECT_TRUE(outcome(seal("secret")).starts_with(expected)) << trouble << outcome(seal("secret"));
+  }
+  tokens.trouble("");
+  EXPECT_EQ(unseal(*seal("secret")), "secret");
 }
 
 TEST_P(Pkcs11Sealer, StandsBesideAKeyManagerInOneToken) {

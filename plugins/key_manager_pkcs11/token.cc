@@ -21,6 +21,10 @@ std::string field(const unsigned char (&text)[N]) {
   return std::string(out);
 }
 
+bool is_wrong_pin(CK_RV rv) { return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE; }
+
+std::string name_of(const CK_TOKEN_INFO& info) { return field(info.serialNumber) + "/" + field(info.label); }
+
 bool fits(const std::string& wanted, const std::string& found) { return wanted.empty() || wanted == found; }
 
 bool matches(const TokenMatch& match, const CK_TOKEN_INFO& info) {
@@ -31,32 +35,40 @@ bool matches(const TokenMatch& match, const CK_TOKEN_INFO& info) {
 }  // namespace
 
 Result<void> Session::check(const char* call, CK_RV rv) {
+  last = rv;
   if (rv == CKR_OK) return {};
   lost = lost || is_lost(rv);
   return fail(ck_error(call, rv));
 }
 
+Token::~Token() {
+  if (open_) module_.try_close_session(this, session_);
+}
+
 void Token::run(const std::function<Result<void>(Session&)>& work, const std::function<void(Error)>& give_up) {
   if (run_once(work, give_up) || run_once(work, give_up)) return;
-  module_.initialize_again(troubled_since_ms_);
+  module_.initialize_again(troubled_since_ms_, wanted_);
   if (run_once(work, give_up)) return;
   if (!std::exchange(away_, true)) kit::log(host_, 2, describe(match_) + " does not answer; it is asked again");
 }
 
 // False: the session, or the token, is gone.
 bool Token::run_once(const std::function<Result<void>(Session&)>& work, const std::function<void(Error)>& give_up) {
-  const auto epoch = module_.initialize();
-  if (!epoch) {
-    give_up(epoch.error());
+  if (const auto ready = module_.initialize(); !ready) {
+    give_up(ready.error());
     return true;
   }
-  const Module::Use use(module_);
-  if (open_ && *epoch != epoch_) forget();
-  epoch_ = *epoch;
+  const Module::Use use(module_, wanted_);
+  if (!use) {
+    give_up(here({Code::deadline_exceeded, "another call keeps its module busy"}));
+    return true;
+  }
+  if (open_ && !module_.has_session(this, session_)) open_ = false;
   if (!open_) {
     if (const auto opened = open(); !opened) {
       forget();
       give_up(here(opened.error()));
+      if (std::exchange(host_failed_, false) || !wanted_()) return true;  // to begin the module anew would not help
       if (troubled_since_ms_ == 0) troubled_since_ms_ = steady_ms();
       return opened.error().code != Code::unavailable;
     }
@@ -80,10 +92,9 @@ Result<void> Token::open() {
   CK_TOKEN_INFO info = {};
   TRY_ASSIGN(const CK_SLOT_ID slot, find_slot(info));
   const CK_FLAGS flags = CKF_SERIAL_SESSION | CKF_RW_SESSION;
-  CK_RV rv = calls().C_OpenSession(slot, flags, nullptr, nullptr, &session_);
+  CK_RV rv = module_.open_session(slot, flags, this, wanted_, session_);
   // to sign takes no more than this
-  if (rv == CKR_TOKEN_WRITE_PROTECTED)
-    rv = calls().C_OpenSession(slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session_);
+  if (rv == CKR_TOKEN_WRITE_PROTECTED) rv = module_.open_session(slot, CKF_SERIAL_SESSION, this, wanted_, session_);
   if (rv == CKR_SESSION_COUNT) {
     return fail(Code::resource_exhausted,
                 "C_OpenSession: CKR_SESSION_COUNT: every session of the token is taken; close "
@@ -124,12 +135,17 @@ Result<CK_SLOT_ID> Token::find_slot(CK_TOKEN_INFO& info) {
 }
 
 // All sessions of a process with a token are logged in, or none is.
-Result<void> Token::log_in(const CK_TOKEN_INFO& info) {
+Result<void> Token::log_in(CK_TOKEN_INFO info) {
   if ((info.flags & CKF_LOGIN_REQUIRED) == 0) return {};
+  std::unique_lock alone(module_.login(), std::defer_lock);
+  if (!acquire(alone, wanted_)) return fail(Code::deadline_exceeded, "another login keeps it busy");
   CK_SESSION_INFO session = {};
   if (const CK_RV rv = calls().C_GetSessionInfo(session_, &session); rv != CKR_OK)
     return fail(ck_error("C_GetSessionInfo", rv));
   if (session.state == CKS_RW_USER_FUNCTIONS || session.state == CKS_RO_USER_FUNCTIONS) return {};
+  // anew: another login may have used up a try
+  if (const CK_RV rv = calls().C_GetTokenInfo(session.slotID, &info); rv != CKR_OK)
+    return fail(ck_error("C_GetTokenInfo", rv));
   if ((info.flags & CKF_USER_PIN_LOCKED) != 0)
     return fail(Code::permission_denied, "its PIN is locked; unlock it with the security officer's PIN");
   if ((info.flags & CKF_USER_PIN_FINAL_TRY) != 0) {
@@ -139,34 +155,74 @@ Result<void> Token::log_in(const CK_TOKEN_INFO& info) {
   if (pin_.given()) return show_pin(info);
   if ((info.flags & CKF_PROTECTED_AUTHENTICATION_PATH) == 0)
     return fail(Code::permission_denied, "it wants a PIN; set pin_file or pin_env");
-  const CK_RV rv = calls().C_Login(session_, CKU_USER, nullptr, 0);
-  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return {};
-  return fail(ck_error("C_Login", rv));
+  return ask_at_pad(name_of(info));
 }
 
-Result<void> Token::show_pin(const CK_TOKEN_INFO& info) {
-  TRY_ASSIGN(Pin pin, read_pin(pin_));
-  const std::string serial = field(info.serialNumber) + "/" + field(info.label);
-  const std::string where = pin_.file.empty() ? pin_.env : pin_.file;
-  if (module_.was_refused(serial, pin_digest(pin))) {
-    return fail(Code::permission_denied,
-                "the PIN in " + where + " was refused and is not tried again, lest the token is locked; mend it there" +
-                    (pin_.file.empty() ? "" : ", or touch the file to have it tried once more"));
-  }
-  const CK_RV rv = calls().C_Login(session_, CKU_USER, pin.value.data(), pin.value.size());
+// Whoever stands there is asked again after a wrong PIN only when the plugin is started again.
+Result<void> Token::ask_at_pad(const std::string& token) {
+  constexpr const char* kRefused = "the PIN typed at its pad was refused; restart to be asked for it again";
+  if (module_.was_refused(token, {})) return fail(Code::permission_denied, kRefused);
+  const CK_RV rv = calls().C_Login(session_, CKU_USER, nullptr, 0);
   if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return {};
   Error error = ck_error("C_Login", rv);
-  if (rv == CKR_PIN_LOCKED || rv == CKR_PIN_EXPIRED || rv == CKR_USER_PIN_NOT_INITIALIZED)
-    error.message += ": have the token's security officer set its PIN";
-  if (rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE) {
-    module_.pin_refused(serial, pin_digest(pin));
-    error.message += ": the PIN in " + where + " was refused";
+  if (rv == CKR_FUNCTION_CANCELED || rv == CKR_FUNCTION_REJECTED) {  // no token that is away: once a call is enough
+    error.code = Code::permission_denied;
+    error.message += ": nobody typed the PIN at its pad";
+  }
+  if (is_wrong_pin(rv)) {
+    module_.pin_refused(token, {});
+    error.message += std::string(": ") + kRefused;
   }
   return fail(std::move(error));
 }
 
+Result<void> Token::may_be_shown(const ShownPin& pin) {
+  PinPast past = module_.was_refused(pin.token, pin.digest) ? PinPast::refused : PinPast::none;
+  if (past == PinPast::none && !pin.written.empty()) {
+    const auto known = refused_.begin_try(pin.token, pin.written);
+    host_failed_ = !known;
+    if (!known) return fail(known.error());
+    past = *known;
+  }
+  const std::string or_touch = pin.written.empty() ? "" : ", or touch the file to have it tried once more";
+  if (past == PinPast::refused)
+    return fail(Code::permission_denied,
+                "the PIN in " + pin.where +
+                    " was refused and is not tried again, lest the token is locked; mend it there" + or_touch);
+  if (past == PinPast::never_told_twice)
+    return fail(Code::permission_denied,
+                "the PIN in " + pin.where +
+                    " was tried twice and what the token said was never noted, so it is not tried again, lest the "
+                    "token is locked; mend it there" +
+                    or_touch);
+  return {};
+}
+
+void Token::note_answer(const ShownPin& pin, bool refused) {
+  if (refused) module_.pin_refused(pin.token, pin.digest);
+  if (pin.written.empty()) return;
+  if (const auto noted = refused_.end_try(pin.token, pin.written, refused); !noted)
+    kit::log(host_, 2, describe(match_) + ": whether its PIN was refused is not noted: " + noted.error().message);
+}
+
+Result<void> Token::show_pin(const CK_TOKEN_INFO& info) {
+  TRY_ASSIGN(Pin pin, read_pin(pin_));
+  // when it was written is all that is kept of it; an environment variable is of one process
+  const ShownPin shown = {name_of(info), pin_.file.empty() ? pin_.env : pin_.file,
+                          pin_.file.empty() ? "" : pin_.file + ":" + std::to_string(pin.written_ns), pin_digest(pin)};
+  TRY(may_be_shown(shown));
+  const CK_RV rv = calls().C_Login(session_, CKU_USER, pin.value.data(), pin.value.size());
+  note_answer(shown, is_wrong_pin(rv));
+  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return {};
+  Error error = ck_error("C_Login", rv);
+  if (rv == CKR_PIN_LOCKED || rv == CKR_PIN_EXPIRED || rv == CKR_USER_PIN_NOT_INITIALIZED)
+    error.message += ": have the token's security officer set its PIN";
+  if (is_wrong_pin(rv)) error.message += ": the PIN in " + shown.where + " was refused";
+  return fail(std::move(error));
+}
+
 void Token::forget() {
-  if (std::exchange(open_, false)) calls().C_CloseSession(session_);
+  if (std::exchange(open_, false)) module_.close_session(this, session_, wanted_);
 }
 
 }  // namespace limpet::pkcs11

@@ -10,6 +10,7 @@
 
 #include "key_manager_pkcs11/module.h"
 #include "key_manager_pkcs11/pin.h"
+#include "key_manager_pkcs11/refused_pin.h"
 #include "key_manager_pkcs11/token_uri.h"
 
 namespace limpet::pkcs11 {
@@ -23,13 +24,14 @@ class Session {
   const CK_FUNCTION_LIST& calls;
   const CK_SESSION_HANDLE handle;
   bool lost = false;
+  CK_RV last = 0;  // what the last call said that was checked
 };
 
 class Token {
  public:
-  Token(Module& module, TokenMatch match, PinSource pin, const limpet_host* host)
-      : module_(module), match_(std::move(match)), pin_(std::move(pin)), host_(host) {}
-  ~Token() { forget(); }
+  Token(Module& module, TokenMatch match, PinSource pin, RefusedPin& refused, const limpet_host* host)
+      : module_(module), match_(std::move(match)), pin_(std::move(pin)), refused_(refused), host_(host) {}
+  ~Token();
   Token(const Token&) = delete;
   Token& operator=(const Token&) = delete;
 
@@ -53,8 +55,17 @@ class Token {
   bool run_once(const std::function<Result<void>(Session&)>& work, const std::function<void(Error)>& give_up);
   Result<void> open();
   Result<CK_SLOT_ID> find_slot(CK_TOKEN_INFO& info);
-  Result<void> log_in(const CK_TOKEN_INFO& info);
+  Result<void> log_in(CK_TOKEN_INFO info);
+  struct ShownPin {
+    std::string token;
+    std::string where;    // file or environment variable
+    std::string written;  // file and when it was; empty: an environment variable
+    Bytes digest;
+  };
   Result<void> show_pin(const CK_TOKEN_INFO& info);
+  Result<void> may_be_shown(const ShownPin& pin);
+  void note_answer(const ShownPin& pin, bool refused);
+  Result<void> ask_at_pad(const std::string& token);
   void forget();
   [[nodiscard]] const CK_FUNCTION_LIST& calls() const { return module_.calls(); }
   [[nodiscard]] Error here(Error error) const { return std::move(error).within(describe(match_)); }
@@ -62,12 +73,14 @@ class Token {
   Module& module_;
   const TokenMatch match_;
   const PinSource pin_;
+  RefusedPin& refused_;  // the instance's
+  const Wanted wanted_ = [this] { return refused_.wanted(); };
   const limpet_host* host_;
   bool open_ = false;
   CK_SESSION_HANDLE session_ = 0;
-  uint64_t epoch_ = 0;
   uint64_t generation_ = 0;
-  bool away_ = false;  // said so in the log
+  bool away_ = false;         // said so in the log
+  bool host_failed_ = false;  // the last open() ended because of the role's state: the token is not away
   int64_t troubled_since_ms_ = 0;
 };
 

@@ -7,19 +7,27 @@
  * - "stuck": as "gone", from then on until C_Finalize, as with modules that see no token come back;
  * - "stuck_once": the same for the first time that it is read;
  * - "public_stays 0x1b": C_DestroyObject answers that to a public key, "destroy_once 0x1b": to whatever comes first;
+ * - "find_public 0x31": C_FindObjectsInit answers that when public keys are looked for;
+ * - "own_iv": C_EncryptInit takes no IV of the caller's and writes one of the token's there, "hidden_iv": nowhere;
+ * - "pin_pad": the token has one, so C_Login comes without a PIN;
+ * - "hold_login": C_Login does not end before the file says otherwise;
+ * - "pulled": the next C_DecryptInit answers CKR_DEVICE_REMOVED, and the next C_OpenSession gives the handle that the
+ * process was given first, as a module does that has closed all of a token's sessions;
  * - "final_try": the token says that one more wrong PIN locks it.
- * Calls of C_Initialize, C_Finalize and C_Login are noted in TROUBLE_LOG, one a line.
+ * Calls of C_Initialize, C_Finalize, C_OpenSession and C_Login are noted in TROUBLE_LOG, one a line.
  */
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 
 static CK_FUNCTION_LIST* real;
 static CK_FUNCTION_LIST ours;
 static int stuck;
 static int was_stuck;
+static int pulled; /* 1: C_DecryptInit said so, 2: and C_OpenSession gave the handle */
 
 static void note(const char* call) {
   const char* path = getenv("TROUBLE_LOG");
@@ -74,20 +82,34 @@ static CK_RV get_slot_list(unsigned char present, CK_SLOT_ID* slots, unsigned lo
 }
 static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO* info) {
   const CK_RV rv = real->C_GetTokenInfo(slot, info);
+  if (rv == CKR_OK && said("pin_pad")) info->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
   if (rv == CKR_OK && said("final_try")) info->flags |= CKF_USER_PIN_FINAL_TRY;
   return rv;
 }
 static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, void* app, CK_NOTIFY notify, CK_SESSION_HANDLE* session) {
-  const CK_RV rv = trouble("C_OpenSession");
-  return rv != CKR_OK ? rv : real->C_OpenSession(slot, flags, app, notify, session);
+  static CK_SESSION_HANDLE first;
+  CK_RV rv = trouble("C_OpenSession");
+  note("C_OpenSession");
+  if (rv == CKR_OK && pulled == 1) {
+    pulled = 2;
+    *session = first;
+    return CKR_OK;
+  }
+  if (rv == CKR_OK) rv = real->C_OpenSession(slot, flags, app, notify, session);
+  if (rv == CKR_OK && first == 0) first = *session;
+  return rv;
 }
 static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, unsigned char* pin, unsigned long size) {
   const CK_RV rv = trouble("C_Login");
   note("C_Login");
+  while (said("hold_login")) thrd_sleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
   return rv != CKR_OK ? rv : real->C_Login(session, user, pin, size);
 }
 static CK_RV find_objects_init(CK_SESSION_HANDLE session, CK_ATTRIBUTE* wanted, unsigned long count) {
-  const CK_RV rv = trouble("C_FindObjectsInit");
+  CK_RV rv = trouble("C_FindObjectsInit");
+  for (unsigned long i = 0; rv == CKR_OK && i < count; ++i) {
+    if (wanted[i].type == CKA_CLASS && *(CK_OBJECT_CLASS*)wanted[i].pValue == CKO_PUBLIC_KEY) rv = said("find_public");
+  }
   return rv != CKR_OK ? rv : real->C_FindObjectsInit(session, wanted, count);
 }
 static CK_RV destroy_object(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object) {
@@ -125,6 +147,24 @@ static CK_RV decrypt(CK_SESSION_HANDLE session, unsigned char* data, unsigned lo
   const CK_RV rv = trouble("C_Decrypt");
   return rv != CKR_OK ? rv : ended;
 }
+static CK_RV decrypt_init(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key) {
+  if (pulled != 0 || !said("pulled")) return real->C_DecryptInit(session, mechanism, key);
+  pulled = 1;
+  return CKR_DEVICE_REMOVED;
+}
+static CK_RV encrypt_init(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key) {
+  static unsigned char iv[16];
+  CK_MECHANISM hidden = *mechanism;
+  CK_GCM_PARAMS params;
+  if (mechanism->mechanism != CKM_AES_GCM || (!said("own_iv") && !said("hidden_iv")))
+    return real->C_EncryptInit(session, mechanism, key);
+  ++iv[0]; /* never twice the same */
+  params = *(CK_GCM_PARAMS*)mechanism->pParameter;
+  if (said("own_iv")) memcpy(params.iv_ptr, iv, params.iv_len);
+  params.iv_ptr = iv;
+  hidden.pParameter = &params;
+  return real->C_EncryptInit(session, &hidden, key);
+}
 static CK_RV encrypt(CK_SESSION_HANDLE session, unsigned char* data, unsigned long size, unsigned char* out,
                      unsigned long* out_size) {
   const CK_RV ended = real->C_Encrypt(session, data, size, out, out_size);
@@ -151,7 +191,9 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST*
   ours.C_GenerateKeyPair = generate_key_pair;
   ours.C_SignInit = sign_init;
   ours.C_Sign = sign;
+  ours.C_DecryptInit = decrypt_init;
   ours.C_Decrypt = decrypt;
+  ours.C_EncryptInit = encrypt_init;
   ours.C_Encrypt = encrypt;
   *list = &ours;
   return CKR_OK;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "key_manager_pkcs11/wrap_key.h"
 
+#include <algorithm>
+
 #include "crypto/key.h"
 #include "key_manager_pkcs11/ck.h"
 
@@ -45,6 +47,31 @@ bool works(Session& session, CK_OBJECT_HANDLE key) {
          session.calls.C_Encrypt(session.handle, plain, sizeof plain, cipher, &size) == CKR_OK;
 }
 
+// Whether the token refused the blob, and not the work. What a wrong tag is called differs from token to token; some
+// say what others say when the device is broken, or a number of the vendor's: then the key is tried. Memory and PINs
+// stay what they are, though: a piece smaller than the blob may well be encrypted.
+bool refuses_the_blob(Session& session, CK_OBJECT_HANDLE key, CK_RV rv) {
+  if (rv == CKR_ENCRYPTED_DATA_INVALID || rv == CKR_ENCRYPTED_DATA_LEN_RANGE) return true;
+  const Code code = ck_error("", rv).code;
+  return code != Code::resource_exhausted && code != Code::permission_denied && works(session, key);
+}
+
+// A blob of at least head, nonce and tag.
+Result<SecretBytes> open_blob(Session& session, CK_OBJECT_HANDLE key, BytesView blob, BytesView context) {
+  Gcm gcm(to_bytes(blob.subspan(kHeadBytes, kNonceBytes)), blob.first(kHeadBytes), context);
+  Bytes cipher = to_bytes(blob.subspan(kHeadBytes + kNonceBytes));
+  SecretBytes out(cipher.size());  // some tokens want room for the tag too
+  CK_ULONG size = out.size();
+  TRY(session.check("C_DecryptInit", session.calls.C_DecryptInit(session.handle, &gcm.mechanism, key)));
+  const CK_RV rv = session.calls.C_Decrypt(session.handle, cipher.data(), cipher.size(), out.data(), &size);
+  if (rv != CKR_OK && refuses_the_blob(session, key, rv))
+    return never(ck_error("C_Decrypt", rv).message + ": another context, or the blob was changed");
+  TRY(session.check("C_Decrypt", rv));
+  if (size != cipher.size() - kTagBytes) return never("what was opened has an odd size");
+  out.truncate(size);
+  return out;
+}
+
 }  // namespace
 
 // The key of this CKA_ID, or with an empty one any; a handle of 0: there is none.
@@ -78,22 +105,29 @@ Result<WrapKey::Key> WrapKey::find_or_make(Session& session) {
   return key;
 }
 
+// Some tokens (FIPS 140 wants it so) take no nonce of ours: they write one of theirs where ours stood. What they do
+// with it is theirs to know, so each blob is opened before it is given away: whoever seals destroys the plain text
+// after it.
 Result<Bytes> WrapKey::seal(BytesView plain, BytesView context) {
   return token_.with_session([&](Session& session) -> Result<Bytes> {
     TRY_ASSIGN(const Key key, find_or_make(session));
     Bytes out{kVersion};
     append(out, key.object_id);
     Gcm gcm(random_bytes(kNonceBytes), out, context);
-    append(out, gcm.nonce);
-    const size_t start = out.size();
-    CK_ULONG size = plain.size() + kTagBytes;
-    out.resize(start + size);
+    Bytes cipher(plain.size() + kTagBytes);
+    CK_ULONG size = cipher.size();
     SecretBytes input(plain);
     TRY(session.check("C_EncryptInit", session.calls.C_EncryptInit(session.handle, &gcm.mechanism, key.handle)));
     TRY(session.check("C_Encrypt",
-                      session.calls.C_Encrypt(session.handle, input.data(), input.size(), out.data() + start, &size)));
-    if (size != plain.size() + kTagBytes) return fail(Code::internal, "the token's ciphertext has an odd size");
-    return out;
+                      session.calls.C_Encrypt(session.handle, input.data(), input.size(), cipher.data(), &size)));
+    if (size != cipher.size()) return fail(Code::internal, "the token's ciphertext has an odd size");
+    append(out, gcm.nonce);
+    append(out, cipher);
+    const auto opened = open_blob(session, key.handle, out, context);
+    if (opened && std::ranges::equal(opened->view(), plain)) return out;
+    if (!opened && opened.error().code != Code::failed_precondition) return fail(opened.error());
+    return fail(Code::internal, "what the token sealed does not open again" +
+                                    (opened ? std::string(" to what it was") : ": " + opened.error().message));
   });
 }
 
@@ -103,19 +137,7 @@ Result<SecretBytes> WrapKey::unseal(BytesView blob, BytesView context) {
   return token_.with_session([&](Session& session) -> Result<SecretBytes> {
     TRY_ASSIGN(const Key key, find(session, blob.subspan(1, kObjectIdBytes)));
     if (key.handle == 0) return never("the key that sealed it, \"" + label_ + "\", is not in this token");
-    Gcm gcm(to_bytes(blob.subspan(kHeadBytes, kNonceBytes)), blob.first(kHeadBytes), context);
-    Bytes cipher = to_bytes(blob.subspan(kHeadBytes + kNonceBytes));
-    SecretBytes out(cipher.size());  // some tokens want room for the tag too
-    CK_ULONG size = out.size();
-    TRY(session.check("C_DecryptInit", session.calls.C_DecryptInit(session.handle, &gcm.mechanism, key.handle)));
-    const CK_RV rv = session.calls.C_Decrypt(session.handle, cipher.data(), cipher.size(), out.data(), &size);
-    // What a wrong tag is called differs from token to token; some say what others say when the device is broken.
-    if (rv != CKR_OK && (!is_lost(rv) || works(session, key.handle)))
-      return never(ck_error("C_Decrypt", rv).message + ": another context, or the blob was changed");
-    TRY(session.check("C_Decrypt", rv));
-    if (size != cipher.size() - kTagBytes) return never("what was opened has an odd size");
-    out.truncate(size);
-    return out;
+    return open_blob(session, key.handle, blob, context);
   });
 }
 

@@ -12,6 +12,7 @@ namespace limpet::pkcs11 {
 class WrapKey {
  public:
   WrapKey(Token& token, const std::string& name_space) : token_(token), label_("limpet:" + name_space + ":sealer") {}
+  // INTERNAL: the token does not open what it just sealed.
   Result<Bytes> seal(BytesView plain, BytesView context);
   // FAILED_PRECONDITION: the key is not in this token, or the blob is not what was sealed.
   Result<SecretBytes> unseal(BytesView blob, BytesView context);

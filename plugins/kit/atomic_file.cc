@@ -9,23 +9,10 @@
 #include <cstdio>
 
 #include "base/errno_text.h"
+#include "base/sync_directory.h"
 
 namespace limpet::kit {
 namespace {
-
-std::string directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// The rename or removal itself; without it a power cut brings the old state back.
-void flush_directory_of(const std::string& path) {
-  const int fd = ::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
-}
 
 std::unexpected<Error> failed(const std::string& what) {
   return fail(Code::unavailable, what + ": " + errno_text(errno));
@@ -56,13 +43,13 @@ Result<void> replace_file(const std::string& path, BytesView content) {
     ::unlink(fresh.c_str());
     return fail(std::move(written).error().within(fresh));
   }
-  flush_directory_of(path);
+  sync_directory_of(path);
   return {};
 }
 
 Result<void> remove_file(const std::string& path) {
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failed(path);
-  flush_directory_of(path);
+  sync_directory_of(path);
   return {};
 }
 

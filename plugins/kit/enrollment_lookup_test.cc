@@ -103,5 +103,23 @@ TEST(EnrollmentLookup, WhatIsCancelledBeforeItsQuestionAsksNothing) {
   EXPECT_TRUE(hand.posted.empty());
 }
 
+TEST(EnrollmentLookup, ACancelMayComeBeforeItsCallAndAfterAnEarlierOne) {
+  HandHost hand;
+  EnrollmentLookup lookup(&hand.host);
+  const char ops[3] = {};
+  const auto id = [&](int i) { return reinterpret_cast<const limpet_op*>(&ops[i]); };
+  lookup.begin(id(0));
+  EXPECT_TRUE(lookup.wanted());
+  lookup.cancel(id(1));
+  EXPECT_TRUE(lookup.wanted());
+  lookup.begin(id(1));
+  EXPECT_FALSE(lookup.wanted());
+  EXPECT_EQ(lookup.enrolled("mine").error().code, Code::cancelled);
+  lookup.begin(id(2));
+  EXPECT_TRUE(lookup.wanted());
+  lookup.cancel(id(0));
+  EXPECT_TRUE(lookup.wanted());
+}
+
 }  // namespace
 }  // namespace limpet::kit

@@ -26,16 +26,15 @@ void on_used(void* arg, const limpet_status* err, limpet_bytes signature) {
 
 }  // namespace
 
-Result<PublicKey> find_host_key(HostWait& host, limpet_op* op, const std::string& id) {
+Result<PublicKey> find_host_key(HostWait& host, const std::string& id) {
   TRY_ASSIGN(const limpet_keys_service* keys, service_of(host.host()));
   return host.run<PublicKey>(
-      op, [keys, id, on = host.host()](void* arg) { return keys->find(on, lend(id), &on_found, arg); });
+      [keys, id, on = host.host()](void* arg) { return keys->find(on, lend(id), &on_found, arg); });
 }
 
-Result<Bytes> prove_with_host_key(HostWait& host, limpet_op* op, const std::string& id, const PublicKey& key,
-                                  BytesView digest) {
+Result<Bytes> prove_with_host_key(HostWait& host, const std::string& id, const PublicKey& key, BytesView digest) {
   TRY_ASSIGN(const limpet_keys_service* keys, service_of(host.host()));
-  return host.run<Bytes>(op, [keys, id, on = host.host(), rsa = key.is_rsa(), data = to_bytes(digest)](void* arg) {
+  return host.run<Bytes>([keys, id, on = host.host(), rsa = key.is_rsa(), data = to_bytes(digest)](void* arg) {
     const limpet_sign_request request = {sizeof(limpet_sign_request),
                                          static_cast<uint32_t>(HashAlg::sha256),
                                          lend(id),

@@ -10,9 +10,8 @@
 namespace limpet::kit {
 
 // FAILED_PRECONDITION: this host has no such service.
-Result<PublicKey> find_host_key(HostWait& host, limpet_op* op, const std::string& id);
+Result<PublicKey> find_host_key(HostWait& host, const std::string& id);
 // As proofs of possession want it: ECDSA in ASN.1, or RSA-PSS with a salt of 32 bytes, over a SHA-256.
-Result<Bytes> prove_with_host_key(HostWait& host, limpet_op* op, const std::string& id, const PublicKey& key,
-                                  BytesView digest);
+Result<Bytes> prove_with_host_key(HostWait& host, const std::string& id, const PublicKey& key, BytesView digest);
 
 }  // namespace limpet::kit

@@ -29,20 +29,20 @@ void on_unsealed(void* arg, const limpet_status* err, limpet_bytes plain) {
 
 bool host_seals(const limpet_host* host) { return service_of(host) != nullptr; }
 
-Result<Bytes> seal_with_host(HostWait& host, limpet_op* op, const SecretBytes& plain, std::string_view context) {
+Result<Bytes> seal_with_host(HostWait& host, const SecretBytes& plain, std::string_view context) {
   const limpet_seal_service* seals = service_of(host.host());
   if (seals == nullptr) return no_sealer();
   const auto secret = std::make_shared<SecretBytes>(plain.clone());  // the call may outlive us
-  return host.run<Bytes>(op, [seals, secret, on = host.host(), bound = std::string(context)](void* arg) {
+  return host.run<Bytes>([seals, secret, on = host.host(), bound = std::string(context)](void* arg) {
     return seals->seal(on, lend(secret->view()), lend(as_bytes(bound)), &on_sealed, arg);
   });
 }
 
-Result<SecretBytes> unseal_with_host(HostWait& host, limpet_op* op, BytesView blob, std::string_view context) {
+Result<SecretBytes> unseal_with_host(HostWait& host, BytesView blob, std::string_view context) {
   const limpet_seal_service* seals = service_of(host.host());
   if (seals == nullptr) return no_sealer();
   return host.run<SecretBytes>(
-      op, [seals, sealed = to_bytes(blob), on = host.host(), bound = std::string(context)](void* arg) {
+      [seals, sealed = to_bytes(blob), on = host.host(), bound = std::string(context)](void* arg) {
         return seals->unseal(on, lend(sealed), lend(as_bytes(bound)), &on_unsealed, arg);
       });
 }

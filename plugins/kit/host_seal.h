@@ -9,8 +9,8 @@
 namespace limpet::kit {
 
 [[nodiscard]] bool host_seals(const limpet_host* host);  // it has a sealer
-Result<Bytes> seal_with_host(HostWait& host, limpet_op* op, const SecretBytes& plain, std::string_view context);
+Result<Bytes> seal_with_host(HostWait& host, const SecretBytes& plain, std::string_view context);
 // FAILED_PRECONDITION: this machine or token cannot open it.
-Result<SecretBytes> unseal_with_host(HostWait& host, limpet_op* op, BytesView blob, std::string_view context);
+Result<SecretBytes> unseal_with_host(HostWait& host, BytesView blob, std::string_view context);
 
 }  // namespace limpet::kit

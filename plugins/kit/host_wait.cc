@@ -12,20 +12,33 @@ Error error_of(const limpet_status& status) {
   return {static_cast<Code>(status.code), std::string(view(status.message))};
 }
 
-Result<void> HostWait::wait(const limpet_op* op, std::unique_ptr<Call> call) {
+// A cancel may have come before the plugin's thread did; one of an earlier op is past.
+void HostWait::begin(const limpet_op* op) {
+  const std::lock_guard lock(mutex_);
+  op_ = op;
+  if (cancelled_ != op) cancelled_ = nullptr;
+}
+
+bool HostWait::wanted() {
+  if (host_->time_left_ms(host_, op_) <= 0) return false;
+  const std::lock_guard lock(mutex_);
+  return !cancelled();
+}
+
+Result<void> HostWait::wait(std::unique_ptr<Call> call) {
   constexpr int64_t kMostMs = 120'000;
-  const int64_t left = std::clamp<int64_t>(host_->time_left_ms(host_, op), 0, kMostMs);
+  constexpr int64_t kAnywayMs = 1'000;  // less than a host waits for a plugin that is stopped
+  const int64_t left = call->anyway ? kAnywayMs : std::clamp<int64_t>(host_->time_left_ms(host_, op_), 0, kMostMs);
   Call* waiting = call.get();
   std::unique_lock lock(mutex_);
-  running_ = op;
-  cancelled_ = false;
+  const auto given_up = [&] { return !waiting->anyway && cancelled(); };
+  if (given_up()) return fail(Code::cancelled, "the call was given up");
   calls_.push_back(std::move(call));
-  host_->post(host_, &HostWait::begin, waiting);
-  ready_.wait_for(lock, std::chrono::milliseconds(left), [&] { return waiting->done || cancelled_; });
-  running_ = nullptr;
+  host_->post(host_, &HostWait::start_call, waiting);
+  ready_.wait_for(lock, std::chrono::milliseconds(left), [&] { return waiting->done || given_up(); });
   if (!waiting->done) {
     waiting->abandoned = true;
-    return cancelled_ ? fail(Code::cancelled, "the call was given up")
+    return given_up() ? fail(Code::cancelled, "the call was given up")
                       : fail(Code::deadline_exceeded, "the host did not answer in time");
   }
   const auto place = std::ranges::find_if(calls_, [waiting](const auto& one) { return one.get() == waiting; });
@@ -34,7 +47,7 @@ Result<void> HostWait::wait(const limpet_op* op, std::unique_ptr<Call> call) {
   return {};
 }
 
-void HostWait::begin(void* arg) {
+void HostWait::start_call(void* arg) {
   auto* call = static_cast<Call*>(arg);
   HostWait* self = call->owner;
   bool abandoned = false;
@@ -42,7 +55,7 @@ void HostWait::begin(void* arg) {
     const std::lock_guard lock(self->mutex_);
     abandoned = call->abandoned;
   }
-  if (!abandoned && call->start(call) != 0) return;
+  if ((!abandoned || call->anyway) && call->start(call) != 0) return;
   call->refuse({Code::resource_exhausted, "the host takes no further call of this plugin"});
   self->answered(call);
 }
@@ -58,8 +71,7 @@ void HostWait::answered(Call* call) {
 
 void HostWait::cancel(const limpet_op* op) {
   const std::lock_guard lock(mutex_);
-  if (op != running_) return;
-  cancelled_ = true;
+  cancelled_ = op;
   ready_.notify_all();
 }
 

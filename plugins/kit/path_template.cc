@@ -42,6 +42,10 @@ Result<PathTemplate> PathTemplate::parse(std::string_view text, std::initializer
   return out;
 }
 
+bool PathTemplate::uses(std::string_view field) const {
+  return std::ranges::any_of(parts_, [&](const Part& part) { return part.field && part.text == field; });
+}
+
 std::string PathTemplate::render(const std::map<std::string, std::string, std::less<>>& values) const {
   std::string out;
   for (const Part& part : parts_) {

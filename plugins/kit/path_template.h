@@ -17,6 +17,7 @@ class PathTemplate {
  public:
   // `known` are the fields without their first dot. INVALID_ARGUMENT names what is wrong and what is known.
   static Result<PathTemplate> parse(std::string_view text, std::initializer_list<std::string_view> known);
+  [[nodiscard]] bool uses(std::string_view field) const;
   // A field without a value is empty. The result starts with '/'.
   [[nodiscard]] std::string render(const std::map<std::string, std::string, std::less<>>& values) const;
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Server and agent with their keys in an HSM, played by SoftHSM: the CA's, the agent's own, and its cache's."""
 import os
+import re
 
 import grpc
 import pytest
@@ -75,6 +76,7 @@ def test_an_agents_own_key_and_its_cache_are_the_tokens(make, token):
     before = eventually(lambda: svid(agent))
     eventually(lambda: on_disk(agent))
     assert sorted(os.listdir(agent.data_dir)) == ['agent.mdb', 'agent.mdb-lock', 'agent.mdb.owner']
+    agent.at_rest()
     server.kill()
     agent.kill()
     agent.spawn()
@@ -226,24 +228,50 @@ def test_a_servers_token_is_used_from_the_sandbox_and_comes_back_there(make, tok
     assert server.roots() == roots and without_pin(server)
 
 
-def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder):
+def server_of_the_sample(make, token, folder, in_shim=False):
+    """One with the [[plugin]] of the sample and the token's paths; `in_shim`, with the lines that are comments there."""
     with open(os.path.join(process.ROOT, 'etc', 'hsm-server.toml')) as file:
         text = file.read()
+    if in_shim:
+        user = token.give_away().get('user')
+        text, lines = re.subn('(?m)^# (?=(user|read_paths|write_paths) = )', '', text)
+        assert lines == 3
+        text = re.sub('(?m)^isolation = .*', '', text)
+        text = re.sub('(?m)^user = .*', 'user = "%s"' % user if user else '', text)
     plugin = softhsm.with_digest(softhsm.PLUGIN)
     for old, new in (('/usr/lib/limpet/plugins/key_manager_pkcs11.so', plugin['path']), ('0' * 64, plugin['sha256']),
-                     ('/etc/limpet/hsm-pin', token.pin_file), ('/var/lib/limpet/server', folder / 'sample-data')):
+                     ('/etc/limpet/hsm', token.pin_folder), ('/etc/softhsm/softhsm2.conf', folder / 'softhsm2.conf'),
+                     ('/var/lib/softhsm/tokens', folder / 'tokens'), ('/var/lib/limpet/server', folder / 'sample-data')):
         assert old in text
         text = text.replace(old, str(new))
     process.write(folder / 'sample.toml', text)
     done = process.run(['validate', '-config', folder / 'sample.toml'], env=token.env)
     assert done.returncode == 0, done.stdout + done.stderr
-    server = process.Server()
+    server = process.Server(health_checks=health_checks(process.free_port()))
+    server.health_port = server.keys['health_checks']['bind_port']
     server.key_manager, server.env = text[text.index('[[plugin]]'):], token.env  # on a free port, with a socket of the test's
-    make(lambda: server)
+    return make(lambda: server, start=False)
+
+
+@pytest.mark.parametrize('in_shim', [False, True])
+def test_the_sample_of_a_server_with_an_hsm_works(make, token, folder, in_shim):
+    server = server_of_the_sample(make, token, folder, in_shim)
+    server.start()
+    assert len(plugin_processes(server)) == int(in_shim)
     roots = server.roots()
     server.kill()
     server.start()
     assert server.roots() == roots and without_pin(server)
+
+
+def test_a_pin_that_is_moved_into_place_reaches_the_sandbox_of_the_sample(make, token, folder):
+    token.write_pin('wrong-771')
+    server = server_of_the_sample(make, token, folder, in_shim=True)
+    server.spawn()
+    eventually(lambda: 'was refused and is not tried again' in part(server, 'ca')[1])
+    token.move_pin(PIN)
+    eventually(server.healthy, wait=90)
+    assert 'wrong-771' not in server.logs() and without_pin(server)
 
 
 @pytest.mark.parametrize('key_type', ['ec-p256', 'ec-p384', 'rsa-2048'])

@@ -30,8 +30,10 @@ class Token:
 
     def __init__(self, folder, label='limpet'):
         self.folder, self.label = folder, label
-        self.pin_file, self.trouble_file, self.log_file = folder / 'pin', folder / 'trouble', folder / 'calls'
+        self.pin_folder, self.trouble_file, self.log_file = folder / 'hsm', folder / 'trouble', folder / 'calls'
+        self.pin_file = os.path.join(self.pin_folder, 'pin')
         os.makedirs(folder / 'tokens')
+        os.makedirs(self.pin_folder)
         process.write(folder / 'softhsm2.conf', 'directories.tokendir = %s\nlog.level = ERROR\n' % (folder / 'tokens'))
         self.write_pin(PIN)
         self.env = dict(os.environ, SOFTHSM2_CONF=folder / 'softhsm2.conf', TROUBLE_MODULE=MODULE,
@@ -41,9 +43,27 @@ class Token:
     def util(self, *args):
         subprocess.run(['softhsm2-util', *args], check=True, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
-    def write_pin(self, pin):
-        process.write(self.pin_file, pin + '\n')
-        os.chmod(self.pin_file, 0o600)
+    def write_pin(self, pin, file=None):
+        file = file or self.pin_file
+        process.write(file, pin + '\n')
+        os.chmod(file, 0o600)
+
+    def move_pin(self, pin):
+        """A new file in place of the old one, of the same owner: what editors do."""
+        new, old = os.path.join(self.pin_folder, 'pin.new'), os.stat(self.pin_file)
+        self.write_pin(pin, new)
+        os.chown(new, old.st_uid, old.st_gid)
+        os.rename(new, self.pin_file)
+
+    def give_away(self):
+        """A daemon that is root gives the plugin's process a user, whose the files must be. Returns whose."""
+        if os.geteuid() != 0:
+            return {}
+        for top in (self.folder / 'tokens', self.pin_folder):
+            for place, _, names in os.walk(top):
+                for path in [place, *(os.path.join(place, name) for name in names)]:
+                    os.chown(path, NOBODY, NOBODY)
+        return {'user': 'nobody'}
 
     def trouble(self, text):
         """What the module TROUBLE does from now on; see plugins/key_manager_pkcs11/trouble_module.c."""
@@ -57,17 +77,9 @@ class Token:
             return 0
 
     def shim_table(self, kind, role, namespace, **data):
-        """The plugin in a process of its own, with what the sandbox has to open for SoftHSM. A daemon that is root gives
-        it a user, whose the files must be."""
-        who = {}
-        if os.geteuid() == 0:
-            who['user'] = 'nobody'
-            for place, _, names in os.walk(self.folder / 'tokens'):
-                for path in [place, *(os.path.join(place, name) for name in names)]:
-                    os.chown(path, NOBODY, NOBODY)
-            os.chown(self.pin_file, NOBODY, NOBODY)
-        plugin = {**with_digest(PLUGIN), 'isolation': 'shim', **who, 'read_paths': [self.folder / 'softhsm2.conf', self.pin_file],
-                  'write_paths': [self.folder / 'tokens']}
+        """The plugin in a process of its own, with what the sandbox has to open for SoftHSM."""
+        plugin = {**with_digest(PLUGIN), 'isolation': 'shim', **self.give_away(),
+                  'read_paths': [self.folder / 'softhsm2.conf', self.pin_folder], 'write_paths': [self.folder / 'tokens']}
         return process.toml_plugin(kind, 'pkcs11', {'module': MODULE, 'token': self.label, 'pin_file': self.pin_file,
                                                     'namespace': namespace, **data}, role=role, **plugin)
 

@@ -63,6 +63,11 @@ class ShippedPlugin : public ::testing::TestWithParam<Carrier> {
   Result<T> wait(Call call) {
     Waiter<T> waiter;
     call(waiter.arm());
+    return finish(waiter);
+  }
+  // What a call that is under way ended with.
+  template <typename T>
+  Result<T> finish(Waiter<T>& waiter) {
     for (int turn = 0; turn < 60'000 && !waiter.result; ++turn) {
       if (loop.run_ready() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

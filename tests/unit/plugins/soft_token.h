@@ -31,7 +31,10 @@ class SoftTokens {
   [[nodiscard]] std::string pin_file() const { return path("pin"); }
   void remove() const { std::filesystem::remove_all(folder_); }
   // What the module in between does from now on.
-  void trouble(const std::string& text) const { std::ofstream(path("trouble")) << text; }
+  void trouble(const std::string& text) const {
+    std::ofstream(path("trouble.new")) << text;
+    std::filesystem::rename(path("trouble.new"), path("trouble"));
+  }
   [[nodiscard]] size_t calls(const std::string& name) const {
     std::ifstream log(path("log"));
     size_t count = 0;
@@ -95,8 +98,10 @@ class SoftToken : public ShippedPlugin {
   }
   std::string open_sealer(const std::string& json) {
     sealer.reset();
+    sealer_raw.reset();
     auto instance = create("key_manager_pkcs11", LIMPET_SEALER, kSealerPrefix);
     const std::string result = outcome(configure(*instance, json));
+    sealer_raw = instance;
     sealer = make_sealer(instance);
     return result;
   }
@@ -125,6 +130,10 @@ class SoftToken : public ShippedPlugin {
     if (!signature) return signature.error().text();
     return outcome(key.key.verify(alg, hash(alg, as_bytes("data")), *signature));
   }
+  Result<Bytes> seal(std::string_view secret = "secret", std::string_view context = {}) {
+    return wait<Bytes>(
+        [&](Done<Bytes> done) { sealer->seal(SecretBytes(as_bytes(secret)), to_bytes(context), std::move(done)); });
+  }
   Result<void> remove(const std::string& id) {
     return wait<void>([&](Done<void> done) { keys->remove(id, std::move(done)); });
   }
@@ -132,6 +141,7 @@ class SoftToken : public ShippedPlugin {
   SoftTokens& tokens = SoftTokens::get();
   std::shared_ptr<Instance> raw;
   std::unique_ptr<KeyManager> keys;
+  std::shared_ptr<Instance> sealer_raw;
   std::unique_ptr<Sealer> sealer;
 };
 

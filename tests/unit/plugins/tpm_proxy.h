@@ -27,6 +27,15 @@ inline Bytes tpm_response(uint32_t rc) {
   return out;
 }
 
+// TPM2_PCR_Extend of a SHA-256 PCR.
+inline Bytes extend_command(uint8_t pcr) {
+  Bytes out = {0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82, 0, 0, 0, pcr};  // the length, the code, the PCR
+  append(out,
+         Bytes{0, 0, 0, 9, 0x40, 0, 0, 0x09, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x0b});  // an empty password; one digest
+  out.resize(65, 0x5a);
+  return out;
+}
+
 class TpmProxy {
  public:
   // What to answer to a command; none: the TPM's own answer. Called on the proxy's thread. An empty one hangs up.
@@ -35,10 +44,14 @@ class TpmProxy {
   // What to do to the TPM's own answer. Called on the proxy's thread.
   using Change = std::function<void(uint32_t command_code, Bytes& answer)>;
 
-  TpmProxy(const std::string& path, std::string tpm, Answer answer, Change change = nullptr)
+  // What the TPM is told before a command that goes to it; empty: nothing. Called on the proxy's thread.
+  using Ahead = std::function<Bytes(uint32_t command_code)>;
+
+  TpmProxy(const std::string& path, std::string tpm, Answer answer, Change change = nullptr, Ahead ahead = nullptr)
       : tpm_(std::move(tpm)),
         answer_(std::move(answer)),
         change_(std::move(change)),
+        ahead_(std::move(ahead)),
         listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     const sockaddr_un address = address_of(path);
     if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
@@ -96,6 +109,7 @@ class TpmProxy {
         ::send(client, own->data(), own->size(), MSG_NOSIGNAL);
         continue;
       }
+      if (ahead_ && !tell(tpm, ahead_(code))) return;
       note(BytesView(buffer).first(static_cast<size_t>(got)));
       ::send(tpm, buffer.data(), static_cast<size_t>(got), MSG_NOSIGNAL);
       if (!readable(tpm)) return;
@@ -108,6 +122,12 @@ class TpmProxy {
     }
   }
 
+  bool tell(int tpm, BytesView command) {
+    std::array<uint8_t, 4096> answer = {};
+    if (command.empty()) return true;
+    ::send(tpm, command.data(), command.size(), MSG_NOSIGNAL);
+    return readable(tpm) && ::recv(tpm, answer.data(), answer.size(), 0) > 0;
+  }
   void note(BytesView text) {
     const std::lock_guard lock(mutex_);
     append(seen_, text);
@@ -116,6 +136,7 @@ class TpmProxy {
   const std::string tpm_;
   const Answer answer_;
   const Change change_;
+  const Ahead ahead_;
   mutable std::mutex mutex_;
   Bytes seen_;  // guarded by mutex_
   const int listener_;
