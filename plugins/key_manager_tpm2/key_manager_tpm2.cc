@@ -19,7 +19,6 @@ using limpet::Result;
 using limpet::key_manager_tpm2::KeyDirectory;
 using limpet::key_manager_tpm2::TpmKey;
 using limpet::tpm::Device;
-using limpet::tpm::kRcNoAnswer;
 using limpet::tpm::Object;
 using limpet::tpm::Tpm;
 
@@ -116,7 +115,7 @@ limpet::Error other_tpm(Tpm2& self, std::string_view id) {
 Result<Object> root_of(Tpm2& self, Tpm& tpm) {
   if (self.root) {
     auto loaded = tpm.load_saved(self.root->saved, self.root->public_area, self.root->name);
-    if (loaded || tpm.last_rc() == kRcNoAnswer) return loaded;
+    if (loaded || loaded.error().code == Code::unavailable) return loaded;
     self.root.reset();  // the TPM was reset
   }
   TRY_ASSIGN_WITHIN("storage root key", Object made,
@@ -129,7 +128,7 @@ Result<Object> root_of(Tpm2& self, Tpm& tpm) {
 Result<Object> load_key(Tpm2& self, Tpm& tpm, std::string_view id, TpmKey& key) {
   if (!key.saved.empty()) {
     auto loaded = tpm.load_saved(key.saved, key.blob.public_area, key.name);
-    if (loaded || tpm.last_rc() == kRcNoAnswer) return loaded;
+    if (loaded || loaded.error().code == Code::unavailable) return loaded;  // away or busy: it stays good
     key.saved.clear();
   }
   TRY_ASSIGN(const Object root, root_of(self, tpm));

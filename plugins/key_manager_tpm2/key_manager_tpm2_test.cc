@@ -7,6 +7,7 @@
 #include "key_manager_tpm2/key_directory.h"
 #include "plugin/key_manager_facade.h"
 #include "swtpm.h"
+#include "tpm_proxy.h"
 
 namespace limpet {
 namespace {
@@ -70,6 +71,25 @@ TEST_P(Tpm2Keys, RefusesAConfigurationThatItDoesNotUnderstand) {
   EXPECT_TRUE(open(R"({"directory":"/x","device":"tabrmd:"})").starts_with(prefix + "device: TPM \"tabrmd:\" is not"));
   EXPECT_TRUE(open(R"({"directory":"/x","owner_auth_file":"/no/such"})")
                   .starts_with("FailedPrecondition: keymanager(tpm2): owner_auth_file: /no/such: "));
+}
+
+TEST_P(Tpm2Keys, TheOwnersPasswordComesFromAFileThatNotEverybodyMayRead) {
+  const std::string file = directory + "/owner";
+  const std::string json = R"({"directory":")" + directory + R"(/keys","owner_auth_file":")" + file + "\"}";
+  const std::string begin = "FailedPrecondition: keymanager(tpm2): owner_auth_file: " + file + ": ";
+  write(file, "owned\r\n");
+  for (const mode_t mode : {0602, 0604}) {
+    ::chmod(file.c_str(), mode);
+    EXPECT_EQ(open(json), begin + "every user may read or write it; run chmod o-rw on it") << mode;
+  }
+  ::chmod(file.c_str(), 0660);
+  write(file, std::string(64, 'x') + "\r\n");
+  EXPECT_EQ(open(json), "ok");
+  write(file, std::string(65, 'x'));
+  EXPECT_EQ(open(json), begin + "a TPM password has at most 64 bytes");
+  std::filesystem::remove(file);
+  std::filesystem::create_directory(file);
+  EXPECT_EQ(open(json), begin + "it is not a regular file");
 }
 
 TEST_P(Tpm2Keys, KeysOfEachTypeSignAndSurviveRestartAndReset) {
@@ -220,6 +240,38 @@ TEST_P(Tpm2Keys, ATpmThatSomebodyElseUsesIsWaitedFor) {
   }
   ASSERT_TRUE(waiter.result);
   EXPECT_EQ(outcome(*waiter.result), "ok");
+}
+
+// A busy TPM costs one command's patience, and the next signature no more than others do.
+TEST_P(Tpm2Keys, WhatWasLoadedOnceIsKeptWhileTheTpmCannotLoadIt) {
+  constexpr uint32_t kContextLoad = 0x161;
+  constexpr uint32_t kCreatePrimary = 0x131;
+  constexpr uint32_t kLoad = 0x157;
+  std::atomic<bool> busy = false;
+  std::atomic<int> loads = 0;
+  std::atomic<int> others = 0;
+  const TpmProxy way(directory + "/way", tpm->socket(), [&](uint32_t code) -> std::optional<Bytes> {
+    if (code == kContextLoad) ++loads;
+    if (code == kCreatePrimary || code == kLoad) ++others;
+    // no memory now: the plugin has no patience of its own for that, so that the test needs none
+    return busy && code == kContextLoad ? std::optional(tpm_response(0x902)) : std::nullopt;
+  });
+  ASSERT_EQ(open(R"({"device":")" + directory + R"(/way","directory":")" + keys_directory() + "\"}"), "ok");
+  const auto first = generate("first");
+  const auto second = generate("second");
+  ASSERT_EQ(outcome(second), "ok");
+  expect_signs(*first);
+  for (const auto& key : {*first, *second}) {  // saved itself, and from the saved root
+    busy = true;
+    loads = others = 0;
+    EXPECT_TRUE(outcome(sign(key)).starts_with("Unavailable: "));
+    EXPECT_EQ(loads, 1);
+    EXPECT_EQ(others, 0);
+    busy = false;
+    expect_signs(key);
+    EXPECT_EQ(loads, 2);
+    EXPECT_EQ(others, key.id == "first" ? 0 : 1) << "TPM2_Load of what had not been loaded";
+  }
 }
 
 TEST_P(Tpm2Keys, ManySignaturesAtOnceAreMadeOneAfterAnother) {

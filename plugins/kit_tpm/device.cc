@@ -121,10 +121,11 @@ TPML_PCR_SELECTION selection_of(PcrSelection pcrs) {
 
 Tpm::Impl::~Impl() {
   if (sys != nullptr) Tss2_Sys_Finalize(sys);
+  wipe(tcti.answer);
 }
 
 Result<void> Tpm::Impl::startup(Tpm& tpm) {
-  auto started = run(tpm, "TPM2_Startup", [&] { return Tss2_Sys_Startup(sys, TPM2_SU_CLEAR); });
+  auto started = repeat(tpm, "TPM2_Startup", [&] { return Tss2_Sys_Startup(sys, TPM2_SU_CLEAR); });
   return tpm.last_rc_ == TPM2_RC_INITIALIZE ? Result<void>() : started;  // somebody else was first
 }
 
@@ -134,8 +135,8 @@ Result<std::unique_ptr<Tpm>> Device::open(int64_t answer_ms) const {
   impl->tcti.answer_ms = std::min(answer_ms, settings_.answer_ms);
   impl->tcti.common = {kTctiMagic, 1, transmit, receive, finalize, cancel, poll_handles, set_locality};
   const size_t size = Tss2_Sys_GetContextSize(0);
-  impl->memory = std::make_unique<std::max_align_t[]>(size / sizeof(std::max_align_t) + 1);
-  auto* const sys = reinterpret_cast<TSS2_SYS_CONTEXT*>(impl->memory.get());
+  impl->memory = SecretBytes(size);
+  auto* const sys = reinterpret_cast<TSS2_SYS_CONTEXT*>(impl->memory.data());
   TSS2_ABI_VERSION abi = TSS2_ABI_VERSION_CURRENT;
   const TSS2_RC rc = Tss2_Sys_Initialize(sys, size, reinterpret_cast<TSS2_TCTI_CONTEXT*>(&impl->tcti.common), &abi);
   if (rc != TSS2_RC_SUCCESS) return fail(error_of("Tss2_Sys_Initialize", rc));
@@ -149,11 +150,16 @@ Tpm::~Tpm() {
   while (!impl_->loaded.empty()) flush(impl_->loaded.back());
 }
 
+void Tpm::Impl::flush(Tpm& tpm, uint32_t handle) {
+  const uint32_t before = tpm.last_rc_;
+  const char* const command = tpm.last_command_;
+  (void)run(tpm, "TPM2_FlushContext", [&] { return Tss2_Sys_FlushContext(sys, handle); });
+  tpm.last_rc_ = before;
+  tpm.last_command_ = command;
+}
+
 void Tpm::flush(uint32_t handle) {
-  if (std::erase(impl_->loaded, handle) == 0) return;
-  const uint32_t before = last_rc_;
-  (void)impl_->run(*this, "TPM2_FlushContext", [&] { return Tss2_Sys_FlushContext(impl_->sys, handle); });
-  last_rc_ = before;
+  if (std::erase(impl_->loaded, handle) != 0) impl_->flush(*this, handle);
 }
 
 Object::Object(Object&& other) noexcept
@@ -182,6 +188,7 @@ Object::~Object() {
 
 Result<Object> Tpm::create_primary(Hierarchy hierarchy, BytesView area, BytesView auth) {
   TRY_ASSIGN(const TPM2B_PUBLIC wish, public_of(area));
+  TRY_ASSIGN(const HashAlg name_hash, tpm_wire::hash_of(wish.publicArea.nameAlg));
   Sensitive sensitive;
   TRY(sensitive.set(auth, {}));
   Auths auths;
@@ -207,12 +214,11 @@ Result<Object> Tpm::create_primary(Hierarchy hierarchy, BytesView area, BytesVie
   }));
   impl_->loaded.push_back(handle);
   Object object(this, handle, bytes_of(made.publicArea), name_of(name), auth);
-  // Who trusts the name trusts the key: so it is not taken from the wire alone.
-  Bytes expected = {kAlgSha256 >> 8, kAlgSha256 & 0xff};
-  append(expected, sha256(object.public_area_));
-  if (made.publicArea.nameAlg == kAlgSha256 && object.name_ != expected) {
-    return fail(forged_answer("TPM2_CreatePrimary"));
-  }
+  // Who trusts the name trusts the key: so it is not taken from the wire alone, nor how it is made.
+  const TPMI_ALG_HASH alg = wish.publicArea.nameAlg;
+  Bytes expected = {static_cast<uint8_t>(alg >> 8), static_cast<uint8_t>(alg)};
+  append(expected, hash(name_hash, object.public_area_));
+  if (made.publicArea.nameAlg != alg || object.name_ != expected) return fail(forged_answer("TPM2_CreatePrimary"));
   return object;
 }
 

@@ -7,8 +7,9 @@
 // Every structure crosses this header in the TPM's own encoding, without the 2-byte size in front (TPMT_PUBLIC, the
 // contents of TPM2B_PRIVATE, ...). Calls block; one thread at a time. Errors name the command, the TPM's response code
 // and the next step:
-//   UNAVAILABLE          no TPM, no answer, or busy for longer than the bounded retries: try again later
-//   FAILED_PRECONDITION  another TPM, a cleared one, or other PCRs than the policy asks for
+//   UNAVAILABLE          no TPM, one too many, no answer, busy for longer than the bounded retries, or switched off
+//                        in the firmware: try again later
+//   FAILED_PRECONDITION  for good: another TPM, a cleared one, or other PCRs than the policy asks for
 //   PERMISSION_DENIED    wrong password, or no right to open the device
 //   UNIMPLEMENTED        this TPM lacks the algorithm or the command
 //   NOT_FOUND            no such object, NV index or key
@@ -145,14 +146,15 @@ class Tpm {
   // create_ek: its policy is PolicySecret(endorsement).
   Result<SecretBytes> activate_credential(const Object& object, const Object& ek, BytesView credential,
                                           BytesView secret);
-  // The authPolicy of an object that only opens with these PCRs as they are now.
-  Result<Bytes> pcr_policy(PcrSelection pcrs);
+  // The authPolicy of an object that only opens while these PCRs have these values, as read_pcrs gives them.
+  Result<Bytes> pcr_policy(PcrSelection pcrs, const std::vector<Bytes>& values);
   // mask 0: by its password. The answer crosses the bus encrypted, by a session salted with `parent`, any storage key
-  // of this TPM; one that was changed on its way is UNAVAILABLE.
+  // of this TPM; one that was changed on its way is UNAVAILABLE, as is a machine whose PCRs are extended all the while.
   Result<SecretBytes> unseal(const Object& object, const Object& parent, PcrSelection pcrs = {});
 
   // The response code of the last command: 0, the TPM's, or kRcNoAnswer.
   [[nodiscard]] uint32_t last_rc() const { return last_rc_; }
+  [[nodiscard]] const char* last_command() const { return last_command_; }  // "TPM2_Load"; at first ""
 
  private:
   friend class Device;
@@ -164,6 +166,7 @@ class Tpm {
 
   std::unique_ptr<Impl> impl_;
   uint32_t last_rc_ = 0;
+  const char* last_command_ = "";
 };
 
 class Device {

@@ -16,6 +16,8 @@
 
 namespace limpet::tpm {
 
+class SecretSession;
+
 // A transport in the shape that tss2-sys calls. Its first member must be tss2's.
 struct Tcti {
   TSS2_TCTI_CONTEXT_COMMON_V1 common = {};
@@ -25,12 +27,6 @@ struct Tcti {
   std::optional<Error> error;  // why the transport failed
 };
 
-// A connection that failed is not used again. (tss2-sys refuses by itself after an answer that did not come, but not
-// after a command that was not taken.)
-inline void flush_session(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle) {
-  if (handle != 0 && !tcti.error) Tss2_Sys_FlushContext(sys, handle);
-}
-
 struct Tpm::Impl {
   explicit Impl(const DeviceSettings& with) : settings(with) {}
   ~Impl();
@@ -39,40 +35,52 @@ struct Tpm::Impl {
 
   const DeviceSettings& settings;
   Tcti tcti;
-  std::unique_ptr<std::max_align_t[]> memory;
+  SecretBytes memory;  // of `sys`: passwords and decrypted answers pass through it
   TSS2_SYS_CONTEXT* sys = nullptr;
   std::vector<uint32_t> loaded;  // handles to flush
 
   // Runs a tss2-sys call, again while the TPM says it is busy. `call` sets its outputs anew each time.
   template <class Call>
+  Result<void> repeat(Tpm& tpm, const char* command, Call call);
+  // Likewise; a TPM that nobody started is started.
+  template <class Call>
   Result<void> run(Tpm& tpm, const char* command, Call call);
   Result<void> startup(Tpm& tpm);
+  void flush(Tpm& tpm, uint32_t handle);  // of an object or a session; last_rc() and last_command() stay
   // The signature as plain_signature() has it. `ticket`: that the TPM made the digest, where the key insists on it.
   Result<Bytes> sign(Tpm& tpm, uint32_t handle, BytesView auth, const TPMT_SIG_SCHEME& scheme,
                      const TPM2B_DIGEST& digest, const TPMT_TK_HASHCHECK& ticket);
+  // One attempt; `hidden` is used up when it succeeds.
+  Result<SecretBytes> unseal(Tpm& tpm, const Object& object, SecretSession& hidden, PcrSelection pcrs);
 };
 
 template <class Call>
-Result<void> Tpm::Impl::run(Tpm& tpm, const char* command, Call call) {
+Result<void> Tpm::Impl::repeat(Tpm& tpm, const char* command, Call call) {
   using std::chrono::steady_clock;
   const auto end = steady_clock::now() + std::chrono::milliseconds(settings.busy_ms);
   auto pause = std::chrono::milliseconds(10);
-  for (bool started = false;;) {
+  for (;;) {
     tpm.last_rc_ = kRcNoAnswer;
+    tpm.last_command_ = command;
+    // A connection that failed is not used again. (tss2-sys refuses by itself after an answer that did not come, but
+    // not after a command that was not taken.)
     if (tcti.error) return fail(Error(*tcti.error));
     const TSS2_RC rc = call();
     if (tcti.error) return fail(Error(*tcti.error).within(command));
     tpm.last_rc_ = rc;
     if (rc == TPM2_RC_SUCCESS) return {};
-    if (rc == TPM2_RC_INITIALIZE && tcti.transport->without_driver() && !started) {
-      started = true;
-      TRY(startup(tpm));
-      continue;
-    }
     if (!asks_for_retry(rc) || steady_clock::now() + pause > end) return fail(error_of(command, rc));
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, std::chrono::milliseconds(500));
   }
+}
+
+template <class Call>
+Result<void> Tpm::Impl::run(Tpm& tpm, const char* command, Call call) {
+  auto done = repeat(tpm, command, call);
+  if (done || tpm.last_rc_ != TPM2_RC_INITIALIZE || !tcti.transport->without_driver()) return done;
+  TRY(startup(tpm));
+  return repeat(tpm, command, call);
 }
 
 // What came is not what the TPM said.

@@ -83,6 +83,14 @@ TEST(TpmResponseCode, IsNamedWithItsPlaceAndTheNextStep) {
   EXPECT_NE(error_of("TPM2_Sign", 0x921).message.find("lockout"), std::string::npos);
 }
 
+// FAILED_PRECONDITION is taken for "for good": whoever hears it makes new keys and puts away what the old ones protect.
+TEST(TpmResponseCode, WhatIsSwitchedOffNowIsNotLost) {
+  for (const uint32_t rc : {0x120u, 0x085u, 0x185u, 0x1c5u})
+    EXPECT_EQ(error_of("TPM2_CreatePrimary", rc).code, Code::unavailable) << std::hex << rc;
+  for (const uint32_t rc : {0x127u, 0x09du, 0x99du, 0x09fu, 0x1dfu, 0x155u})
+    EXPECT_EQ(error_of("TPM2_Load", rc).code, Code::failed_precondition) << std::hex << rc;
+}
+
 TEST_F(TpmDevice, SaysWhatItIs) {
   auto tpm = open();
   const auto info = tpm->info();
@@ -212,7 +220,7 @@ TEST_F(TpmDevice, SealsUnderPcrs) {
   ASSERT_EQ(before->size(), 24u);
   EXPECT_EQ((*before)[17], Bytes(32, 0xff)) << "the locality PCRs start with ones";
   auto srk = tpm->create_primary(Hierarchy::owner, srk_ecc());
-  const auto policy = tpm->pcr_policy(pcrs);
+  const auto policy = tpm->pcr_policy(pcrs, *tpm->read_pcrs(pcrs));
   ASSERT_EQ(outcome(policy), "ok");
   const auto sealed = tpm->create(*srk, sealed_data(*policy), {}, as_bytes("thirty-two bytes of a data key.."));
   ASSERT_EQ(outcome(sealed), "ok");
@@ -225,6 +233,25 @@ TEST_F(TpmDevice, SealsUnderPcrs) {
   EXPECT_EQ(refused.error().code, Code::failed_precondition) << refused.error().text();
   EXPECT_NE(refused.error().message.find("TPM_RC_POLICY_FAIL"), std::string::npos) << refused.error().text();
   EXPECT_FALSE(tpm->read_pcrs({0x7777, 1}));
+}
+
+TEST_F(TpmDevice, ThePolicyIsOfTheGivenValuesNotOfThePresentOnes) {
+  auto tpm = open();
+  const PcrSelection pcrs = {kAlgSha256, 1u << 16 | 1u << 23};
+  const auto before = tpm->read_pcrs(pcrs);
+  const Bytes event = sha256(as_bytes("event"));
+  Bytes extended = (*before)[0];
+  append(extended, event);
+  const auto policy = tpm->pcr_policy(pcrs, {sha256(extended), (*before)[1]});
+  ASSERT_EQ(outcome(policy), "ok");
+  EXPECT_NE(*policy, *tpm->pcr_policy(pcrs, *before));
+  auto srk = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  const auto sealed = tpm->create(*srk, sealed_data(*policy), {}, as_bytes("secret"));
+  ASSERT_EQ(outcome(sealed), "ok");
+  auto object = tpm->load(*srk, sealed->blob);
+  EXPECT_EQ(tpm->unseal(*object, *srk, pcrs).error().code, Code::failed_precondition) << "not as they are now";
+  ASSERT_EQ(outcome(tpm->extend_pcr(16, event)), "ok");
+  EXPECT_EQ(as_text(tpm->unseal(*object, *srk, pcrs)->view()), "secret");
 }
 
 TEST_F(TpmDevice, SaysThatTheTpmIsNotThereAndFindsItAgain) {
@@ -244,7 +271,7 @@ TEST_F(TpmDevice, SaysThatTheTpmIsNotThereAndFindsItAgain) {
 }
 
 TEST_F(TpmDevice, DoesNotWaitForeverForASilentTpm) {
-  device = make_device(200);
+  device = make_device(2'000);
   auto tpm = open();
   ASSERT_EQ(outcome(tpm->info()), "ok");
   swtpm->pause();

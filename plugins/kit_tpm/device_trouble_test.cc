@@ -22,6 +22,9 @@ using test::tpm_response;
 
 constexpr uint32_t kCreatePrimary = 0x131;
 constexpr uint32_t kGetCapability = 0x17a;
+constexpr uint32_t kUnseal = 0x15e;
+constexpr uint32_t kFlushContext = 0x165;
+constexpr uint32_t kAnyCommand = 0;
 
 class TpmTrouble : public ::testing::Test {
  protected:
@@ -33,7 +36,8 @@ class TpmTrouble : public ::testing::Test {
     ASSERT_TRUE(swtpm->start());
     proxy = std::make_unique<test::TpmProxy>(
         directory + "/proxy", swtpm->socket(), [this](uint32_t code) { return answer(code); },
-        [this](uint32_t code, Bytes& theirs) { change(code, theirs); });
+        [this](uint32_t code, Bytes& theirs) { change(code, theirs); },
+        [this](uint32_t code) { return measure(code); });
     set_patience(200);
   }
   void set_patience(int64_t busy_ms) {
@@ -55,22 +59,32 @@ class TpmTrouble : public ::testing::Test {
   }
   // Which commands are answered by `canned`, and how often.
   std::optional<Bytes> answer(uint32_t code) {
-    if (code != hit || times <= 0) return std::nullopt;
+    if ((code != hit && hit != kAnyCommand) || times <= 0) return std::nullopt;
     --times;
     ++answered;
     return canned;
   }
-  // Turns a bit of the TPM's own answer to `forge` around, that many bytes before its end.
+  // Turns a bit of the TPM's own answer to `forge` around, that many bytes before its end; or does what `forger` does.
   void change(uint32_t code, Bytes& theirs) {
-    if (code == forge && theirs.size() > forge_at) theirs[theirs.size() - forge_at] ^= 1;
+    if (code != forge) return;
+    if (forger) return forger(theirs);
+    if (theirs.size() > forge_at) theirs[theirs.size() - forge_at] ^= 1;
+  }
+  // A machine that measures something else just before a secret is unsealed.
+  Bytes measure(uint32_t code) {
+    if (code != kUnseal || measurements <= 0) return {};
+    --measurements;
+    return test::extend_command(10);
   }
   bool seen(BytesView what) {
     const Bytes all = proxy->seen();
     return std::search(all.begin(), all.end(), what.begin(), what.end()) != all.end();
   }
+  std::atomic<int> measurements = 0;
   std::atomic<uint32_t> forge = 0;
   std::atomic<size_t> forge_at = 0;
-  std::atomic<uint32_t> hit = 0;
+  std::function<void(Bytes&)> forger;
+  std::atomic<uint32_t> hit = ~0u;
   std::atomic<int> times = 0;
   std::atomic<int> answered = 0;
   Bytes canned;
@@ -93,7 +107,24 @@ TEST_F(TpmTrouble, ABusyTpmIsAskedAgain) {
   }
 }
 
+// A session that is left behind takes one of the few places a TPM has.
+TEST_F(TpmTrouble, ABusyTpmIsAskedAgainToEndASession) {
+  set_patience(60'000);
+  auto tpm = open();
+  const PcrSelection pcrs = {kAlgSha256, 1u << 7};
+  const auto values = tpm->read_pcrs(pcrs);
+  ASSERT_TRUE(values);
+  canned = tpm_response(0x922);
+  times = 2;
+  hit = kFlushContext;
+  EXPECT_TRUE(tpm->pcr_policy(pcrs, *values));
+  EXPECT_EQ(times, 0);
+  EXPECT_EQ(tpm->last_rc(), 0u);
+  EXPECT_TRUE(seen(*hex_decode("80010000000e0000016503"))) << "TPM2_FlushContext of a policy session";
+}
+
 TEST_F(TpmTrouble, ATpmThatStaysBusyIsUnavailable) {
+  set_patience(2'000);
   auto tpm = open();
   canned = tpm_response(0x922);
   times = 1'000'000;
@@ -104,6 +135,20 @@ TEST_F(TpmTrouble, ATpmThatStaysBusyIsUnavailable) {
   EXPECT_GT(answered, 1);
   times = 0;
   EXPECT_TRUE(tpm->create_primary(Hierarchy::owner, srk_ecc())) << "the connection is still good";
+}
+
+TEST_F(TpmTrouble, ATpmThatCannotBeStartedIsUnavailable) {
+  auto tpm = open();
+  canned = tpm_response(0x100);
+  times = 1'000;
+  hit = kAnyCommand;
+  const auto refused = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  EXPECT_EQ(refused.error().text(),
+            "Unavailable: TPM2_CreatePrimary: TPM_RC_INITIALIZE (0x100): nobody has started this TPM: boot firmware or "
+            "driver must");
+  EXPECT_EQ(answered, 3) << "the command, TPM2_Startup, the command";
+  times = 0;
+  EXPECT_TRUE(tpm->create_primary(Hierarchy::owner, srk_ecc()));
 }
 
 TEST_F(TpmTrouble, ALockoutIsNotProlongedByMoreAttempts) {
@@ -149,7 +194,7 @@ TEST_F(TpmTrouble, WhoListensOnTheBusLearnsNoSecret) {
       auto tpm = open();
       auto srk = tpm->create_primary(Hierarchy::owner, root);
       ASSERT_TRUE(srk) << srk.error().text();
-      const Bytes policy = mask == 0 ? Bytes() : *tpm->pcr_policy(pcrs);
+      const Bytes policy = mask == 0 ? Bytes() : *tpm->pcr_policy(pcrs, *tpm->read_pcrs(pcrs));
       const auto made = tpm->create(*srk, sealed_data(policy), {}, secret);
       ASSERT_TRUE(made) << made.error().text();
       auto object = tpm->load(*srk, made->blob);
@@ -164,7 +209,6 @@ TEST_F(TpmTrouble, WhoListensOnTheBusLearnsNoSecret) {
 }
 
 TEST_F(TpmTrouble, WhoChangesWhatTheBusCarriesIsNoticed) {
-  constexpr uint32_t kUnseal = 0x15e;
   constexpr uint32_t kCreate = 0x153;
   const Bytes secret = random_bytes(32);
   auto tpm = open();
@@ -197,8 +241,46 @@ TEST_F(TpmTrouble, WhoChangesWhatTheBusCarriesIsNoticed) {
   const auto primary = tpm->create_primary(Hierarchy::owner, srk_ecc());
   ASSERT_FALSE(primary);
   refused(primary.error(), "TPM2_CreatePrimary");
+  forger = [](Bytes& theirs) {                // another key under the true name, which only SHA-256 would give away
+    constexpr size_t kNameAlg = 22, kX = 44;  // in TPMT_PUBLIC, which begins at 20
+    ASSERT_GT(theirs.size(), kX + 32);
+    EXPECT_EQ(theirs[kNameAlg + 1], kAlgSha256);
+    EXPECT_EQ(theirs[kX - 1], 32);
+    theirs[kNameAlg + 1] = kAlgSha384;
+    theirs[kX] ^= 1;
+  };
+  const auto renamed = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  ASSERT_FALSE(renamed);
+  refused(renamed.error(), "TPM2_CreatePrimary");
+  forger = nullptr;
   forge = 0;
   EXPECT_TRUE(tpm->unseal(*object, *srk));
+}
+
+// The TPM says so of any PCR, also of those that the policy does not name.
+TEST_F(TpmTrouble, APcrThatIsExtendedMeanwhileIsWorthAnotherPolicy) {
+  const Bytes secret = random_bytes(32);
+  const PcrSelection pcrs = {kAlgSha256, 1u << 7};
+  auto tpm = open();
+  auto srk = tpm->create_primary(Hierarchy::owner, srk_ecc());
+  ASSERT_TRUE(srk);
+  const auto made = tpm->create(*srk, sealed_data(*tpm->pcr_policy(pcrs, *tpm->read_pcrs(pcrs))), {}, secret);
+  ASSERT_TRUE(made);
+  auto object = tpm->load(*srk, made->blob);
+  ASSERT_TRUE(object);
+  measurements = 5;
+  const auto opened = tpm->unseal(*object, *srk, pcrs);
+  ASSERT_TRUE(opened) << opened.error().text();
+  EXPECT_EQ(to_bytes(opened->view()), secret);
+  EXPECT_EQ(measurements, 0);
+  measurements = 1'000;
+  const auto refused = tpm->unseal(*object, *srk, pcrs);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().text(),
+            "Unavailable: TPM2_Unseal: TPM_RC_PCR_CHANGED (0x128): a PCR was extended meanwhile; try again");
+  EXPECT_EQ(measurements, 990) << "it comes to an end";
+  measurements = 0;
+  EXPECT_TRUE(tpm->unseal(*object, *srk, pcrs)) << "no session was left behind";
 }
 
 // A character device in place of /dev/tpmrm0: a terminal in raw mode, with the software TPM behind it.
@@ -278,7 +360,7 @@ TEST_F(TpmTrouble, SenselessContentsDoNoHarm) {
       {0x173, [&] { (void)tpm->read_persistent(0x81000001); }},
       {0x169, [&] { (void)tpm->read_nv(0x01c00002); }},
       {0x158, [&] { (void)tpm->quote(*key, {}, {{PcrSelection{kAlgSha256, 1}}}); }},
-      {0x176, [&] { (void)tpm->pcr_policy({kAlgSha256, 1}); }},
+      {0x176, [&] { (void)tpm->pcr_policy({kAlgSha256, 1}, {Bytes(32)}); }},
   };
   for (const auto& [code, call] : calls) {
     for (int round = 0; round < 60; ++round) {

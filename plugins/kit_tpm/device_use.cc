@@ -8,26 +8,29 @@ namespace {
 
 constexpr TPMT_SYM_DEF kNoCipher = {TPM2_ALG_NULL, {}, {}};
 
-// A session, flushed unless the TPM ended it.
+// A session, flushed unless the TPM ended it. `Impl`: Tpm's own, which only its members can name.
+template <class Impl>
 class Session {
  public:
-  Session(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle) : tcti_(&tcti), sys_(sys), handle_(handle) {}
-  ~Session() { flush_session(*tcti_, sys_, handle_); }
+  Session(Tpm& tpm, Impl& impl, uint32_t handle) : tpm_(&tpm), impl_(&impl), handle_(handle) {}
+  ~Session() {
+    if (handle_ != 0) impl_->flush(*tpm_, handle_);
+  }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  Session(Session&& other) noexcept : tcti_(other.tcti_), sys_(other.sys_), handle_(std::exchange(other.handle_, 0)) {}
+  Session(Session&& other) noexcept : tpm_(other.tpm_), impl_(other.impl_), handle_(std::exchange(other.handle_, 0)) {}
   Session& operator=(Session&&) = delete;
   [[nodiscard]] uint32_t handle() const { return handle_; }
   void used_up() { handle_ = 0; }  // a session without continueSession ends with the command that used it
 
  private:
-  const Tcti* tcti_;
-  TSS2_SYS_CONTEXT* sys_;
+  Tpm* tpm_;
+  Impl* impl_;
   uint32_t handle_;
 };
 
 template <class Impl>
-Result<Session> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
+Result<Session<Impl>> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
   TPM2B_NONCE nonce = {};
   nonce.size = 16;
   random_bytes(nonce.buffer, nonce.size);
@@ -39,15 +42,19 @@ Result<Session> start_session(Tpm& tpm, Impl& impl, TPM2_SE type) {
     return Tss2_Sys_StartAuthSession(impl.sys, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce, &no_salt, type, &kNoCipher,
                                      TPM2_ALG_SHA256, &handle, &theirs, nullptr);
   }));
-  return Session(impl.tcti, impl.sys, handle);
+  return Session<Impl>(tpm, impl, handle);
 }
 
+// values_digest: of the values wanted, by the session's hash; empty: those that the PCRs have now.
 template <class Impl>
-Result<void> policy_pcr(Tpm& tpm, Impl& impl, const Session& session, PcrSelection pcrs) {
+Result<void> policy_pcr(Tpm& tpm, Impl& impl, const Session<Impl>& session, PcrSelection pcrs,
+                        BytesView values_digest = {}) {
   const TPML_PCR_SELECTION selection = selection_of(pcrs);
-  const TPM2B_DIGEST any = {};
-  return impl.run(tpm, "TPM2_PolicyPCR",
-                  [&] { return Tss2_Sys_PolicyPCR(impl.sys, session.handle(), nullptr, &any, &selection, nullptr); });
+  TPM2B_DIGEST wanted = {};
+  TRY(fill(wanted, values_digest, "the PCRs' digest"));
+  return impl.run(tpm, "TPM2_PolicyPCR", [&] {
+    return Tss2_Sys_PolicyPCR(impl.sys, session.handle(), nullptr, &wanted, &selection, nullptr);
+  });
 }
 
 Attested attested(const TPM2B_ATTEST& attest, const TPMT_SIGNATURE& signature) {
@@ -189,7 +196,7 @@ Result<SecretBytes> Tpm::activate_credential(const Object& object, const Object&
   seed.size = static_cast<UINT16>(secret.size());
   std::ranges::copy(secret, seed.secret);
 
-  TRY_ASSIGN(Session session, start_session(*this, *impl_, TPM2_SE_POLICY));
+  TRY_ASSIGN(Session<Impl> session, start_session(*this, *impl_, TPM2_SE_POLICY));
   Auths endorsement;
   endorsement.password(impl_->settings.endorsement_auth.view());
   TRY(impl_->run(*this, "TPM2_PolicySecret", [&] {
@@ -218,9 +225,12 @@ Result<SecretBytes> Tpm::activate_credential(const Object& object, const Object&
   return out;
 }
 
-Result<Bytes> Tpm::pcr_policy(PcrSelection pcrs) {
-  TRY_ASSIGN(const Session session, start_session(*this, *impl_, TPM2_SE_TRIAL));
-  TRY(policy_pcr(*this, *impl_, session, pcrs));
+// Without the digest of the values a TPM may refuse a trial session (Library Part 3, TPM2_PolicyPCR).
+Result<Bytes> Tpm::pcr_policy(PcrSelection pcrs, const std::vector<Bytes>& values) {
+  Bytes all;
+  for (const Bytes& value : values) append(all, value);
+  TRY_ASSIGN(const Session<Impl> session, start_session(*this, *impl_, TPM2_SE_TRIAL));
+  TRY(policy_pcr(*this, *impl_, session, pcrs, sha256(all)));
   TPM2B_DIGEST digest = {};
   TRY(impl_->run(*this, "TPM2_PolicyGetDigest", [&] {
     digest = {};
@@ -230,25 +240,24 @@ Result<Bytes> Tpm::pcr_policy(PcrSelection pcrs) {
   return bytes_of(digest);
 }
 
-Result<SecretBytes> Tpm::unseal(const Object& object, const Object& parent, PcrSelection pcrs) {
+Result<SecretBytes> Tpm::Impl::unseal(Tpm& tpm, const Object& object, SecretSession& hidden, PcrSelection pcrs) {
   Auths auths;
-  std::optional<Session> session;
+  std::optional<Session<Impl>> session;
   if (pcrs.mask == 0) {
     auths.password(object.auth_.view());
   } else {
-    TRY_ASSIGN(Session policy, start_session(*this, *impl_, TPM2_SE_POLICY));
-    TRY(policy_pcr(*this, *impl_, policy, pcrs));
+    TRY_ASSIGN(Session<Impl> policy, start_session(tpm, *this, TPM2_SE_POLICY));
+    TRY(policy_pcr(tpm, *this, policy, pcrs));
     auths.session(policy.handle());
     session.emplace(std::move(policy));
   }
-  TRY_ASSIGN(SecretSession hidden, SecretSession::start(*this, *impl_, parent));
   TPM2B_SENSITIVE_DATA inside = {};
-  const auto done = impl_->run(*this, "TPM2_Unseal", [&] {
+  const auto done = run(tpm, "TPM2_Unseal", [&] {
     inside = {};
     inside.size = sizeof inside.buffer;
-    TSS2_RC rc = Tss2_Sys_Unseal_Prepare(impl_->sys, object.handle_);
+    TSS2_RC rc = Tss2_Sys_Unseal_Prepare(sys, object.handle_);
     if (rc == TSS2_RC_SUCCESS) rc = hidden.execute(auths, {object.name_}, SecretSession::Hides::answer);
-    return rc == TSS2_RC_SUCCESS ? Tss2_Sys_Unseal_Complete(impl_->sys, &inside) : rc;
+    return rc == TSS2_RC_SUCCESS ? Tss2_Sys_Unseal_Complete(sys, &inside) : rc;
   });
   if (hidden.forged()) return fail(forged_answer("TPM2_Unseal"));
   if (!done) return fail(done.error());
@@ -256,6 +265,17 @@ Result<SecretBytes> Tpm::unseal(const Object& object, const Object& parent, PcrS
   SecretBytes out(BytesView(inside.buffer, std::min<size_t>(inside.size, sizeof inside.buffer)));
   wipe(&inside, sizeof inside);
   return out;
+}
+
+// An extend of any PCR ends every policy that was met before (Part 3, TPM2_PolicyPCR), and says nothing of
+// those in this one: so there is as little as can be between the policy and its use, and it is made anew.
+Result<SecretBytes> Tpm::unseal(const Object& object, const Object& parent, PcrSelection pcrs) {
+  constexpr int kMostPolicies = 10;
+  TRY_ASSIGN(SecretSession hidden, SecretSession::start(*this, *impl_, parent));
+  for (int attempt = 1;; ++attempt) {
+    auto opened = impl_->unseal(*this, object, hidden, pcrs);
+    if (opened || base_code(last_rc_) != kRcPcrChanged || attempt == kMostPolicies) return opened;
+  }
 }
 
 }  // namespace limpet::tpm

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // limpet-tpm: what `limpet tpm info` prints. A program of its own, so that the main one needs no TPM library; the main
-// one reads the flags and passes their values in this order: device, file with the endorsement hierarchy's password,
-// bank, PCRs ("0,2,7" or ""), "pretty" or "json". The hash is that of the key which an agent with the plugin "tpm"
-// attests with.
+// one reads the flags and passes their values in this order: device, files with the passwords of the endorsement and
+// the owner hierarchy, bank, PCRs ("0,2,7" or ""), "pretty" or "json". The hash is that of the key which an agent with
+// the plugin "tpm" attests with.
 #include <yyjson.h>
 
 #include <charconv>
@@ -109,11 +109,13 @@ Result<void> read_pcrs(Report& out, tpm::Tpm& tpm) {
   return {};
 }
 
-Result<Report> look(const char* device, const char* endorsement_auth, const char* bank, const char* pcrs) {
+Result<Report> look(const char* device, const char* endorsement_auth, const char* owner_auth, const char* bank,
+                    const char* pcrs) {
   Report out;
   tpm::DeviceSettings settings;
   TRY_ASSIGN_WITHIN("-device", settings.address, tpm::parse_address(device));
   TRY_ASSIGN_WITHIN("-endorsementAuthFile", settings.endorsement_auth, tpm::read_auth_file(endorsement_auth));
+  TRY_ASSIGN_WITHIN("-ownerAuthFile", settings.owner_auth, tpm::read_auth_file(owner_auth));
   TRY_ASSIGN_WITHIN("-bank", out.bank.hash, tpm_wire::parse_bank(bank));
   TRY_ASSIGN(out.chosen, parse_pcrs(pcrs));
   const tpm::Device place(std::move(settings));
@@ -214,10 +216,10 @@ void print_json(const Report& report) {
 }  // namespace limpet
 
 int main(int argc, char** argv) {
-  if (argc != 6) return std::fprintf(stderr, "limpet-tpm is run by \"limpet tpm info\"\n"), 1;
-  const auto report = limpet::look(argv[1], argv[2], argv[3], argv[4]);
+  if (argc != 7) return std::fprintf(stderr, "limpet-tpm is run by \"limpet tpm info\"\n"), 1;
+  const auto report = limpet::look(argv[1], argv[2], argv[3], argv[4], argv[5]);
   if (!report) return std::fprintf(stderr, "Error: %s\n", report.error().message.c_str()), 1;
-  if (std::string_view(argv[5]) == "json")
+  if (std::string_view(argv[6]) == "json")
     limpet::print_json(*report);
   else
     limpet::print_pretty(*report);

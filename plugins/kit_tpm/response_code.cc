@@ -27,12 +27,12 @@ constexpr const char* kSlots =
 constexpr Known kCodes[] = {
     {0x100, "TPM_RC_INITIALIZE", Code::unavailable, "nobody has started this TPM: boot firmware or driver must"},
     {0x101, "TPM_RC_FAILURE", Code::unavailable, "the TPM is in failure mode; it takes a power cycle"},
-    {0x120, "TPM_RC_DISABLED", Code::failed_precondition, "the command is disabled in this TPM"},
+    {0x120, "TPM_RC_DISABLED", Code::unavailable, "the command is disabled in this TPM"},
     {0x124, "TPM_RC_AUTH_TYPE"},
     {0x125, "TPM_RC_AUTH_MISSING"},
     {0x126, "TPM_RC_POLICY"},
     {0x127, "TPM_RC_PCR", Code::failed_precondition, "the PCRs do not have the value that the policy asks for"},
-    {0x128, "TPM_RC_PCR_CHANGED", Code::failed_precondition, "a PCR was extended meanwhile; try again"},
+    {0x128, "TPM_RC_PCR_CHANGED", Code::unavailable, "a PCR was extended meanwhile; try again"},
     {0x12d, "TPM_RC_UPGRADE", Code::unavailable, "the TPM's firmware is being upgraded"},
     {0x12e, "TPM_RC_TOO_MANY_CONTEXTS", Code::unavailable, kSlots},
     {0x12f, "TPM_RC_AUTH_UNAVAILABLE", Code::permission_denied, kPassword},
@@ -50,7 +50,7 @@ constexpr Known kCodes[] = {
     {0x082, "TPM_RC_ATTRIBUTES"},
     {0x083, "TPM_RC_HASH", Code::unimplemented, "this TPM does not have that hash"},
     {0x084, "TPM_RC_VALUE"},
-    {0x085, "TPM_RC_HIERARCHY", Code::failed_precondition, "the hierarchy is disabled; enable it in the firmware"},
+    {0x085, "TPM_RC_HIERARCHY", Code::unavailable, "the hierarchy is disabled; enable it in the firmware"},
     {0x087, "TPM_RC_KEY_SIZE", Code::unimplemented, "this TPM does not have keys of that size"},
     {0x08a, "TPM_RC_TYPE"},
     {0x08b, "TPM_RC_HANDLE", Code::not_found, "there is no such object in this TPM"},
@@ -92,6 +92,7 @@ constexpr Known kCodes[] = {
 };
 
 constexpr uint32_t kFormatOne = 0x080;
+constexpr uint32_t kParameter = 0x040;
 constexpr uint32_t kLayer = 0xffff0000;  // set by tss2's own layers, and by resource managers
 
 const Known* find(uint32_t base) {
@@ -109,7 +110,7 @@ std::string hex(uint32_t value) {
 std::string place(uint32_t rc) {
   if ((rc & kFormatOne) == 0) return {};
   const uint32_t number = rc >> 8 & 15;
-  if ((rc & 0x40) != 0) return number == 0 ? "" : ", parameter " + std::to_string(number);
+  if ((rc & kParameter) != 0) return number == 0 ? "" : ", parameter " + std::to_string(number);
   if ((number & 7) == 0) return {};
   return ((number & 8) != 0 ? ", session " : ", handle ") + std::to_string(number & 7);
 }
@@ -121,6 +122,11 @@ uint32_t base_code(uint32_t rc) {
   if ((rc & kFormatOne) != 0) return rc & 0xbf;
   if (rc >= 0x910 && rc <= 0x91e) return 0x910;  // REFERENCE_H0 and on
   return rc;
+}
+
+uint32_t parameter_of(uint32_t rc) {
+  const bool has_one = (rc & kLayer) == 0 && (rc & kFormatOne) != 0 && (rc & kParameter) != 0;
+  return has_one ? rc >> 8 & 15 : 0;
 }
 
 std::string code_text(uint32_t rc) {

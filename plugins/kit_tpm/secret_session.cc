@@ -24,11 +24,17 @@ constexpr TPMT_SYM_DEF kCipher = aes_128_cfb();
 
 }  // namespace
 
-SecretSession::SecretSession(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle, Bytes key, Bytes their_nonce)
-    : tcti_(&tcti), sys_(sys), handle_(handle), key_(std::move(key)), their_nonce_(std::move(their_nonce)) {}
+SecretSession::SecretSession(Tpm& tpm, Tpm::Impl& impl, uint32_t handle, Bytes key, Bytes their_nonce)
+    : tpm_(&tpm),
+      impl_(&impl),
+      sys_(impl.sys),
+      handle_(handle),
+      key_(std::move(key)),
+      their_nonce_(std::move(their_nonce)) {}
 
 SecretSession::SecretSession(SecretSession&& other) noexcept
-    : tcti_(other.tcti_),
+    : tpm_(other.tpm_),
+      impl_(other.impl_),
       sys_(other.sys_),
       handle_(std::exchange(other.handle_, 0)),
       key_(std::move(other.key_)),
@@ -39,7 +45,7 @@ SecretSession::SecretSession(SecretSession&& other) noexcept
 
 SecretSession::~SecretSession() {
   wipe(key_);
-  flush_session(*tcti_, sys_, handle_);
+  if (handle_ != 0) impl_->flush(*tpm_, handle_);
 }
 
 Result<SecretSession> SecretSession::start(Tpm& tpm, Tpm::Impl& impl, const Object& salt_key) {
@@ -67,7 +73,7 @@ Result<SecretSession> SecretSession::start(Tpm& tpm, Tpm::Impl& impl, const Obje
   }
   wipe(salt.seed);
   if (!started) return fail(started.error());
-  return SecretSession(impl.tcti, impl.sys, handle, std::move(key), bytes_of(theirs));
+  return SecretSession(tpm, impl, handle, std::move(key), bytes_of(theirs));
 }
 
 Bytes SecretSession::hmac(BytesView hash, BytesView newer, BytesView older, uint8_t attributes) const {
@@ -126,7 +132,9 @@ TSS2_RC SecretSession::send(const Auths& first, std::initializer_list<BytesView>
   std::ranges::copy(our_nonce_, mine.nonce.buffer);
   mine.hmac.size = kDigestBytes;
   std::ranges::copy(hmac(sha256(text), our_nonce_, their_nonce_, attributes_), mine.hmac.buffer);
-  return Tss2_Sys_SetCmdAuths(sys_, &all);
+  rc = Tss2_Sys_SetCmdAuths(sys_, &all);
+  wipe(&all, sizeof all);  // with the object's password
+  return rc;
 }
 
 TSS2_RC SecretSession::receive(size_t place, Hides hides) {

@@ -24,13 +24,14 @@ class SecretSession {
   [[nodiscard]] bool forged() const { return forged_; }
 
  private:
-  SecretSession(const Tcti& tcti, TSS2_SYS_CONTEXT* sys, uint32_t handle, Bytes key, Bytes their_nonce);
+  SecretSession(Tpm& tpm, Tpm::Impl& impl, uint32_t handle, Bytes key, Bytes their_nonce);
   [[nodiscard]] Bytes hmac(BytesView hash, BytesView newer, BytesView older, uint8_t attributes) const;
   TSS2_RC crypt(bool encrypt, BytesView newer, BytesView older, BytesView in, Bytes& out) const;
   TSS2_RC send(const Auths& first, std::initializer_list<BytesView> names, Hides hides);
   TSS2_RC receive(size_t place, Hides hides);
 
-  const Tcti* tcti_;
+  Tpm* tpm_;
+  Tpm::Impl* impl_;
   TSS2_SYS_CONTEXT* sys_;
   uint32_t handle_;  // 0: ended
   Bytes key_;

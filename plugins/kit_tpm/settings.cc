@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kit_tpm/settings.h"
 
-#include "kit/pem_files.h"
+#include "kit/secret_file.h"
 
 namespace limpet::tpm {
 namespace {
@@ -12,15 +12,10 @@ constexpr size_t kMaxAuthBytes = 64;  // TPM2B_AUTH: the largest digest
 
 Result<SecretBytes> read_auth_file(const std::string& path) {
   if (path.empty()) return SecretBytes();
-  TRY_ASSIGN(std::string text, kit::read_file(path, kMaxAuthBytes + 2));
-  size_t size = text.size();
-  if (size > 0 && text[size - 1] == '\n') --size;
-  if (size > 0 && text[size - 1] == '\r') --size;
-  SecretBytes out(as_bytes(std::string_view(text).substr(0, size)));
-  wipe(text.data(), text.size());
-  if (out.size() > kMaxAuthBytes)
+  TRY_ASSIGN_WITHIN(path, kit::SecretFile file, kit::read_secret_file(path, kMaxAuthBytes));
+  if (file.text.size() > kMaxAuthBytes)
     return fail(Code::failed_precondition, path + ": a TPM password has at most 64 bytes");
-  return out;
+  return std::move(file.text);
 }
 
 DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement) {

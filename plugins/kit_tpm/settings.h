@@ -14,7 +14,8 @@ struct DeviceKeys {
   bool operator==(const DeviceKeys&) const = default;
 };
 
-// A password from a file; its last newline is no part of it. "": no file, an empty one. FAILED_PRECONDITION.
+// A password from a file that not everybody may read; its last newline is no part of it. "": no file, an empty one.
+// FAILED_PRECONDITION.
 Result<SecretBytes> read_auth_file(const std::string& path);
 // Asks the reader for the keys, so call it before finish(); `with_endorsement` where the plugin needs that hierarchy.
 DeviceKeys read_keys(kit::ConfigReader& reader, bool with_endorsement);

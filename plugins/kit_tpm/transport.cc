@@ -2,7 +2,6 @@
 #include "kit_tpm/transport.h"
 
 #include <fcntl.h>
-#include <glob.h>
 #include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -23,6 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 constexpr size_t kHeaderBytes = 10;
+constexpr int kMostDevices = 16;  // of a kind
 
 std::unexpected<Error> gone(const std::string& name, const std::string& what) {
   return fail(Code::unavailable, "TPM " + name + ": " + what);
@@ -41,31 +41,6 @@ bool wait_for(int fd, short events, Clock::time_point end) {
     if (got < 0 && errno == EINTR) continue;
     return got > 0;
   }
-}
-
-std::vector<std::string> matches(const char* pattern) {
-  glob_t found = {};
-  std::vector<std::string> out;
-  if (::glob(pattern, 0, nullptr, &found) == 0) {
-    for (size_t i = 0; i < found.gl_pathc; ++i) out.emplace_back(found.gl_pathv[i]);
-  }
-  ::globfree(&found);
-  return out;
-}
-
-// The resource-managed nodes first: they let several programs in at a time.
-Result<std::string> find_device() {
-  for (const char* pattern : {"/dev/tpmrm[0-9]*", "/dev/tpm[0-9]*"}) {
-    const std::vector<std::string> found = matches(pattern);
-    if (found.size() > 1) {
-      return fail(Code::failed_precondition, "this machine has more than one TPM (" + found[0] + ", " + found[1] +
-                                                 "); name the one to use in `device`");
-    }
-    if (found.size() == 1) return found[0];
-  }
-  return fail(Code::unavailable,
-              "this machine has no TPM: neither /dev/tpmrm0 nor /dev/tpm0 is there; load its driver, or name it in "
-              "`device`");
 }
 
 Result<int> open_device(const std::string& path, Clock::time_point end) {
@@ -91,7 +66,7 @@ Result<int> open_device(const std::string& path, Clock::time_point end) {
 
 Result<void> finish_connect(int fd, int rc, const std::string& name, Clock::time_point end) {
   if (rc == 0) return {};
-  if (errno != EINPROGRESS && errno != EAGAIN) return gone(name, "cannot connect: " + errno_text(errno));
+  if (errno != EINPROGRESS) return gone(name, "cannot connect: " + errno_text(errno));
   if (!wait_for(fd, POLLOUT, end)) return gone(name, "cannot connect: no answer");
   int why = 0;
   socklen_t size = sizeof why;
@@ -103,7 +78,12 @@ Result<void> finish_connect(int fd, int rc, const std::string& name, Clock::time
 Result<int> connect_to(const sockaddr* address, socklen_t size, const std::string& name, Clock::time_point end) {
   const int fd = ::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return gone(name, "socket: " + errno_text(errno));
-  auto connected = finish_connect(fd, ::connect(fd, address, size), name, end);
+  int rc = ::connect(fd, address, size);
+  while (rc != 0 && errno == EAGAIN && Clock::now() < end) {  // a Unix socket's queue is full: nothing is under way
+    std::this_thread::sleep_for(milliseconds(10));
+    rc = ::connect(fd, address, size);
+  }
+  auto connected = finish_connect(fd, rc, name, end);
   if (connected) return fd;
   ::close(fd);
   return fail(std::move(connected).error());
@@ -175,12 +155,35 @@ Result<Address> parse_address(std::string_view text) {
   return out;
 }
 
+// By name and not by listing the directory: Landlock keeps a plugin in its own process from that, and never from
+// stat().
+Result<std::string> find_device(const std::string& directory) {
+  // The resource-managed nodes first: they let several programs in at a time.
+  for (const char* kind : {"/tpmrm", "/tpm"}) {
+    std::string found;
+    for (int number = 0; number < kMostDevices; ++number) {
+      std::string path = directory + kind + std::to_string(number);
+      struct stat st = {};
+      if (::stat(path.c_str(), &st) != 0) continue;
+      if (!found.empty()) {
+        return fail(Code::unavailable, "this machine has more than one TPM (" + found + ", " + path +
+                                           "); name the one to use in `device`");
+      }
+      found = std::move(path);
+    }
+    if (!found.empty()) return found;
+  }
+  return fail(Code::unavailable,
+              "this machine has no TPM: neither /dev/tpmrm0 nor /dev/tpm0 is there; load its driver, or name it in "
+              "`device`");
+}
+
 Result<std::unique_ptr<Transport>> Transport::open(const Address& address, int64_t ms) {
   const Clock::time_point end = Clock::now() + milliseconds(ms);
   Address to = address;
   if (to.kind == Address::Kind::device) {
     if (to.path.empty()) {
-      TRY_ASSIGN(to.path, find_device());
+      TRY_ASSIGN(to.path, find_device("/dev"));
     }
     struct stat st = {};
     if (::stat(to.path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) to.kind = Address::Kind::socket;

@@ -26,6 +26,10 @@ struct Address {
 // opened. INVALID_ARGUMENT names what is known.
 Result<Address> parse_address(std::string_view text);
 
+// The one TPM in `directory`, which is /dev, for an address without a path. UNAVAILABLE: there is none, or more than
+// one.
+Result<std::string> find_device(const std::string& directory);
+
 class Transport {
  public:
   // UNAVAILABLE: not there, busy or refused. Waits at most `ms`.

@@ -49,7 +49,8 @@ std::string version_text(uint64_t firmware) {
   return std::to_string(firmware >> 48) + "." + std::to_string(firmware >> 32 & 0xffff);
 }
 
-Result<bool> read_secure_boot(const QuoteAnswer& answer) {
+// What the log shows goes to `selectors`; the error is what it does not.
+Result<void> read_event_log(const QuoteAnswer& answer, std::vector<std::string>& selectors) {
   if (answer.event_log.empty() && !answer.event_log_problem.empty())
     return invalid("the machine's event log could not be read: " + answer.event_log_problem);
   if (answer.event_log.empty()) return invalid("the machine has no event log");
@@ -57,7 +58,10 @@ Result<bool> read_secure_boot(const QuoteAnswer& answer) {
   if (bank == answer.banks.end()) return invalid("bank sha256 was not quoted");
   TRY_ASSIGN(const auto events, tpm_wire::parse_event_log(answer.event_log, tpm_wire::kAlgSha256));
   TRY(tpm_wire::check_replay(events, *bank));
-  return tpm_wire::secure_boot(events, tpm_wire::kAlgSha256);
+  selectors.emplace_back("eventlog:verified");
+  TRY_ASSIGN(const bool secure, tpm_wire::secure_boot(events, tpm_wire::kAlgSha256));
+  selectors.emplace_back(secure ? "secureboot:enabled" : "secureboot:disabled");
+  return {};
 }
 
 // That nothing else than what was asked for is answered; what it is of that.
@@ -138,9 +142,8 @@ Result<MachineState> check_quote(const std::optional<QuoteAnswer>& answer, const
   }
   if (ak.under_endorsement) out.selectors.push_back("fw_version:" + version_text(quote.firmware_version));
   if (!request.event_log) return out;
-  const auto secure = read_secure_boot(*answer);
-  if (secure) out.selectors.emplace_back(*secure ? "secureboot:enabled" : "secureboot:disabled");
-  if (!secure) out.event_log_problem = secure.error().message;
+  const auto read = read_event_log(*answer, out.selectors);
+  if (!read) out.event_log_problem = read.error().message;
   return out;
 }
 

@@ -268,6 +268,41 @@ TEST_P(TpmServer, WithRequireEnrollmentACertificateIsNotEnough) {
   EXPECT_EQ(attest(machine), "pub_hash:" + hash + " manufacturer:id:49424D00 model:swtpm version:id:20191023");
 }
 
+TEST_P(TpmServer, ADeviceThatIsRemovedBeforeItAnswersIsNotLetIn) {
+  const Authority maker = make_maker();
+  trust(maker);
+  std::filesystem::create_directory(directory + "/hashes");
+  Machine machine;
+  const std::string hash = ek_hash(machine.ek.public_key());
+  const std::string removed =
+      prefix("PermissionDenied") + "tpm: could not validate EK " + hash + ": its enrolment was removed meanwhile";
+  const auto remove = [&](Response&) {
+    list_answer = {};
+    std::filesystem::remove(directory + "/hashes/" + hash);
+  };
+  const std::string paths = R"({"hash_path":")" + directory + R"(/hashes","ca_path":")" + directory + "/ca\"";
+  start(paths + "}");
+  enroll();
+  EXPECT_EQ(attest(machine, remove), removed);
+  write(directory + "/hashes/" + hash, "");
+  EXPECT_EQ(attest(machine, remove), removed);
+
+  machine.ek_certificate = certificate_of(machine, maker);
+  const std::string all = "pub_hash:" + hash + " manufacturer:id:49424D00 model:swtpm version:id:20191023";
+  enroll();
+  EXPECT_EQ(attest(machine, remove), all) << "the certificate lets it in";
+  enroll();
+  const auto remove_and_require = [&](Response& response) {
+    remove(response);
+    start(paths + ",\"require_enrollment\":true}");
+  };
+  EXPECT_EQ(attest(machine, remove_and_require), removed) << "what is configured now counts";
+  enroll();
+  EXPECT_EQ(attest(machine, remove), removed);
+  enroll();
+  EXPECT_EQ(attest(machine), all);
+}
+
 TEST_P(TpmServer, ACertificateOfAnotherKeyIsRefusedEvenIfEnrolled) {
   const Authority maker = make_maker();
   start();
@@ -514,8 +549,13 @@ TEST_P(TpmServer, SecureBootFollowsFromAnEventLogThatLeadsToTheQuote) {
     const BootLog log = BootLog::usual(on);
     machine.event_log = log.bytes();
     machine.pcrs = log.bank().values;
-    EXPECT_EQ(attest(machine), all + (on ? " secureboot:enabled" : " secureboot:disabled"));
+    EXPECT_EQ(attest(machine), all + " eventlog:verified" + (on ? " secureboot:enabled" : " secureboot:disabled"));
   }
+  BootLog odd = BootLog::usual(true);  // it leads to the quote, and secure boot cannot be told from it
+  odd.plain(7, BootLog::kConfig, variable_data("PK", Bytes(3)));
+  machine.event_log = odd.bytes();
+  machine.pcrs = odd.bank().values;
+  EXPECT_EQ(attest(machine), all + " eventlog:verified");
   machine.event_log = BootLog::usual(true).bytes();  // of another boot
   EXPECT_EQ(attest(machine), all);
 }

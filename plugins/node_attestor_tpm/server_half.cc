@@ -41,6 +41,7 @@ struct ServerSession {
   bool challenged = false;
   bool spent = false;
   std::string hash = {};
+  bool enrolled_only = false;  // nothing else than its enrolment lets this TPM in
   CheckedAk ak = {};
   Bytes secret = {};
   std::vector<PcrPolicy> policies = {};
@@ -105,7 +106,8 @@ Result<void> check_ek(ServerSession& session, const Payload& payload) {
   session.hash = ek_hash(payload.ek);
   TRY_ASSIGN(const bool enrolled, is_enrolled(*session.server, session.hash));
   const auto model = check_certificate(settings, payload);
-  if (!enrolled && (settings.require_enrollment || !model)) {
+  session.enrolled_only = settings.require_enrollment || !model;
+  if (!enrolled && session.enrolled_only) {
     const std::string why = settings.require_enrollment ? "" : "; certificate: " + model.error().message;
     return denied("tpm: could not validate EK " + session.hash + ": it is not enrolled (limpet tpm enroll -hash " +
                   session.hash + ")" + why);
@@ -207,6 +209,14 @@ Result<void> check_state(ServerSession& session, const Response& response) {
   return {};
 }
 
+// An agent may hold its challenge for long; a device that is removed meanwhile is not let in any more.
+Result<void> check_still_enrolled(const ServerSession& session) {
+  if (!session.enrolled_only && !session.server->settings->require_enrollment) return {};
+  TRY_ASSIGN(const bool enrolled, is_enrolled(*session.server, session.hash));
+  if (enrolled) return {};
+  return denied("tpm: could not validate EK " + session.hash + ": its enrolment was removed meanwhile");
+}
+
 // A challenge is answered once, rightly or wrongly.
 Result<void> check_response(ServerSession& session, BytesView said) {
   if (session.spent) return invalid("the challenge was answered already");
@@ -215,7 +225,8 @@ Result<void> check_response(ServerSession& session, BytesView said) {
   const bool same = tpm_wire::same_secret(response.secret, session.secret);
   wipe(response.secret);
   if (!same) return denied("the challenge response is wrong: the TPM does not hold these two keys");
-  return check_state(session, response);
+  TRY(check_state(session, response));
+  return check_still_enrolled(session);
 }
 
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {

@@ -5,6 +5,7 @@
 
 #include "kit/chains.h"
 #include "kit/names.h"
+#include "kit/twin.h"
 #include "kit_tpm/ek_certificate.h"
 
 namespace limpet::tpm_devid {
@@ -89,7 +90,12 @@ Result<Device> check_payload(const Payload& payload, const Authorities& authorit
                     Certificate::parse(payload.ek_certificate));
   TRY_WITHIN("cannot verify EK signature", tpm_wire::verify_ek_issuer(ek, authorities.endorsement, now));
   TRY_ASSIGN(Device out, check_residency(payload, leaf, ek));
-  out.agent_path = "/spire/agent/tpm_devid/" + kit::fingerprint(leaf);
+  const std::string prefix = "/spire/agent/tpm_devid/";
+  out.agent_path = prefix + kit::fingerprint(leaf);
+  // A path of the leaf alone: it is a root, signed by itself.
+  const Certificate& issuer = chains->front().size() > 1 ? *chains->front()[1] : leaf;
+  TRY_ASSIGN_WITHIN("DevID signature", const Bytes twin, kit::certificate_twin(leaf, issuer.key));
+  if (!twin.empty()) out.twin_path = prefix + hex_encode(sha1(twin));
   out.selectors = make_selectors(leaf, *chains);
   return out;
 }

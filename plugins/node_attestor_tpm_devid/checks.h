@@ -18,6 +18,7 @@ struct Device {
   tpm_wire::Public ek;
   tpm_wire::Public ak;
   std::string agent_path;
+  std::string twin_path;  // of the DevID certificate's twin (kit/twin.h); empty: it has none
   std::vector<std::string> selectors;
 };
 struct Authorities {

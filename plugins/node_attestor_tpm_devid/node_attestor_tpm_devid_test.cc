@@ -4,10 +4,12 @@
 #include <ctime>
 
 #include "carriers.h"
+#include "kit/twin.h"
 #include "node_attestor_tpm_devid/checks.h"
 #include "node_attestor_tpm_devid/messages.h"
 #include "plugin/node_attestor.h"
 #include "soft_tpm.h"
+#include "support/fake_services.h"
 #include "support/mint.h"
 
 namespace limpet::tpm_devid {
@@ -149,6 +151,7 @@ class TpmDevid : public ShippedPlugin {
   static std::string invalid(const std::string& text) { return "InvalidArgument: nodeattestor(tpm_devid): " + text; }
   static std::string denied(const std::string& text) { return "PermissionDenied: nodeattestor(tpm_devid): " + text; }
 
+  AgentTable agents{loop, services.agents};
   Authority factory;
   Authority line;
   Authority maker;
@@ -182,6 +185,27 @@ TEST_P(TpmDevid, ACertifiedKeyInACertifiedTpmIsLetInForEachKindOfKey) {
                     " ca:fingerprint:" + hex_encode(sha1(factory.certificate.der)));
     }
   }
+}
+
+TEST_P(TpmDevid, ADevidCertificateWhoseTwinIsAnAgentIsRefused) {
+  ASSERT_EQ(outcome(configure(*instance, config())), "ok");
+  const Bytes first = payload.devid_chain.front();
+  const std::string id = "spiffe://example.org/spire/agent/tpm_devid/" + hex_encode(sha1(first));
+  payload.devid_chain.front() = *kit::certificate_twin(*Certificate::parse(first), line.certificate.key);
+  EXPECT_TRUE(attest().starts_with("subject:cn:gateway"));
+  EXPECT_EQ(agents.asked, std::vector<std::string>{id});
+  agents.banned = {{id, true}};
+  const std::string text = "this certificate with its signature written otherwise is the agent " + id;
+  EXPECT_EQ(attest(), denied(text + ", which is banned"));
+  agents.banned = {{id, false}};
+  EXPECT_EQ(attest(), denied(text + " already"));
+  agents.broken = true;
+  EXPECT_EQ(attest(), "Internal: nodeattestor(tpm_devid): unable to get agent info: bad row");
+  services.agents = nullptr;
+  auto bare = create("node_attestor_tpm_devid", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix);
+  EXPECT_EQ(outcome(configure(*bare, config())),
+            "FailedPrecondition: nodeattestor(tpm_devid): the host has no limpet.agent-store/1");
+  bare->close();
 }
 
 TEST_P(TpmDevid, CertificatesOfStrangersAreRefused) {

@@ -6,6 +6,7 @@
 
 #include "kit/kit.h"
 #include "kit/pem_files.h"
+#include "kit/twin.h"
 #include "node_attestor_tpm_devid/checks.h"
 #include "node_attestor_tpm_devid/halves.h"
 
@@ -15,6 +16,9 @@ namespace {
 constexpr size_t kSecretBytes = 32;
 
 struct Server {
+  explicit Server(const limpet_host* host) : twins(host) {}
+  kit::TwinCheck twins;
+  std::string trust_domain = {};
   std::optional<Authorities> authorities = std::nullopt;
 };
 // What the first step found out and the second one needs.
@@ -33,8 +37,8 @@ struct ServerSession {
 Server* self_of(limpet_instance* self) { return reinterpret_cast<Server*>(self); }
 ServerSession* self_of(limpet_session* session) { return reinterpret_cast<ServerSession*>(session); }
 
-limpet_code create(const limpet_host*, limpet_instance** out) {
-  *out = reinterpret_cast<limpet_instance*>(new Server());
+limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = reinterpret_cast<limpet_instance*>(new Server(host));
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
@@ -57,7 +61,10 @@ Result<void> apply(Server& self, const limpet_config& config) {
   Authorities authorities;
   TRY_ASSIGN(authorities.devid, load("devid_ca_path", devid));
   TRY_ASSIGN(authorities.endorsement, load("endorsement_ca_path", endorsement));
-  if (config.dry_run == 0) self.authorities = std::move(authorities);
+  if (config.dry_run != 0) return {};
+  if (!self.twins.offered()) return fail(Code::failed_precondition, "the host has no " LIMPET_SERVICE_AGENT_STORE);
+  self.trust_domain = kit::view(config.trust_domain);
+  self.authorities = std::move(authorities);
   return {};
 }
 
@@ -97,11 +104,12 @@ Result<void> check_response(ServerSession& session, BytesView said) {
   if (auto good = session.device->devid.verify(HashAlg::sha256, sha256(session.nonce), response.devid_signature); !good)
     return denied("devID challenge verification failed: " + good.error().message);
   if (!same) return denied("credential activation failed: the TPM does not hold these two keys");
-  return {};
+  return session.server->twins.refuse_known(session.server->trust_domain, session.device->twin_path);
 }
 
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
+  session.server->twins.begin(op);
   if (!session.device) {
     const auto asked = challenge(session, kit::view(from_agent));
     if (!asked) return kit::refuse(op, done, asked.error());
@@ -111,6 +119,8 @@ void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_st
     return kit::refuse(op, done, good.error());
   kit::attest(op, done, session.device->agent_path, session.device->selectors, true);
 }
+
+void cancel(limpet_instance* self, limpet_op* op) { self_of(self)->twins.cancel(op); }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,
                                                 close_session};
@@ -124,7 +134,7 @@ constexpr limpet_component kServerHalf = {sizeof(limpet_component),
                                           create,
                                           destroy,
                                           configure,
-                                          nullptr,
+                                          cancel,
                                           &kTable};
 
 }  // namespace limpet::tpm_devid

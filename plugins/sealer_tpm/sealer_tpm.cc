@@ -15,6 +15,7 @@ namespace {
 using limpet::Bytes;
 using limpet::BytesView;
 using limpet::Code;
+using limpet::Error;
 using limpet::fail;
 using limpet::Result;
 using limpet::SecretBytes;
@@ -97,7 +98,7 @@ Result<Bytes> seal(Sealer& self, const limpet_op* op, BytesView plain, BytesView
   Bytes policy;
   if (self.pcrs.mask != 0) {
     TRY_ASSIGN(blob.pcr_values, tpm->read_pcrs(self.pcrs));
-    TRY_ASSIGN(policy, tpm->pcr_policy(self.pcrs));
+    TRY_ASSIGN(policy, tpm->pcr_policy(self.pcrs, blob.pcr_values));
   }
   SecretBytes key(kDataKeyBytes);
   limpet::random_bytes(key.data(), key.size());
@@ -109,16 +110,36 @@ Result<Bytes> seal(Sealer& self, const limpet_op* op, BytesView plain, BytesView
   return encode_blob(blob);
 }
 
-// ---- opening ----
+// ---- opening: FAILED_PRECONDITION only for what can never be opened. An agent then sets its cache aside ----
+
+// What failed says nothing of the blob.
+std::unexpected<Error> try_again(Error why) {
+  if (why.code == Code::failed_precondition || why.code == Code::not_found) why.code = Code::unavailable;
+  return fail(std::move(why));
+}
+
+// TPM2_Load's parameters are the blob's two halves; a TPM may leave out which one it means.
+bool judges_blob(uint32_t rc) {
+  using namespace limpet::tpm;
+  if (parameter_of(rc) == 1 || parameter_of(rc) == 2) return true;
+  for (const uint32_t code : {kRcSize, kRcType, kRcAttributes, kRcBinding, kRcSensitive, kRcIntegrity}) {
+    if (rc == code) return true;
+  }
+  return false;
+}
 
 Result<Object> load(Tpm& tpm, const Object& root, const Blob& blob) {
   constexpr const char* kOther =
       "it was sealed by another TPM, or this one was cleared since; only the old TPM can open it";
   if (root.name() != blob.root_name) return fail(Code::failed_precondition, kOther);
   auto loaded = tpm.load(root, blob.data_key);
-  if (loaded || loaded.error().code == Code::unavailable) return loaded;
+  if (loaded) return loaded;
   if (limpet::tpm::base_code(tpm.last_rc()) == limpet::tpm::kRcIntegrity)
     return fail(Code::failed_precondition, kOther);
+  const Code code = loaded.error().code;
+  const bool damaged = code == Code::invalid_argument ||  // it was not sent: no TPM would take it
+                       (code != Code::unavailable && judges_blob(tpm.last_rc()));
+  if (!damaged) return try_again(std::move(loaded).error());
   return fail(Code::failed_precondition, "the sealed blob is damaged: " + loaded.error().message);
 }
 
@@ -138,18 +159,25 @@ std::string changed_pcrs(Tpm& tpm, const Blob& blob) {
          " changed since it was sealed: another firmware, boot loader, kernel or configuration was started";
 }
 
+// The TPM says that the PCRs are not those of the policy.
+bool blames_pcrs(const Tpm& tpm, const Blob& blob) {
+  const uint32_t rc = limpet::tpm::base_code(tpm.last_rc());
+  const std::string_view command = tpm.last_command();
+  return blob.pcrs.mask != 0 && (command == "TPM2_PolicyPCR" || command == "TPM2_Unseal") &&
+         (rc == limpet::tpm::kRcPolicyFail || rc == limpet::tpm::kRcValue || rc == limpet::tpm::kRcPcr);
+}
+
 Result<SecretBytes> unseal(Sealer& self, const limpet_op* op, BytesView text, BytesView context) {
   TRY(check_sizes(text, 65'536, context));
   TRY_ASSIGN(const Blob blob, limpet::sealer_tpm::decode_blob(text));
-  TRY_ASSIGN(const auto tpm, limpet::tpm::open_for(*self.device, self.host, op));
-  TRY_ASSIGN(const Object root, root_of(*tpm));
-  TRY_ASSIGN(const Object object, load(*tpm, root, blob));
-  auto key = tpm->unseal(object, root, blob.pcrs);
-  const uint32_t rc = limpet::tpm::base_code(tpm->last_rc());
-  if (!key && (rc == limpet::tpm::kRcPolicyFail || rc == limpet::tpm::kRcValue)) {
-    return fail(Code::failed_precondition, changed_pcrs(*tpm, blob));
-  }
-  if (!key) return key;
+  auto tpm = limpet::tpm::open_for(*self.device, self.host, op);
+  if (!tpm) return try_again(std::move(tpm).error());
+  const auto root = root_of(**tpm);
+  if (!root) return try_again(root.error());
+  TRY_ASSIGN(const Object object, load(**tpm, *root, blob));
+  auto key = (*tpm)->unseal(object, *root, blob.pcrs);
+  if (!key && blames_pcrs(**tpm, blob)) return fail(Code::failed_precondition, changed_pcrs(**tpm, blob));
+  if (!key) return try_again(std::move(key).error());
   if (key->size() != kDataKeyBytes) return fail(Code::failed_precondition, "the sealed blob is damaged");
   return limpet::unseal(*key, context, blob.ciphertext);
 }

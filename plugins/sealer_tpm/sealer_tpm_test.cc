@@ -4,6 +4,7 @@
 #include "plugin/sealer_facade.h"
 #include "sealer_tpm/blob.h"
 #include "swtpm.h"
+#include "tpm_proxy.h"
 
 namespace limpet {
 namespace {
@@ -114,6 +115,70 @@ TEST_P(TpmSealer, ChangedPcrsAreNamedAndAResetMakesItWhole) {
   EXPECT_EQ(unseal(*blob).error().code, Code::failed_precondition);
   ASSERT_TRUE(tpm->reset());
   EXPECT_EQ(unseal(*blob).value_or("?"), "secret");
+}
+
+TEST_P(TpmSealer, AMachineThatKeepsMeasuringIsWorthAnotherAttempt) {
+  ASSERT_EQ(open(config(R"(,"pcrs":[7])")), "ok");
+  const auto blob = seal("secret");
+  ASSERT_EQ(outcome(blob), "ok");
+  constexpr uint32_t kUnseal = 0x15e;
+  std::atomic<bool> measures = true;
+  const TpmProxy way(
+      directory + "/way", tpm->socket(), [](uint32_t) { return std::nullopt; }, nullptr,
+      [&measures](uint32_t code) { return measures && code == kUnseal ? extend_command(10) : Bytes(); });
+  ASSERT_EQ(open(R"({"device":")" + directory + R"(/way"})"), "ok");
+  EXPECT_EQ(
+      outcome(unseal(*blob)),
+      "Unavailable: sealer(tpm): TPM2_Unseal: TPM_RC_PCR_CHANGED (0x128): a PCR was extended meanwhile; try again");
+  measures = false;
+  EXPECT_EQ(unseal(*blob).value_or("?"), "secret");
+}
+
+// An agent sets its cache aside for FAILED_PRECONDITION, so what only says that something is wrong now is not that.
+TEST_P(TpmSealer, OnlyWhatJudgesTheBlobMeansNever) {
+  constexpr uint32_t kLoad = 0x157, kStart = 0x176, kPolicyPcr = 0x17f, kUnseal = 0x15e, kCreatePrimary = 0x131;
+  std::atomic<uint32_t> command = 0;
+  std::atomic<uint32_t> rc = 0;
+  const TpmProxy way(directory + "/way", tpm->socket(),
+                     [&](uint32_t code) { return code == command ? std::optional(tpm_response(rc)) : std::nullopt; });
+  ASSERT_EQ(open(R"({"device":")" + directory + R"(/way"})"), "ok");
+  const auto plain = seal("secret");
+  ASSERT_EQ(outcome(plain), "ok");
+  ASSERT_EQ(open(R"({"device":")" + directory + R"(/way","pcrs":[7]})"), "ok");
+  const auto bound = seal("secret");
+  ASSERT_EQ(outcome(bound), "ok");
+
+  const auto answer = [&](const Bytes& blob, uint32_t to, uint32_t with) {
+    rc = with;
+    command = to;
+    return outcome(unseal(blob));
+  };
+  const std::string never = "FailedPrecondition: sealer(tpm): ";
+  for (const uint32_t code : {0x1d5u, 0x2cau, 0x2c2u, 0x2c3u, 0x1e5u, 0x095u, 0x08au, 0x082u, 0x0a5u, 0x155u})
+    EXPECT_TRUE(answer(*plain, kLoad, code).starts_with(never + "the sealed blob is damaged: TPM2_Load: ")) << code;
+  for (const uint32_t code : {0x1dfu, 0x09fu})
+    EXPECT_TRUE(answer(*plain, kLoad, code).starts_with(never + "it was sealed by another TPM")) << code;
+  for (const uint32_t code : {0x09du, 0x99du, 0x127u})
+    EXPECT_TRUE(answer(*bound, kUnseal, code).starts_with(never + "a PCR was extended and reset")) << code;
+  EXPECT_TRUE(answer(*bound, kPolicyPcr, 0x1c4).starts_with(never + "a PCR was extended and reset"));
+
+  // of a resource manager, unknown ones, of the parent, of the session, and those that would be final elsewhere
+  for (const uint32_t code : {0xb0143u, 0xc0001u, 0xb01dfu, 0x1abu, 0x6ffu, 0x907u, 0x12fu, 0x18au, 0x18bu, 0x98eu,
+                              0x125u, 0x126u, 0x127u, 0x99du, 0x184u, 0x09du}) {
+    for (const uint32_t to : {kLoad, kStart, kCreatePrimary})
+      EXPECT_FALSE(answer(*bound, to, code).starts_with("FailedPrecondition")) << to << ": " << code;
+    EXPECT_FALSE(answer(*plain, kUnseal, code).starts_with("FailedPrecondition")) << code;
+  }
+  for (const uint32_t code : {0x1c4u, 0x1dfu, 0x155u, 0x0a5u}) {
+    for (const uint32_t to : {kStart, kCreatePrimary})
+      EXPECT_FALSE(answer(*bound, to, code).starts_with("FailedPrecondition")) << to << ": " << code;
+  }
+  EXPECT_EQ(
+      answer(*plain, kLoad, 0x18b),
+      "Unavailable: sealer(tpm): TPM2_Load: TPM_RC_HANDLE (0x18b, handle 1): there is no such object in this TPM");
+  command = 0;
+  EXPECT_EQ(unseal(*plain).value_or("?"), "secret");
+  EXPECT_EQ(unseal(*bound).value_or("?"), "secret");
 }
 
 TEST_P(TpmSealer, ThePolicyCannotBeTakenOffTheBlob) {
