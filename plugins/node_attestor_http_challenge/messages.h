@@ -29,5 +29,8 @@ Result<std::string> decode_challenge(BytesView json);  // INVALID_ARGUMENT: also
 bool is_agent_name(std::string_view name);
 // Empty: a host name or IPv4 address that stands in a URL and in the path of a SPIFFE ID as it is. Else what is wrong.
 std::string host_name_problem(std::string_view name);
+// Of a name without such a problem. Empty: but for the case of its letters nothing else that is written so leads a
+// connection to the same place, so what is known of one spelling is known of the host. Else what is wrong.
+std::string host_spelling_problem(std::string_view name);
 
 }  // namespace limpet::http_challenge

@@ -61,6 +61,22 @@ TEST(HttpChallengeMessages, NamesAreChecked) {
   }
 }
 
+TEST(HttpChallengeMessages, AHostHasOneSpelling) {
+  for (const char* good :
+       {"db1", "DB1", "db-1.example.org", "a_b", "10.1.2.3", "192.0.2.255", "255.255.255.255", "1.example", "rack.7",
+        "0xg", "0x7f.org", "localhost.example.org", "127.0.0.1.example.org", "127.0.0.1"})
+    EXPECT_EQ(host_spelling_problem(good), "") << good;
+  const auto refused = [](const std::string& why, std::initializer_list<const char*> names) {
+    for (const char* name : names) EXPECT_EQ(host_spelling_problem(name), "hostname " + why) << name;
+  };
+  refused("has a dot at an end or two in a row", {"db1.", "db1..", ".db1", "a..b", "localhost.", "10.1.2.3.", "1..2"});
+  refused("is a name of the server's own machine", {"LOCALHOST", "localhosT", "x.localhost", "a.b.LocalHost"});
+  refused("is a number but no IPv4 address as in \"192.0.2.1\"",
+          {"10.1.515", "10.1", "167838211", "2130706433", "017700000001", "0x7f000001", "0X7F000001", "0x7f.1", "127.1",
+           "0x7f.0.0.0x1", "10.1.2.03", "10.1.2.256", "010.1.2.3", "10.1.2.3.4", "0", "0x"});
+  refused("is a loopback address", {"0.0.0.0", "0.1.2.3"});
+}
+
 TEST(HttpChallengeRequest, OnlyTheNoncesPathIsAnswered) {
   struct Case {
     std::string request;
@@ -242,6 +258,19 @@ TEST_P(HttpChallenge, PlacesThatAreNotAllowedAreRefusedBeforeAnythingIsAsked) {
   EXPECT_EQ(said(payload("", 80)), denied + "challenge verification failed: hostname must be set");
   ASSERT_EQ(outcome(server_with("{}")), "ok");
   EXPECT_EQ(said(payload("h", 65536)), denied + "challenge verification failed: port is invalid");
+  EXPECT_TRUE(http.asked.empty());
+}
+
+// The connection and its resolver take these for a host that may have attested, or was banned, under its one name.
+TEST_P(HttpChallenge, AnotherSpellingOfAHostIsRefusedBeforeAnythingIsAsked) {
+  const std::string denied = std::string("PermissionDenied: ") + kLabel + "hostname ";
+  const auto said = [&](const char* host) { return outcome(step(*server->open("192.0.2.1"), payload(host))); };
+  ASSERT_EQ(outcome(server_with("{}")), "ok");
+  EXPECT_EQ(said("db1."), denied + "has a dot at an end or two in a row");
+  EXPECT_EQ(said("10.1.515"), denied + "is a number but no IPv4 address as in \"192.0.2.1\"");
+  EXPECT_EQ(said("10.1.2.3"), "ok");
+  EXPECT_EQ(said("db1"), "ok");
+  EXPECT_EQ(said("localhost"), std::string("PermissionDenied: ") + kLabel + "you can not use localhost as a hostname");
   EXPECT_TRUE(http.asked.empty());
 }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Server half: gives a nonce, asks for it at the place that the agent named (limpet.http/1), and with tofu makes sure
 // that nobody has attested with that name before (limpet.agent-store/1). The host makes the calls; nothing here blocks.
-// Codes and texts are SPIRE's, but what was served is not repeated to the agent: it may come from somebody else's host.
+// A hostname stands in the ID as it was sent, so one that can be spelled otherwise is refused: connections do not tell
+// the spellings apart, the ID would. (Not so for the case of letters: stock agents send the machine's name as it is.)
+// Codes and texts are SPIRE's, but what was served is not repeated to the agent: it
+// may come from somebody else's host.
 #include <list>
 #include <optional>
 #include <utility>
@@ -113,6 +116,7 @@ Result<void> check_place(const Settings& settings, const Place& place) {
   if (place.port < 1 || place.port > UINT16_MAX) return denied("challenge verification failed: port is invalid");
   if (const std::string problem = host_name_problem(place.hostname); !problem.empty())
     return denied("challenge verification failed: " + problem);
+  if (const std::string problem = host_spelling_problem(place.hostname); !problem.empty()) return denied(problem);
   return {};
 }
 

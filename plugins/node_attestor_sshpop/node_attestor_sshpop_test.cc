@@ -4,6 +4,7 @@
 #include "node_attestor_sshpop/ssh_key_file.h"
 #include "node_attestor_sshpop/ssh_wire.h"
 #include "plugin/node_attestor.h"
+#include "support/fake_services.h"
 #include "support/mint.h"
 
 namespace limpet {
@@ -120,10 +121,74 @@ TEST(SshCertificate, IsJudgedAsGoJudgesIt) {
             bad + "no authorities for hostname: web.example.org:22");
 }
 
+// The certificate with another signature blob.
+Bytes resigned(const SshCertificate& certificate, const Bytes& blob) {
+  Bytes packed;
+  put_text(packed, certificate.signature.format);
+  put_string(packed, blob);
+  Bytes out = certificate.body;
+  put_string(out, packed);
+  return out;
+}
+
+TEST(SshCertificate, HasJustOneTwinAndItIsAsValid) {
+  const std::vector<Bytes> authorities = {blob_of(shared_key(KeyType::ec_p256, 0))};
+  const auto first = SshCertificate::parse(certificate({}));
+  ASSERT_TRUE(first);
+  const auto wire = first->twin();
+  ASSERT_TRUE(wire) << wire.error().text();
+  EXPECT_NE(*wire, first->wire);
+  const auto twin = SshCertificate::parse(*wire);
+  ASSERT_TRUE(twin);
+  EXPECT_EQ(outcome(twin->check_host("web.example.org", authorities, 150)), "ok");
+  EXPECT_EQ(*twin->twin(), first->wire);
+
+  WireReader reader(first->signature.blob);
+  const Bytes r = to_bytes(*reader.string());
+  const Bytes s = to_bytes(*reader.string());
+  Bytes longer_r(2, 0);
+  append(longer_r, r);
+  Bytes longer_s(2, 0);
+  append(longer_s, s);
+  for (const auto& [one, two] : {std::pair(longer_r, s), std::pair(r, longer_s)}) {
+    Bytes blob;
+    put_string(blob, one);
+    put_string(blob, two);
+    const auto other = SshCertificate::parse(resigned(*first, blob));
+    ASSERT_TRUE(other);
+    EXPECT_EQ(outcome(other->check_host("web.example.org", authorities, 150)), "ok");
+    EXPECT_EQ(outcome(other->twin()),
+              "InvalidArgument: ssh: the numbers of the certificate's signature are not mpints");
+  }
+  Bytes high;  // the top bit without a zero before it: a negative number
+  put_string(high, Bytes(32, 0x80));
+  put_string(high, s);
+  EXPECT_FALSE(SshCertificate::parse(resigned(*first, high))->twin());
+}
+
 class SshPop : public ShippedPlugin {
  protected:
   SshPop() : instance(create("node_attestor_sshpop", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix)) {}
   ~SshPop() override { instance->close(); }
+  Result<AttestStep> step(NodeAttestorServerSession& session, const std::string& said) {
+    return wait<AttestStep>([&](Done<AttestStep> done) { session.step(to_bytes(said), std::move(done)); });
+  }
+  // One whole attempt with this certificate for key 1.
+  Result<AttestStep> attempt(NodeAttestorServer& server, const Bytes& wire) {
+    auto session = server.open("127.0.0.1");
+    const auto asked = step(*session, R"({"Certificate":")" + base64_encode(wire) + "\"}");
+    if (!asked) return asked;
+    const std::string text(as_text(asked->challenge));
+    const size_t at = std::string(R"({"Nonce":")").size();
+    Bytes both = *base64_decode(text.substr(at, text.size() - at - 2));
+    const Bytes nonce(kNonceBytes, 7);
+    append(both, nonce);
+    const auto proof = sign(shared_key(KeyType::ec_p256, 1), sha256(both));
+    return step(*session, R"({"Nonce":")" + base64_encode(nonce) + R"(","Signature":{"Format":")" + proof->format +
+                              R"(","Blob":")" + base64_encode(proof->blob) + "\"}}");
+  }
+
+  AgentTable agents{loop, services.agents};
   std::shared_ptr<Instance> instance;
 };
 
@@ -142,6 +207,36 @@ TEST_P(SshPop, RefusesConfigurationsItDoesNotUnderstand) {
   EXPECT_EQ(server(R"({"cert_authorities":[")" + line + R"("],"agent_path_template":"/{{.Serial}}"})"),
             prefix + "agent_path_template: unknown field \".Serial\"; known: .PluginName, .Fingerprint, .Hostname");
   EXPECT_EQ(server(R"({"cert_authorities":[")" + line + R"( a comment"]})"), "ok");
+}
+
+TEST_P(SshPop, ACertificateWhoseTwinIsAnAgentIsRefused) {
+  const std::string line = "ecdsa-sha2-nistp256 " + base64_encode(blob_of(shared_key(KeyType::ec_p256, 0)));
+  const std::string keys = R"({"cert_authorities":[")" + line + "\"]";
+  ASSERT_EQ(outcome(configure(*instance, keys + "}")), "ok");
+  auto server = make_node_attestor_server(instance);
+  const auto first = SshCertificate::parse(certificate({.until = UINT64_MAX}));
+  const Bytes twin = *first->twin();
+  const auto id_of = [](const Bytes& wire) {
+    return "spiffe://example.org/spire/agent/sshpop/" + base64url_encode(sha256(wire));
+  };
+  const std::string otherwise =
+      "PermissionDenied: nodeattestor(sshpop): this certificate with its signature written otherwise is the agent ";
+  EXPECT_EQ(outcome(attempt(*server, first->wire)), "ok");
+  EXPECT_EQ(agents.asked, std::vector<std::string>{id_of(twin)});
+  agents.banned = {{id_of(first->wire), true}};
+  EXPECT_EQ(outcome(attempt(*server, twin)), otherwise + id_of(first->wire) + ", which is banned");
+  agents.banned = {{id_of(twin), false}};
+  EXPECT_EQ(outcome(attempt(*server, first->wire)), otherwise + id_of(twin) + " already");
+  agents.broken = true;
+  EXPECT_EQ(outcome(attempt(*server, twin)), "Internal: nodeattestor(sshpop): unable to get agent info: bad row");
+  ASSERT_EQ(outcome(configure(*instance, keys + R"(,"agent_path_template":"/sshpop/{{ .Hostname }}"})")), "ok");
+  EXPECT_EQ(outcome(attempt(*server, twin)), "ok");  // both have the same name
+  services.agents = nullptr;
+  auto bare = create("node_attestor_sshpop", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix);
+  EXPECT_EQ(outcome(configure(*bare, keys + "}")),
+            "FailedPrecondition: nodeattestor(sshpop): agents named by fingerprint: the host has no "
+            "limpet.agent-store/1");
+  bare->close();
 }
 
 BOTH_CARRIERS(SshPop);

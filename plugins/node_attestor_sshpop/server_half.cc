@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Server half: checks the host certificate against the configured authorities, challenges the host key, and names the
-// agent. All failures are Internal, as SPIRE's; key types that we lack are UNIMPLEMENTED. BLOCKING: it verifies.
+// agent. Where its name has the certificate's fingerprint, the certificate's twin (kit/twin.h) must not be an agent:
+// PERMISSION_DENIED. Else all failures are Internal, as SPIRE's; key types that we lack are UNIMPLEMENTED. BLOCKING: it
+// verifies.
 #include <yyjson.h>
 
 #include <ctime>
@@ -10,6 +12,7 @@
 #include "kit/kit.h"
 #include "kit/path_template.h"
 #include "kit/pem_files.h"
+#include "kit/twin.h"
 #include "node_attestor_sshpop/halves.h"
 #include "node_attestor_sshpop/ssh_wire.h"
 
@@ -24,9 +27,12 @@ struct Settings {
   std::vector<Bytes> authorities;
   std::string canonical_domain;
   kit::PathTemplate path;
+  std::string trust_domain;
 };
 struct Server {
-  std::optional<Settings> settings;
+  explicit Server(const limpet_host* host) : twins(host) {}
+  kit::TwinCheck twins;
+  std::optional<Settings> settings = std::nullopt;
 };
 struct ServerSession {
   Server* server = nullptr;
@@ -35,12 +41,13 @@ struct ServerSession {
   SshKey key = {};
   Bytes nonce = {};
   std::string agent_path = {};
+  std::string twin_path = {};  // of the certificate's twin; empty: it has none
 };
 Server* self_of(limpet_instance* self) { return reinterpret_cast<Server*>(self); }
 ServerSession* self_of(limpet_session* session) { return reinterpret_cast<ServerSession*>(session); }
 
-limpet_code create(const limpet_host*, limpet_instance** out) {
-  *out = reinterpret_cast<limpet_instance*>(new Server());
+limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = reinterpret_cast<limpet_instance*>(new Server(host));
   return LIMPET_OK;
 }
 void destroy(limpet_instance* self) { delete self_of(self); }
@@ -88,7 +95,11 @@ Result<void> apply(Server& self, const limpet_config& config) {
   if (settings.authorities.empty()) return invalid(file + ": no key in it");
   TRY_ASSIGN(settings.path, kit::PathTemplate::parse(path.empty() ? kDefaultTemplate : path,
                                                      {"PluginName", "Fingerprint", "Hostname"}));
-  if (config.dry_run == 0) self.settings = std::move(settings);
+  if (config.dry_run != 0) return {};
+  if (settings.path.uses("Fingerprint") && !self.twins.offered())
+    return fail(Code::failed_precondition, "agents named by fingerprint: the host has no " LIMPET_SERVICE_AGENT_STORE);
+  settings.trust_domain = kit::view(config.trust_domain);
+  self.settings = std::move(settings);
   return {};
 }
 
@@ -129,10 +140,15 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
   if (auto good = certificate.check_host(host, settings.authorities, std::time(nullptr)); !good)
     return internal("failed to check host key", good.error());
   TRY_ASSIGN(const std::string name, short_name(host, settings.canonical_domain));
-  session.agent_path =
-      "/spire/agent" +
-      settings.path.render(
-          {{"PluginName", kName}, {"Fingerprint", base64url_encode(sha256(certificate.wire))}, {"Hostname", name}});
+  const auto twin = certificate.twin();
+  if (!twin) return internal("failed to check host key", twin.error());
+  const auto path = [&](BytesView wire) {
+    return "/spire/agent" +
+           settings.path.render(
+               {{"PluginName", kName}, {"Fingerprint", base64url_encode(sha256(wire))}, {"Hostname", name}});
+  };
+  session.agent_path = path(certificate.wire);
+  if (!twin->empty() && settings.path.uses("Fingerprint")) session.twin_path = path(*twin);
   session.key = certificate.key;
   session.nonce = random_bytes(kNonceBytes);
   session.challenged = true;
@@ -167,11 +183,12 @@ Result<void> check_proof(ServerSession& session, BytesView response) {
   append(both, answer->nonce);
   if (auto good = verify(session.key, sha256(both), answer->signature, true); !good)
     return internal("failed to verify signature", good.error());
-  return {};
+  return session.server->twins.refuse_known(session.server->settings->trust_domain, session.twin_path);
 }
 
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
+  session.server->twins.begin(op);
   if (!session.challenged) {
     const auto asked = challenge(session, kit::view(from_agent));
     if (!asked) return kit::refuse(op, done, asked.error());
@@ -180,6 +197,8 @@ void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_st
   if (const auto good = check_proof(session, kit::view(from_agent)); !good) return kit::refuse(op, done, good.error());
   kit::attest(op, done, session.agent_path, {}, true);
 }
+
+void cancel(limpet_instance* self, limpet_op* op) { self_of(self)->twins.cancel(op); }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,
                                                 close_session};
@@ -193,7 +212,7 @@ constexpr limpet_component kServerHalf = {sizeof(limpet_component),
                                           create,
                                           destroy,
                                           configure,
-                                          nullptr,
+                                          cancel,
                                           &kTable};
 
 }  // namespace limpet::sshpop

@@ -5,6 +5,7 @@
 
 #include "crypto/der.h"
 #include "crypto/mbed.h"
+#include "kit/twin.h"
 
 namespace limpet::sshpop {
 namespace {
@@ -185,6 +186,26 @@ Result<void> SshCertificate::check_host(const std::string& host, const std::vect
   TRY_ASSIGN(const SshKey signer, parse_key(authority));
   if (!verify(signer, body, signature, false)) return invalid("ssh: certificate signature does not verify");
   return {};
+}
+
+Result<Bytes> SshCertificate::twin() const {
+  if (signature.format != kP256 && signature.format != kP384) return Bytes();
+  WireReader reader(signature.blob);
+  TRY_ASSIGN(const BytesView r, reader.string());
+  TRY_ASSIGN(const BytesView s, reader.string());
+  Bytes plain;
+  put_number(plain, r);
+  Bytes other = plain;
+  put_number(plain, s);
+  if (plain != signature.blob) return invalid("ssh: the numbers of the certificate's signature are not mpints");
+  TRY_ASSIGN(const Bytes negated, kit::negate_mod_order(s, signature.format == kP256 ? 256 : 384));
+  put_number(other, negated);
+  Bytes packed;
+  put_string(packed, as_bytes(signature.format));
+  put_string(packed, other);
+  Bytes out = body;
+  put_string(out, packed);
+  return out;
 }
 
 Result<void> verify(const SshKey& key, BytesView message, const SshSignature& signature, bool allow_sha1) {

@@ -54,6 +54,8 @@ struct SshCertificate {
   Bytes body;                                 // what was signed
   SshSignature signature;
   static Result<SshCertificate> parse(BytesView wire);
+  // As kit::certificate_twin, after check_host. Go takes signatures that are written otherwise.
+  [[nodiscard]] Result<Bytes> twin() const;
   // Go's CertChecker.CheckHostKey: a host certificate of one of `authorities` (blobs) for `host`, valid now.
   [[nodiscard]] Result<void> check_host(const std::string& host, const std::vector<Bytes>& authorities,
                                         int64_t now) const;

@@ -88,7 +88,7 @@ limpet_session* open_session(limpet_instance* self) {
 }
 void close_session(limpet_session* session) { delete self_of(session); }
 
-Result<std::string> make_payload(AgentSession& session, limpet_op* op) {
+Result<std::string> make_payload(AgentSession& session) {
   const Settings& settings = session.settings;
   TRY_ASSIGN(const std::vector<Certificate> chain, load_chain(settings));
   if (settings.key_id.empty()) {
@@ -96,27 +96,29 @@ Result<std::string> make_payload(AgentSession& session, limpet_op* op) {
     session.public_key = key.public_key();
     session.key = std::move(key);
   } else {
-    TRY_ASSIGN(session.public_key, kit::find_host_key(session.agent.wait, op, settings.key_id));
+    TRY_ASSIGN(session.public_key, kit::find_host_key(session.agent.wait, settings.key_id));
   }
   TRY(check_match(settings, *session.public_key, chain));
   return encode_payload(chain);
 }
 
 void payload(limpet_session* session, limpet_op* op, limpet_bytes_done done) {
-  kit::end(op, done, make_payload(*self_of(session), op));
+  self_of(session)->agent.wait.begin(op);
+  kit::end(op, done, make_payload(*self_of(session)));
 }
 
-Result<std::string> make_answer(AgentSession& self, limpet_op* op, BytesView challenge) {
+Result<std::string> make_answer(AgentSession& self, BytesView challenge) {
   if (!self.public_key) return fail(Code::failed_precondition, "a challenge without a payload before it");
   if (self.key) return answer_challenge(*self.public_key, prover_of(*self.key), challenge);
   const Prover prove = [&](BytesView digest) {
-    return kit::prove_with_host_key(self.agent.wait, op, self.settings.key_id, *self.public_key, digest);
+    return kit::prove_with_host_key(self.agent.wait, self.settings.key_id, *self.public_key, digest);
   };
   return answer_challenge(*self.public_key, prove, challenge);
 }
 
 void answer(limpet_session* session, limpet_op* op, limpet_bytes challenge, limpet_bytes_done done) {
-  kit::end(op, done, make_answer(*self_of(session), op, kit::view(challenge)));
+  self_of(session)->agent.wait.begin(op);
+  kit::end(op, done, make_answer(*self_of(session), kit::view(challenge)));
 }
 
 constexpr limpet_node_attestor_agent kTable = {

@@ -2,6 +2,7 @@
 #include <ctime>
 
 #include "carriers.h"
+#include "kit/twin.h"
 #include "node_attestor_x509pop/proof.h"
 #include "plugin/node_attestor.h"
 #include "support/fake_services.h"
@@ -59,6 +60,19 @@ class X509Pop : public ShippedPlugin {
     return wait<AttestStep>([&](Done<AttestStep> done) { session.step(said, std::move(done)); });
   }
 
+  // One whole attempt, begun with this payload.
+  Result<AttestStep> attempt(NodeAttestorAgent& agent, NodeAttestorServer& server, const Bytes& said) {
+    auto ours = agent.open();
+    auto theirs = server.open("127.0.0.1");
+    if (auto mine = payload(*ours); !mine) return fail(mine.error());
+    const auto asked = step(*theirs, said);
+    if (!asked) return asked;
+    const auto proof = answer(*ours, asked->challenge);
+    if (!proof) return fail(proof.error());
+    return step(*theirs, *proof);
+  }
+
+  AgentTable agents{loop, services.agents};
   Authority root;
   Authority middle;
   std::shared_ptr<Instance> agent_instance;
@@ -170,6 +184,54 @@ TEST_P(X509Pop, ModeSpiffeNamesTheAgentByTheRestOfItsPath) {
     if (said_back && !said_back->attested) said_back = step(*theirs, *answer(*ours, said_back->challenge));
     EXPECT_EQ(said_back ? said_back->agent_path : outcome(said_back), one.expected);
   }
+}
+
+TEST_P(X509Pop, ACertificateWhoseTwinIsAnAgentIsRefused) {
+  ASSERT_EQ(outcome(configure(*agent_instance, agent_config())), "ok");
+  ASSERT_EQ(outcome(configure(*server_instance, server_config())), "ok");
+  auto agent = make_node_attestor_agent(agent_instance);
+  auto server = make_node_attestor_server(server_instance);
+  const Certificate leaf = issue(middle, leaf_template(KeyType::ec_p256), now_valid);
+  put("cert", leaf);
+  const Bytes twin = *kit::certificate_twin(leaf, middle.certificate.key);
+  const auto id_of = [](const Bytes& der) {
+    return "spiffe://example.org/spire/agent/x509pop/" + hex_encode(sha1(der));
+  };
+  const Bytes said = to_bytes(x509pop::encode_payload({leaf, middle.certificate}));
+  const Bytes rewritten = to_bytes(x509pop::encode_payload({*Certificate::parse(twin), middle.certificate}));
+  const std::string prefix = "nodeattestor(x509pop): ";
+  const std::string otherwise =
+      "PermissionDenied: " + prefix + "this certificate with its signature written otherwise ";
+
+  agents.banned = {{id_of(leaf.der), true}};
+  EXPECT_EQ(outcome(attempt(*agent, *server, said)), "ok");  // the host's own refusal
+  EXPECT_EQ(agents.asked, std::vector<std::string>{id_of(twin)});
+  EXPECT_EQ(outcome(attempt(*agent, *server, rewritten)),
+            otherwise + "is the agent " + id_of(leaf.der) + ", which is banned");
+  agents.banned = {{id_of(twin), false}};
+  EXPECT_EQ(outcome(attempt(*agent, *server, said)), otherwise + "is the agent " + id_of(twin) + " already");
+  EXPECT_EQ(outcome(attempt(*agent, *server, rewritten)), "ok");
+  agents.broken = true;
+  EXPECT_EQ(outcome(attempt(*agent, *server, said)), "Internal: " + prefix + "unable to get agent info: bad row");
+
+  agents.asked.clear();
+  ASSERT_EQ(outcome(configure(*server_instance,
+                              server_config(R"(,"agent_path_template":"/x509pop/n-{{ .SerialNumberHex }}")"))),
+            "ok");
+  EXPECT_EQ(outcome(attempt(*agent, *server, said)), "ok");  // both have the same name
+  EXPECT_TRUE(agents.asked.empty());
+}
+
+TEST_P(X509Pop, NamesByFingerprintNeedAHostThatKnowsItsAgents) {
+  services.agents = nullptr;
+  auto instance = create("node_attestor_x509pop", LIMPET_NODE_ATTESTOR_SERVER, kNodeAttestorPrefix);
+  EXPECT_EQ(outcome(configure(*instance, server_config(), true)), "ok");
+  EXPECT_EQ(outcome(configure(*instance, server_config())),
+            "FailedPrecondition: nodeattestor(x509pop): agents named by fingerprint: the host has no "
+            "limpet.agent-store/1");
+  EXPECT_EQ(outcome(configure(*instance, server_config(R"(,"agent_path_template":"/x509pop/{{ .SerialNumberHex }}")"))),
+            "ok");
+  instance->close();
 }
 
 TEST_P(X509Pop, MissingFilesFailAnAttemptAndADryRunButNotTheStart) {

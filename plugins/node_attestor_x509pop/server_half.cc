@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Server half: verifies the chain against the configured roots, or the server's own ones, challenges the key, and names
-// the agent. BLOCKING: it reads files at configuration and verifies signatures. Codes and texts are SPIRE's.
+// the agent. Where its name has the certificate's fingerprint, the certificate's twin (kit/twin.h) must not be an
+// agent. BLOCKING: it reads files at configuration and verifies signatures. Codes and texts are SPIRE's.
 #include <algorithm>
 #include <ctime>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "kit/chains.h"
 #include "kit/kit.h"
 #include "kit/names.h"
+#include "kit/twin.h"
 #include "node_attestor_x509pop/halves.h"
 #include "node_attestor_x509pop/proof.h"
 #include "node_attestor_x509pop/settings.h"
@@ -22,9 +24,11 @@ using kit::Chain;
 constexpr const char* kName = "x509pop";
 
 struct Server {
-  const limpet_host* host = nullptr;
+  explicit Server(const limpet_host* given) : host(given), twins(given) {}
+  const limpet_host* host;
   const limpet_identity_service* identity = nullptr;
-  std::optional<Settings> settings;
+  kit::TwinCheck twins;
+  std::optional<Settings> settings = std::nullopt;
 };
 // What the first step found out; the second only checks the proof.
 struct ServerSession {
@@ -35,14 +39,14 @@ struct ServerSession {
   PublicKey key = {};
   Bytes nonce = {};
   std::string agent_path = {};
+  std::string twin_path = {};  // of the certificate's twin; empty: it has none
   std::vector<std::string> selectors = {};
 };
 Server* self_of(limpet_instance* self) { return reinterpret_cast<Server*>(self); }
 ServerSession* self_of(limpet_session* session) { return reinterpret_cast<ServerSession*>(session); }
 
 limpet_code create(const limpet_host* host, limpet_instance** out) {
-  auto* server = new Server();
-  server->host = host;
+  auto* server = new Server(host);
   server->identity = static_cast<const limpet_identity_service*>(host->service(host, LIMPET_SERVICE_IDENTITY));
   *out = reinterpret_cast<limpet_instance*>(server);
   return LIMPET_OK;
@@ -56,6 +60,8 @@ Result<void> apply(Server& self, const limpet_config& config) {
   if (config.dry_run != 0) return {};
   if (settings.spiffe && self.identity == nullptr)
     return fail(Code::failed_precondition, "mode \"spiffe\": the host has no " LIMPET_SERVICE_IDENTITY);
+  if (settings.path.uses("Fingerprint") && !self.twins.offered())
+    return fail(Code::failed_precondition, "agents named by fingerprint: the host has no " LIMPET_SERVICE_AGENT_STORE);
   self.settings = std::move(settings);
   return {};
 }
@@ -164,12 +170,19 @@ Result<std::string> challenge(ServerSession& session, BytesView payload) {
   if (settings.spiffe) {
     TRY_ASSIGN(svid_path, trimmed_path(settings, leaf));
   }
-  session.agent_path = "/spire/agent" + settings.path.render({{"PluginName", kName},
-                                                              {"TrustDomain", settings.trust_domain},
-                                                              {"Fingerprint", kit::fingerprint(leaf)},
-                                                              {"SVIDPathTrimmed", svid_path},
-                                                              {"SerialNumberHex", kit::serial_hex(leaf)},
-                                                              {"Subject.CommonName", kit::common_name(leaf.subject)}});
+  // A path of the leaf alone: it is a root, signed by itself.
+  const Certificate& issuer = chains->front().size() > 1 ? *chains->front()[1] : leaf;
+  TRY_ASSIGN_WITHIN("signature of the leaf certificate", const Bytes twin, kit::certificate_twin(leaf, issuer.key));
+  const auto path = [&](const std::string& fingerprint) {
+    return "/spire/agent" + settings.path.render({{"PluginName", kName},
+                                                  {"TrustDomain", settings.trust_domain},
+                                                  {"Fingerprint", fingerprint},
+                                                  {"SVIDPathTrimmed", svid_path},
+                                                  {"SerialNumberHex", kit::serial_hex(leaf)},
+                                                  {"Subject.CommonName", kit::common_name(leaf.subject)}});
+  };
+  session.agent_path = path(kit::fingerprint(leaf));
+  if (!twin.empty() && settings.path.uses("Fingerprint")) session.twin_path = path(hex_encode(sha1(twin)));
   session.selectors = make_selectors(settings, leaf, *chains);
   session.key = leaf.key;
   session.nonce = random_bytes(kNonceBytes);
@@ -185,11 +198,12 @@ Result<void> check_proof(ServerSession& session, BytesView response) {
                     decode_answer(response, session.key.is_rsa()));
   if (auto good = verify_answer(session.key, session.nonce, answer); !good)
     return fail(Code::permission_denied, "challenge response verification failed: " + good.error().message);
-  return {};
+  return session.server->twins.refuse_known(session.server->settings->trust_domain, session.twin_path);
 }
 
 void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_step_done done) {
   ServerSession& session = *self_of(raw);
+  session.server->twins.begin(op);
   if (!session.challenged) {
     const auto asked = challenge(session, kit::view(from_agent));
     if (!asked) return kit::refuse(op, done, asked.error());
@@ -198,6 +212,8 @@ void step(limpet_session* raw, limpet_op* op, limpet_bytes from_agent, limpet_st
   if (const auto good = check_proof(session, kit::view(from_agent)); !good) return kit::refuse(op, done, good.error());
   kit::attest(op, done, session.agent_path, session.selectors, true);
 }
+
+void cancel(limpet_instance* self, limpet_op* op) { self_of(self)->twins.cancel(op); }
 
 constexpr limpet_node_attestor_server kTable = {sizeof(limpet_node_attestor_server), 0, open_session, step,
                                                 close_session};
@@ -211,7 +227,7 @@ constexpr limpet_component kServerHalf = {sizeof(limpet_component),
                                           create,
                                           destroy,
                                           configure,
-                                          nullptr,
+                                          cancel,
                                           &kTable};
 
 }  // namespace limpet::x509pop

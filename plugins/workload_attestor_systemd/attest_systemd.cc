@@ -66,7 +66,7 @@ Result<void> SystemdAttestor::configure(const limpet_config& config) {
   if (address.empty()) address = kSystemBus;
   TRY(check_address(address));
   if (config.dry_run != 0) return {};
-  timeout_ms_ = timeout_ms;
+  timeout_ms_ = std::min(timeout_ms, kMostTimeoutMs);
   if (address == address_) return {};
   auto bus = std::make_unique<Bus>(address);
   const std::lock_guard lock(mutex_);
@@ -85,12 +85,12 @@ void SystemdAttestor::cancel(const limpet_op* op) {
 
 void SystemdAttestor::attest(limpet_op* op, const limpet_workload& w, limpet_selectors_done done) {
   if (w.reference_type.len > 0) return done(op, nullptr, {});  // attested by reference, not by pid: not ours
-  const int64_t left = std::min(timeout_ms_, host_->time_left_ms(host_, op));
+  const int64_t left = std::clamp<int64_t>(host_->time_left_ms(host_, op), 0, timeout_ms_);
   {
     const std::lock_guard lock(mutex_);
     current_ = op;
   }
-  const auto result = selectors(w, std::chrono::steady_clock::now() + milliseconds(std::max<int64_t>(left, 0)));
+  const auto result = selectors(w, left);
   {
     const std::lock_guard lock(mutex_);
     current_ = nullptr;  // before done: the op's address may be another's afterwards
@@ -99,18 +99,19 @@ void SystemdAttestor::attest(limpet_op* op, const limpet_workload& w, limpet_sel
   kit::end(op, done, result);
 }
 
-Result<SystemdAttestor::Selectors> SystemdAttestor::selectors(const limpet_workload& w, Bus::Time deadline) {
+Result<SystemdAttestor::Selectors> SystemdAttestor::selectors(const limpet_workload& w, int64_t left_ms) {
   TRY_ASSIGN(const auto watch, kit::ProcessWatch::begin(w.pid, w.pidfd));
   const auto now = std::chrono::steady_clock::now();
   if (now < silent_until_) {
     return fail(Code::unavailable, "the bus at " + address_ + " did not answer lately; it is asked again within " +
                                        std::to_string(2 * timeout_ms_) + " ms");
   }
+  const Bus::Time deadline = now + milliseconds(left_ms);
   const bool was_connected = bus_->connected();
   auto found = ask(w, deadline);
   // A connection from before may have died since: once more with a new one. One that dies twice is an error.
   if (!found && found.error().trouble == Trouble::lost && was_connected) found = ask(w, deadline);
-  if (!found) return conclude(std::move(found).error(), w.pid);
+  if (!found) return conclude(std::move(found).error(), w.pid, left_ms);
   note_present();
   TRY(watch.still_there());  // the manager may have looked at the number's next owner
   return std::move(*found);
@@ -204,8 +205,19 @@ BusResult<std::string> SystemdAttestor::invocation_id(const std::string& path, B
   return hex_encode({static_cast<const uint8_t*>(bytes), size});
 }
 
+// A call that waited for others before it may have had a moment only: that says nothing of the manager.
+Result<SystemdAttestor::Selectors> SystemdAttestor::too_late(int64_t left_ms) {
+  if (left_ms < timeout_ms_) {
+    return fail(Code::deadline_exceeded, "systemd at " + address_ + " did not answer in the " +
+                                             std::to_string(left_ms) + " ms that were left when its turn came");
+  }
+  bus_->disconnect();
+  silent_until_ = std::chrono::steady_clock::now() + milliseconds(2 * timeout_ms_);
+  return fail(Code::deadline_exceeded, "systemd at " + address_ + " did not answer in time; see whether it hangs");
+}
+
 // What the host is told when the manager was not asked, or gave no unit.
-Result<SystemdAttestor::Selectors> SystemdAttestor::conclude(BusError error, pid_t pid) {
+Result<SystemdAttestor::Selectors> SystemdAttestor::conclude(BusError error, pid_t pid, int64_t left_ms) {
   const std::string process = "process " + std::to_string(pid);
   switch (error.trouble) {
     case Trouble::absent:
@@ -215,8 +227,7 @@ Result<SystemdAttestor::Selectors> SystemdAttestor::conclude(BusError error, pid
       note_absent(error.name + error.text);
       return Selectors{};
     case Trouble::late:
-      silent_until_ = std::chrono::steady_clock::now() + milliseconds(2 * timeout_ms_);
-      return fail(Code::deadline_exceeded, "systemd at " + address_ + " did not answer in time; see whether it hangs");
+      return too_late(left_ms);
     case Trouble::cancelled:
       return fail(Code::cancelled, "the attestation was cancelled");
     case Trouble::lost:

@@ -97,7 +97,7 @@ BusResult<MessagePtr> Bus::call(MessagePtr message, Time deadline) {
     const SlotPtr slot(waiting);
     auto waited = wait([&answer] { return answer != nullptr; }, deadline);
     if (!waited) {
-      if (waited.error().trouble == Trouble::late || waited.error().trouble == Trouble::lost) bus_.reset();
+      if (waited.error().trouble == Trouble::lost) bus_.reset();
       return std::unexpected(std::move(waited).error());
     }
   }

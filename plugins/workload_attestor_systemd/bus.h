@@ -56,7 +56,8 @@ class Bus {
 
   // A call to the manager, to be filled in; needs a connection.
   BusResult<MessagePtr> new_call(const std::string& path, const char* interface, const char* member);
-  // Sends it and waits for the answer. After lost and late the connection is closed.
+  // Sends it and waits for the answer. After lost the connection is closed; after late it is not, and an answer that
+  // comes still is dropped.
   BusResult<MessagePtr> call(MessagePtr message, Time deadline);
 
   void cancel();  // ends the wait of now with `cancelled`
