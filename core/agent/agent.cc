@@ -34,6 +34,7 @@ namespace limpet::agent {
 
 namespace {
 
+constexpr int64_t kSettleMs = 2'000;       // how long a disk is waited for at the end
 constexpr int64_t kTimeSavedEveryS = 600;  // the known good time on disk may lag this much
 
 class ServerDialer final : public Dialer {
@@ -85,6 +86,9 @@ struct Agent::Impl final : LinkClient,
   Impl(AgentParts given, AgentConfig settings) : parts(std::move(given)), config(std::move(settings)) {}
 
   Result<void> start();
+  void on_calls_ended(Result<void> /*ended*/);
+  void on_settled(Result<void> /*settled*/) { end_stop(); }
+  void end_stop();
   void tell_lost(const std::vector<std::string>& lost);
   Result<void> take_kept(const KeptState& kept, const TrustDomain& trust_domain);
   void build(const TrustDomain& trust_domain, KeyType key_type);
@@ -158,6 +162,10 @@ struct Agent::Impl final : LinkClient,
   std::unique_ptr<DelegatedApi> delegated_api;  // null: nobody is trusted with it
   std::unique_ptr<wire::GrpcServer> admin_server;
   std::unique_ptr<Listener> admin_listener;
+  Done<void> stopped;
+  Pending<void> calls_ended;
+  Pending<void> settled;
+  Timer settle_timer{parts.loop};
 };
 
 Agent::Agent(AgentParts parts, AgentConfig config)
@@ -174,10 +182,23 @@ void Agent::stop(int64_t grace_ms, Done<void> done) {
   impl_->listener.reset();
   impl_->admin_listener.reset();
   impl_->admin_server.reset();  // a delegate or an operator asks again
-  if (impl_->server != nullptr)
-    impl_->server->stop(grace_ms, std::move(done));
-  else
-    impl_->parts.loop.post([d = std::move(done)]() mutable { d({}); });
+  if (impl_->server == nullptr) return impl_->parts.loop.post([d = std::move(done)]() mutable { d({}); });
+  impl_->stopped = std::move(done);
+  impl_->server->stop(grace_ms, impl_->calls_ended.then<&Impl::on_calls_ended>(impl_.get()));
+}
+
+// What workloads were given is there again after the restart, whether or not the server is.
+void Agent::Impl::on_calls_ended(Result<void> /*ended*/) {
+  if (writer->settled()) return end_stop();
+  settle_timer.start<&Impl::end_stop>(kSettleMs, this);
+  writer->tell_settled(settled.then<&Impl::on_settled>(this));
+}
+
+void Agent::Impl::end_stop() {
+  settled.drop();
+  settle_timer.stop();
+  auto done = std::move(stopped);
+  done({});
 }
 
 Result<void> Agent::Impl::start() {

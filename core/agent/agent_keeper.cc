@@ -10,6 +10,7 @@ namespace limpet::agent {
 
 namespace {
 constexpr int64_t kBannedRetryMs = 600'000;  // only an operator changes it; ask six times an hour
+constexpr int64_t kDenialPauseMs = 60'000;   // from one attempt to the next denial that has another follow at once
 constexpr int64_t kLongestTimerMs = 60'000;  // the wall clock may jump, and stands still for the loop during a suspend
 }  // namespace
 
@@ -55,19 +56,25 @@ void AgentKeeper::on_keys(Result<std::vector<ManagedKey>> keys) {
 void AgentKeeper::on_denied(const Error& why) {
   const Denial denial = denial_of(why);
   if (denial == Denial::none) return;
-  if (attest_ != nullptr || renew_ != nullptr || saving_) {
-    must_attest_ = must_attest_ || denial == Denial::reattest;
+  if (busy()) {
+    denied_ = denied_ || denial == Denial::reattest;
     return;
   }
   if (denial == Denial::banned) return banned_ ? void() : retry(why);
-  if (std::exchange(must_attest_, true)) return;  // an attempt is under way, or planned
+  const bool planned = must_attest_ || (retrying_ && !banned_);  // an attempt; an end of the ban is none
+  if (std::exchange(denied_, true) || planned) return;
   parts_.log.warn("The server wants this agent to attest anew", {{"reason", why.message}});
-  attest();
+  if (parts_.loop.now_ms() - asked_ms_ > kDenialPauseMs) {
+    denials_.reset();
+    return attest();
+  }
+  retrying_ = true;  // it has just done so, at another replica perhaps
+  timer_.start<&AgentKeeper::on_timer>(denials_.pause(), this);
 }
 
 void AgentKeeper::attest_anew() {
   must_attest_ = true;
-  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) attest();
+  if (!busy() && !listing_) attest();
 }
 
 // Once: when the server still signs with that authority, another SVID would be no better.
@@ -75,7 +82,7 @@ void AgentKeeper::on_taint(const std::function<bool(const Bytes&)>& tainted) {
   if (!facts_ || taint_seen_ || !tainted(facts_->root_key_id)) return;
   taint_seen_ = renew_now_ = true;
   parts_.log.info("The authority that signed the agent's SVID was tainted, renewing it");
-  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) on_timer();
+  if (!busy() && !listing_) on_timer();
 }
 
 // A new key takes a new attestation. Where that is refused (a spent join token, say) it goes on being tried, and should
@@ -83,18 +90,23 @@ void AgentKeeper::on_taint(const std::function<bool(const Bytes&)>& tainted) {
 void AgentKeeper::on_key_lost(const Error& why) {
   if (std::exchange(key_lost_, true) || !svid_) return;
   parts_.log.error("The agent's key is lost, attesting anew with another", {{"error", why.text()}});
-  if (attest_ == nullptr && renew_ == nullptr && !saving_ && !listing_) attest();
+  if (!busy() && !listing_) attest();
 }
 
+// A server whose replica had not heard of this agent yet denies it just for a while; with a join token that is spent no
+// attestation would bring it back, and its SVID is good.
 void AgentKeeper::on_accepted() {
   key_lost_ = false;
-  if (std::exchange(banned_, false)) tell_health({});
+  const bool denied = std::exchange(denied_, false);
+  const bool banned = std::exchange(banned_, false);
+  if (banned && !busy() && !listing_) plan_renewal();
+  if (banned || (denied && !must_attest_ && until_renewal() > 0)) tell_health({});
 }
 
 void AgentKeeper::on_timer() {
   if (listing_) return parts_.keys.list(listed_.then<&AgentKeeper::on_keys>(this));
-  if (attest_ != nullptr || renew_ != nullptr || saving_) return;
-  if (!svid_ || must_attest_ || key_lost_) return attest();
+  if (busy()) return;
+  if (!svid_ || must_attest_ || denied_ || key_lost_) return attest();
   if (until_renewal() > 0) return plan_renewal();
   if (expired()) return attest();
   if (svid_->reattestable) return attest();
@@ -141,7 +153,7 @@ void AgentKeeper::on_saved(Result<void> saved) {
   svid_ = std::move(pending_.svid);
   facts_ = std::move(*facts);
   id_ = facts_->id.text();
-  must_attest_ = banned_ = false;
+  must_attest_ = denied_ = banned_ = false;
   rests_until_ = parts_.loop.now_ms() + rest_ms(facts_->not_before, facts_->not_after);
   backoff_.reset();
   parts_.log.info("The agent has a new SVID",
@@ -163,6 +175,7 @@ void AgentKeeper::use(const ManagedKey& key) {
 }
 
 void AgentKeeper::plan_renewal() {
+  retrying_ = false;
   timer_.start<&AgentKeeper::on_timer>(std::clamp<int64_t>(until_renewal(), 0, kLongestTimerMs), this);
 }
 
@@ -177,6 +190,7 @@ void AgentKeeper::retry(const Error& why) {
   const Denial denial = denial_of(why);
   if (denial == Denial::reattest) must_attest_ = true;
   banned_ = denial == Denial::banned;
+  retrying_ = true;
   const int64_t pause = denial == Denial::banned ? spread(kBannedRetryMs, 10) : backoff_.pause();
   parts_.log.warn(banned_ ? "The server has banned this agent, trying again"
                   : svid_ ? "The agent's SVID could not be renewed, trying again"

@@ -66,7 +66,7 @@ class AgentKeeper {
   void attest_anew();
   // The key manager cannot sign with the agent's key any more: another TPM, a replaced key.
   void on_key_lost(const Error& why);
-  // The server took a call of ours: a ban is over, and so is the loss of a key.
+  // The server took a call of ours: a ban is over, and so is the loss of a key, or that a call was denied.
   void on_accepted();
   [[nodiscard]] const std::optional<AgentSvid>& svid() const { return svid_; }
   [[nodiscard]] int64_t not_after() const { return facts_ ? facts_->not_after : 0; }
@@ -85,6 +85,8 @@ class AgentKeeper {
   void retry(const Error& why);
   void tell_health(const std::string& trouble);
   [[nodiscard]] bool expired() const;
+  // Another SVID is being had.
+  [[nodiscard]] bool busy() const { return attest_ != nullptr || renew_ != nullptr || saving_; }
   [[nodiscard]] std::string next_key() const;
 
   AgentKeeperParts parts_;
@@ -96,12 +98,15 @@ class AgentKeeper {
   bool renew_now_ = false;
   int64_t rests_until_ = 0;   // loop milliseconds: the SVID is not renewed before
   bool must_attest_ = false;  // RenewAgent would be refused
+  bool denied_ = false;       // another call was, and none taken since
+  bool retrying_ = false;     // after a pause, by the timer
   bool key_lost_ = false;     // what SVID there is cannot be shown
   bool banned_ = false;
   bool saving_ = false;
   bool listing_ = false;
   Backoff backoff_{1'000, 60'000};
-  int64_t asked_ms_ = 0;  // loop time
+  Backoff denials_{1'000, 60'000};
+  int64_t asked_ms_ = -3'600'000;  // loop time of the last attempt; at first long ago
   std::unique_ptr<AttestFlow> attest_;
   std::unique_ptr<RenewFlow> renew_;
   Pending<std::vector<ManagedKey>> listed_;

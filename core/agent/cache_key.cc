@@ -10,6 +10,7 @@
 
 #include "agent/svid_row.h"
 #include "base/errno_text.h"
+#include "base/sync_directory.h"
 #include "crypto/key.h"
 
 namespace limpet::agent {
@@ -50,6 +51,7 @@ Result<SecretBytes> make_seal_key(const std::string& path) {
   ::close(file);
   if (!written) return fail(why);
   if (::rename(next.c_str(), path.c_str()) != 0) return fail(file_error(path, "rename to"));
+  sync_directory_of(path);  // before the store has a row under this key
   return key;
 }
 

@@ -111,6 +111,7 @@ void StateWriter::on_identity_written(Result<uint64_t> revision) {
     done(fail(std::move(revision).error()));
   else
     done({});
+  on_settled();
 }
 
 void StateWriter::save_entries(std::set<std::string> ids) {
@@ -168,7 +169,8 @@ void StateWriter::on_written(Result<uint64_t> revision) {
     writing_svids_.clear();
     if (broken_) tell_health(nullptr);
     if (many) give_memory_back();
-    return write();
+    write();
+    return on_settled();
   }
   tell_health(&revision.error());
   entries_.merge(writing_entries_);  // again with the next change
@@ -176,6 +178,13 @@ void StateWriter::on_written(Result<uint64_t> revision) {
   writing_entries_.clear();
   writing_svids_.clear();
   bundles_ = true;
+  on_settled();
+}
+
+void StateWriter::on_settled() {
+  if (!settled()) return;
+  Done<void> done = std::move(settled_);
+  done({});
 }
 
 void StateWriter::put_svid(ChangeSet& changes, const std::string& id, const Identity* identity) const {

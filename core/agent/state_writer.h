@@ -43,6 +43,10 @@ class StateWriter final : public IdentitySaver {
   void save_bundles();
   void save_time(int64_t unix_seconds);
   void save_synced();
+  // No change set is under way: all that can be stored is on disk, unless the last one failed.
+  [[nodiscard]] bool settled() const { return !written_.armed() && !identity_written_.armed(); }
+  // Tells it once that is so. Ask settled() first: where it is so already, nobody is told.
+  void tell_settled(Done<void> done) { settled_ = std::move(done); }
 
  private:
   void load_entries(const Snapshot& snapshot, KeptState& kept);
@@ -50,6 +54,7 @@ class StateWriter final : public IdentitySaver {
   void write();
   void on_written(Result<uint64_t> revision);
   void on_identity_written(Result<uint64_t> revision);
+  void on_settled();
   void put_svid(ChangeSet& changes, const std::string& id, const Identity* identity) const;
   void put_bundles(ChangeSet& changes) const;
   void tell_health(const Error* trouble);
@@ -69,6 +74,7 @@ class StateWriter final : public IdentitySaver {
   std::set<std::string> writing_svids_;
   bool broken_ = false;
   Done<void> identity_done_;
+  Done<void> settled_;
   Pending<uint64_t> written_;
   Pending<uint64_t> identity_written_;
 };

@@ -169,6 +169,69 @@ TEST(AgentKeeper, AttestsAnewWhenTheServerSaysSo) {
   }
 }
 
+// Replicas that lag: the next one denies an agent that has just attested, with a token that is spent.
+TEST(AgentKeeper, ADenialIsOverOnceTheServerTakesACall) {
+  FakeLoop loop;
+  KeeperScenario s(loop);
+  s.flow->start(s.stored(kNow, kNow + 3600));
+  loop.run_ready();
+  s.server.refuse["AttestAgent"] = Error{Code::invalid_argument, "join token does not exist or has already been used"};
+  s.flow->on_denied(denied(3));
+  s.pass(10);
+  EXPECT_EQ(s.svid_state(), HealthState::degraded);
+  const size_t attempts = s.server.count("AttestAgent");
+  for (int i = 0; i < 10; ++i) {  // no denial brings an attempt forward
+    s.flow->on_accepted();
+    s.flow->on_denied(denied(3));
+  }
+  loop.run_ready();
+  EXPECT_EQ(s.server.count("AttestAgent"), attempts);
+  s.flow->on_accepted();
+  EXPECT_EQ(s.svid_state(), HealthState::ok);
+  s.pass(1500);
+  EXPECT_EQ(s.server.count("AttestAgent"), attempts);
+  s.pass(600);
+  EXPECT_EQ(s.server.count("RenewAgent"), 1u) << "at half its life, as if nothing had been";
+}
+
+// Replicas that lag, and an attestation that succeeds each time.
+TEST(AgentKeeper, ADenialAfterAnAttestationIsGivenTime) {
+  FakeLoop loop;
+  KeeperScenario s(loop);
+  s.flow->start(s.stored(kNow, kNow + 3600));
+  loop.run_ready();
+  for (int second = 0; second < 600; ++second) {
+    s.flow->on_denied(denied(3));
+    s.pass(1);
+  }
+  const size_t attempts = s.server.count("AttestAgent");
+  EXPECT_GE(attempts, 6u);
+  EXPECT_LE(attempts, 30u);
+  s.flow->on_accepted();
+  s.pass(300);
+  EXPECT_EQ(s.server.count("AttestAgent"), attempts);
+  s.flow->on_denied(denied(3));
+  loop.run_ready();
+  EXPECT_EQ(s.server.count("AttestAgent"), attempts + 1) << "at once, as at first";
+}
+
+// `agent evict` ends a ban: the server knows the agent no more.
+TEST(AgentKeeper, AnAgentThatIsEvictedAfterItsBanAttestsAtOnce) {
+  for (const bool accepted : {false, true}) {
+    FakeLoop loop;
+    KeeperScenario s(loop);
+    s.flow->start(s.stored(kNow, kNow + 3600));
+    loop.run_ready();
+    s.flow->on_denied(denied(4));
+    s.pass(5);
+    if (accepted) s.flow->on_accepted();
+    s.flow->on_denied(denied(3));
+    loop.run_ready();
+    EXPECT_EQ(s.server.count("AttestAgent"), 1u) << accepted;
+    EXPECT_EQ(s.svid_state(), HealthState::ok);
+  }
+}
+
 TEST(AgentKeeper, IgnoresRefusalsThatAreNotAboutTheAgent) {
   FakeLoop loop;
   KeeperScenario s(loop);

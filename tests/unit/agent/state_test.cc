@@ -138,6 +138,34 @@ TEST_F(AgentState, SurvivesARestartWithKeysSealed) {
   EXPECT_FALSE(on_disk("the key of")) << "no workload key in the clear";
 }
 
+// What was saved while another change set was under way, too.
+TEST_F(AgentState, IsSettledWhenAllOfItIsOnDisk) {
+  struct Waiter {
+    void on(Result<void> /*settled*/) { done = true; }
+    bool done = false;
+    Pending<void> pending;
+  } waiter;
+  load();
+  EXPECT_TRUE(writer_->settled());
+  put("a");
+  put("b");
+  writer_->save_entries({"a", "b"});
+  writer_->save_svids({"a"});
+  writer_->save_svids({"b"});
+  EXPECT_FALSE(writer_->settled());
+  writer_->tell_settled(waiter.pending.then<&Waiter::on>(&waiter));
+  for (int i = 0; i < 10'000 && !waiter.done; ++i) {
+    loop_.run_ready();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(waiter.done);
+  EXPECT_TRUE(writer_->settled());
+  close();
+  open();
+  load();
+  EXPECT_EQ(cache_->svids(), 2u);
+}
+
 TEST_F(AgentState, ForgetsWhatTheServerTookBack) {
   save_two();
   cache_->remove_entry("a");
