@@ -137,10 +137,8 @@ class JwtKeys::SignOperation {
 
  private:
   void on_signed(Result<Bytes> signature) {
-    if (!signature) {
-      owner_.on_sign_failed(*signer_, signature.error());
-      return end(std::unexpected(std::move(signature).error().within("sign with the JWT key")));
-    }
+    owner_.on_key_answered(*signer_, signature ? nullptr : &signature.error());
+    if (!signature) return end(std::unexpected(std::move(signature).error().within("sign with the JWT key")));
     auto token = jws_seal(std::move(jwt_.token), signer_->type(), *signature);
     if (!token) return end(std::unexpected(std::move(token).error().within("sign with the JWT key")));
     jwt_.token = std::move(*token);
@@ -323,11 +321,27 @@ void JwtKeys::on_told(Result<void> told) {
   if (!preparing_) report({});
 }
 
-// A key that was replaced or deleted does not come back: the next one takes over as soon as there is one.
-void JwtKeys::on_sign_failed(const Signer& signer, const Error& why) {
-  const bool gone = why.code == Code::failed_precondition || why.code == Code::not_found;
-  if (!gone || !lost_.empty() || !current_ || current_->signer.get() != &signer) return;
+// A TPM or an HSM may go away between two rotations. Told and logged when it changes. A key that was replaced or
+// deleted does not come back: the next one takes over as soon as there is one.
+void JwtKeys::on_key_answered(const Signer& signer, const Error* why) {
+  if (!current_ || current_->signer.get() != &signer) return;  // of a rotation ago
+  const bool gone = why != nullptr && (why->code == Code::failed_precondition || why->code == Code::not_found);
+  if (gone) return on_key_lost(*why);
+  const bool news = (why == nullptr) != unusable_.empty();
+  unusable_ = why == nullptr ? std::string() : why->text();
+  if (!news) return;
+  if (why == nullptr) {
+    logger_.info("The JWT key can be used again");
+  } else {
+    logger_.error("The JWT key cannot be used, no JWT-SVID can be signed", {{"error", unusable_}});
+  }
+  if (why != nullptr || !preparing_) report({});  // what is being made says it when it is there, or why it is not
+}
+
+void JwtKeys::on_key_lost(const Error& why) {
+  if (!lost_.empty()) return;
   lost_ = why.text();
+  unusable_.clear();
   logger_.error("The JWT key is lost, another one takes its place", {{"error", lost_}});
   report({});
   tick_.start<&JwtKeys::on_tick>(0, this);
@@ -359,6 +373,7 @@ void JwtKeys::report(Result<void> outcome) {
     const bool expired = current_->not_after <= clock_.now();
     std::string why;
     if (!untold_.empty()) why = "the JWT key is known to this server alone: " + untold_;
+    if (!unusable_.empty()) why = "the last signature with the JWT key failed: " + unusable_;
     if (!lost_.empty()) why = "the JWT key is lost, another one takes its place: " + lost_;
     if (expired) why = "the JWT key has expired";
     const HealthState bad = expired || !lost_.empty() ? HealthState::failed : HealthState::degraded;

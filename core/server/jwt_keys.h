@@ -92,7 +92,8 @@ class JwtKeys {
   void tell_upstream();
   void on_told(Result<void> told);
   void on_tell_deadline();
-  void on_sign_failed(const Signer& signer, const Error& why);
+  void on_key_answered(const Signer& signer, const Error* why);  // null: it signed
+  void on_key_lost(const Error& why);
   void report(Result<void> outcome);
 
   Loop& loop_;
@@ -110,9 +111,10 @@ class JwtKeys {
   std::optional<JwtSlot> other_;
   std::vector<JournalJwtKey> journal_;
   bool journal_dirty_ = false;
-  std::string lost_;     // why the active key will never sign again; empty: it signs
-  std::string untold_;   // why the upstream authority does not know the active key; empty: it does
-  std::string telling_;  // the key id that it is being told
+  std::string lost_;      // why the active key will never sign again; empty: it may
+  std::string unusable_;  // why the last signature failed, for now; empty: it did not
+  std::string untold_;    // why the upstream authority does not know the active key; empty: it does
+  std::string telling_;   // the key id that it is being told
   Timer tick_;
   Timer tell_deadline_;
   std::unique_ptr<PrepareFlow> preparing_;

@@ -89,6 +89,7 @@ void UpstreamFollower::take_waiting() {
   if (stays) {
     held_.reset();
     leave_again_.stop();
+    report_stuck({});
   } else {
     const bool leaving = held_.has_value();  // an upstream says the same again and again; each try costs it a signature
     held_ = news;
@@ -126,14 +127,20 @@ void UpstreamFollower::on_new_ca(Result<void> prepared) {
       ca_.current() != nullptr ? hex_encode(ca_.current()->authority->certificate.subject_key_id) : std::string();
   if (prepared) prepared = ca_.activate();
   if (prepared && under_tainted(*held_))
-    prepared = fail(Code::failed_precondition, "the upstream authority still signs under the root that it tainted");
+    prepared = fail(Code::failed_precondition,
+                    "the upstream authority still signs under the root that it tainted; have it sign under another one "
+                    "(a SPIFFE server: prepare and activate another X.509 authority there)");
   if (!prepared) {
     logger_.warn("The CA hangs under a tainted root and cannot be replaced yet, trying again",
                  {{"upstream_authority", upstream_->name()}, {"error", prepared.error().text()}});
+    report_stuck("the X.509 CA hangs under root " + ca_.current()->upstream_authority_id +
+                 ", which upstream authority " + upstream_->name() +
+                 " tainted, and cannot be replaced yet: " + prepared.error().text());
     leave_again_.start<&UpstreamFollower::leave_tainted_root>(kLeaveAgainMs, this);
     return;
   }
   logger_.info("The CA hung under a root that was tainted above and is replaced", {{"local_authority_id", left}});
+  report_stuck({});
   if (moved_) moved_(left);
   if (!waiting_) waiting_ = std::move(held_);
   held_.reset();
@@ -163,7 +170,19 @@ void UpstreamFollower::on_upstream_watch_end(Result<void> why) {
     }
   }
   trouble_ = trouble;
-  health_.report("upstream", trouble.empty() ? HealthState::ok : HealthState::degraded, trouble);
+  report();
+}
+
+void UpstreamFollower::report_stuck(std::string why) {
+  if (why == stuck_) return;
+  stuck_ = std::move(why);
+  report();
+}
+
+void UpstreamFollower::report() {
+  std::string why = stuck_.empty() || trouble_.empty() ? stuck_ + trouble_ : stuck_ + "; " + trouble_;
+  const HealthState state = why.empty() ? HealthState::ok : HealthState::degraded;
+  health_.report("upstream", state, std::move(why));
 }
 
 }  // namespace limpet::server

@@ -4,7 +4,8 @@
 // opens the watch anew 5 s after it ended, and says in health ("upstream") when it cannot. What the upstream merely
 // dropped stays until it has expired. What it tainted is tainted here too, and a tainted root that it dropped is
 // revoked here; before that, a CA that hangs under such a root is replaced by one that does not, so that everything
-// below it can be signed anew. Owned by ServerCore; loop thread.
+// below it can be signed anew; "upstream" says so for as long as that is not possible. Owned by ServerCore; loop
+// thread.
 
 #include <functional>
 #include <memory>
@@ -36,6 +37,8 @@ class UpstreamFollower final : public UpstreamWatcher {
   [[nodiscard]] bool under_tainted(const UpstreamBundle& news) const;
   void leave_tainted_root();
   void on_new_ca(Result<void> prepared);
+  void report_stuck(std::string why);
+  void report();
 
   Logger& logger_;
   Health& health_;
@@ -43,7 +46,8 @@ class UpstreamFollower final : public UpstreamWatcher {
   X509Ca& ca_;
   UpstreamAuthority* upstream_;
   Moved moved_;
-  std::string trouble_;                    // the last failure said, so that it is said once
+  std::string trouble_;                    // why the watch ended, as it was last said; empty: as it should
+  std::string stuck_;                      // why the CA hangs under a tainted root; empty: it does not
   bool full_ = false;                      // the same for a bundle without room
   std::optional<UpstreamBundle> waiting_;  // came while another one was being written
   std::optional<UpstreamBundle> held_;     // its tainted root carries the active CA: taken over once that is replaced

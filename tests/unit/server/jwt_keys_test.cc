@@ -109,6 +109,47 @@ TEST(JwtKeys, AnExpiredKeySignsNothing) {
   EXPECT_EQ(refused.error().text(), "Unavailable: JWT key is not available for signing");
 }
 
+TEST(JwtKeys, AKeyThatIsAwayIsNamedInHealthUntilItSignsAgain) {
+  JwtRig rig;
+  const Health::Part& part = rig.health.parts().at("jwt_key");
+  EXPECT_TRUE(rig.sign());
+  EXPECT_EQ(part.state, HealthState::ok);
+  rig.keys.sign_failure = "TPM /dev/tpmrm0: no answer within 7 s";
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(rig.sign().error().text(), "Unavailable: sign with the JWT key: TPM /dev/tpmrm0: no answer within 7 s");
+    EXPECT_EQ(part.state, HealthState::degraded);
+    EXPECT_EQ(part.reason,
+              "the last signature with the JWT key failed: Unavailable: TPM /dev/tpmrm0: no answer within 7 s");
+    rig.pass(60);  // and what looks at the keys from time to time does not overwrite it
+    EXPECT_EQ(part.state, HealthState::degraded);
+  }
+  EXPECT_TRUE(rig.health.serving());
+  rig.keys.sign_failure.clear();
+  EXPECT_TRUE(rig.sign());
+  EXPECT_EQ(part.state, HealthState::ok);
+  EXPECT_EQ(part.reason, "");
+}
+
+// Of the two, the graver one is told, and neither outlives the key that replaces the lost one.
+TEST(JwtKeys, AKeyThatWasAwayAndIsLostThenIsReplaced) {
+  JwtRig rig;
+  const Health::Part& part = rig.health.parts().at("jwt_key");
+  rig.pass(3600);
+  const std::string lost = rig.jwt().current()->key_id;
+  rig.keys.sign_failure = "no answer";
+  EXPECT_FALSE(rig.sign());
+  rig.keys.sign_failure.clear();
+  rig.keys.keys.erase("JWT-Signer-A");
+  rig.keys.failure = "no room";
+  EXPECT_FALSE(rig.sign());
+  EXPECT_NE(part.reason.find("no room"), std::string::npos) << part.reason;
+  rig.keys.failure.clear();
+  rig.pass(10);
+  rig.pass(1);
+  EXPECT_NE(rig.jwt().current()->key_id, lost);
+  EXPECT_EQ(part.state, HealthState::ok) << part.reason;
+}
+
 TEST(JwtKeys, APreparedKeyIsReplacedWhenAskedTwiceAndOnlyAPreparedOneIsActivated) {
   JwtRig rig;
   EXPECT_EQ(rig.core->jwt()->activate().error().code, Code::failed_precondition);

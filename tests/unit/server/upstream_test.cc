@@ -285,6 +285,10 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   rig.above.listener->on_upstream_bundle(news);
   rig.run();
   EXPECT_FALSE(tainted(rig.above.root.der));
+  const std::string stuck = "the X.509 CA hangs under root " + before +
+                            ", which upstream authority fake tainted, and cannot be replaced yet: ";
+  const auto reason = [&rig] { return rig.health.parts().at("upstream").reason; };
+  EXPECT_EQ(reason(), stuck + "Unavailable: no route");
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities.size(), 2u);
   EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, before);
   const size_t asked = rig.above.csrs.size();
@@ -295,12 +299,24 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   rig.above.failure.clear();
   rig.pass(30);
   EXPECT_FALSE(tainted(rig.above.root.der));
+  const std::string still = stuck +
+                            "FailedPrecondition: the upstream authority still signs under the root that it tainted; "
+                            "have it sign under another one (a SPIFFE server: prepare and activate another X.509 "
+                            "authority there)";
+  EXPECT_EQ(reason(), still);
+  EXPECT_EQ(rig.health.parts().at("upstream").state, HealthState::degraded);
+  EXPECT_TRUE(rig.health.serving());
+  rig.above.listener->on_upstream_watch_end(fail(Code::unavailable, "cut off"));
+  EXPECT_EQ(reason(), still + "; Unavailable: cut off");
+  rig.above.listener->on_upstream_watch_end({});
+  EXPECT_EQ(reason(), still) << "a watch that ended well says nothing of the root";
   // 3. under the other one: the CA moves, and then the root is tainted
   rig.above.sign_as(moved);
   rig.pass(30);
   EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, hex_encode(moved.root.subject_key_id));
   EXPECT_TRUE(tainted(rig.above.root.der));
   EXPECT_FALSE(tainted(moved.root.der));
+  EXPECT_EQ(rig.health.parts().at("upstream").state, HealthState::ok) << reason();
   // 4. revoked above: gone here
   news.x509_roots = {moved.root.der};
   news.tainted_roots = {};
@@ -308,6 +324,24 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   rig.run();
   ASSERT_EQ(rig.core->bundles().own()->x509_authorities.size(), 1u);
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities[0].der, moved.root.der);
+}
+
+TEST(UpstreamFollower, ATaintThatIsTakenBackAboveEndsTheTrouble) {
+  UpstreamRig rig;
+  ASSERT_TRUE(rig.start());
+  UpstreamBundle news;
+  news.x509_roots = {rig.above.root.der};
+  news.tainted_roots = {rig.above.root.der};
+  rig.above.listener->on_upstream_bundle(news);
+  rig.run();
+  EXPECT_EQ(rig.health.parts().at("upstream").state, HealthState::degraded);
+  news.tainted_roots = {};
+  rig.above.listener->on_upstream_bundle(news);
+  rig.run();
+  EXPECT_EQ(rig.health.parts().at("upstream").state, HealthState::ok);
+  const size_t asked = rig.above.csrs.size();
+  rig.pass(31);
+  EXPECT_EQ(rig.above.csrs.size(), asked) << "nothing is left to be tried again";
 }
 
 TEST(UpstreamFollower, LeavesRoomForTheServersOwnAuthorities) {
