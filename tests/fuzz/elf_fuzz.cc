@@ -8,6 +8,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace limpet;
   const auto facts = read_elf(as_text({data, size}));
   if (!facts) FUZZ_CHECK(!facts.error().message.empty());
-  if (facts) FUZZ_CHECK(facts->exported.size() <= size / 16);
+  if (facts) FUZZ_CHECK(facts->exported.size() <= kMostExported);
   return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a plugin answers: copied, and looked at for what the real host would refuse.
+#include "base/cut.h"
 #include "base/limits.h"
 #include "plugin_check/bench.h"
 
@@ -141,7 +142,7 @@ void on_update(limpet_op* raw, const limpet_bundle* bundle) {
 std::string Op::outcome() const {
   if (!ready) return "no answer";
   if (code == LIMPET_OK) return "ok";
-  return code_name(static_cast<Code>(code)) + ": " + message.substr(0, 300);
+  return code_name(static_cast<Code>(code)) + ": " + cut_text(message, 300);
 }
 
 }  // namespace limpet::check

@@ -19,6 +19,7 @@
 
 #include "loop/uv_loop.h"
 #include "plugin/http_caller.h"
+#include "plugin/poll_watches.h"
 
 namespace limpet::check {
 
@@ -153,7 +154,6 @@ class HostSide {
   struct Services;
   friend struct Services;
   struct Timed;
-  struct Watched;
   struct HttpCall;
   bool usable(const char* what);
   uint32_t later(std::function<void()> answer);  // a call number
@@ -168,7 +168,7 @@ class HostSide {
   std::map<uint32_t, std::unique_ptr<Timed>> timers_;
   std::map<uint32_t, std::function<void()>> calls_;
   std::map<uint32_t, std::unique_ptr<HttpCall>> http_calls_;
-  std::map<int32_t, std::unique_ptr<Watched>> watches_;
+  PollWatches watches_;
   std::map<std::string, std::string> kept_;  // limpet.kv/1
 };
 

@@ -180,7 +180,7 @@ Subject* Check::ready_beside() {
 }
 
 bool Check::answered(Subject& s, const Op& op, const char* what, int64_t ms) {
-  if (ms == 0) ms = patience_ms;
+  ms = ms == 0 ? patience_ms : ms * patience_ms / kPatienceMs;
   if (s.wait(op, ms)) return true;
   fail(std::string(what) + " was not answered within " + std::to_string(ms / 1000) + " s");
   return false;

@@ -16,6 +16,7 @@ struct Outcome {
   Status status = Status::success;
   std::string message;
 };
+inline bool went_wrong(const Outcome& o) { return o.status == Status::failed || o.status == Status::crashed; }
 
 // What the author tells of one component. {tmp} in data and its like is a fresh folder.
 struct ComponentConfig {
@@ -43,6 +44,8 @@ struct Config {
   [[nodiscard]] ComponentConfig of(const std::string& interface_id, const std::string& name) const;
 };
 
+inline constexpr int64_t kPatienceMs = 20'000;  // as long as nobody says otherwise
+
 class Check {
  public:
   std::string path;       // of the shared object
@@ -50,7 +53,7 @@ class Check {
   uint64_t seed = 1;
   int64_t fuzz_ms = 2'000;
   int cycles = 200;
-  int64_t patience_ms = 20'000;  // for an answer
+  int64_t patience_ms = kPatienceMs;  // for an answer
   std::string trust_domain;
   const limpet_plugin* plugin = nullptr;
   const limpet_component* component = nullptr;
@@ -70,7 +73,8 @@ class Check {
   Subject* ready(Offer offer = Offer::everything, const limpet_component* other = nullptr,
                  const std::string* data = nullptr);
   Subject* ready_beside();  // a second instance beside the first
-  // Waits, `ms` or as long as patience lasts; false after fail() when there was no answer.
+  // Waits as long as patience lasts, or `ms` where that is known to take longer, in the same proportion; false after
+  // fail() when there was no answer.
   bool answered(Subject& s, const Op& op, const char* what, int64_t ms = 0);
   // Waits; false after fail() when it was not a success.
   bool succeeded(Subject& s, const Op& op, const char* what, int64_t ms = 0);

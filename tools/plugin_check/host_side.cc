@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the plugin may call: the four functions of limpet_host, and every service of the header.
-#include <uv.h>
-
+// What the plugin may call: the four functions of limpet_host, and the services of the header that the daemon gives to
+// its kind.
 #include <cstring>
 
+#include "plugin/service_policy.h"
+#include "plugin/shim_wire.h"
 #include "plugin_check/bench.h"
 
 namespace limpet::check {
@@ -15,6 +16,8 @@ std::string copy(limpet_bytes b) {
 }
 
 HostSide& side(const limpet_host* host) { return *static_cast<HostSide*>(host->ctx); }
+
+limpet_bytes lent(std::string_view b) { return {reinterpret_cast<const uint8_t*>(b.data()), b.size()}; }
 
 limpet_status status_of(limpet_code code, std::string_view text) {
   return {sizeof(limpet_status), code, {text.data(), text.size()}, 0, 0};
@@ -32,18 +35,6 @@ struct HostSide::Timed {
   HostSide* owner = nullptr;
   uint32_t number = 0;
   void (*fn)(void*) = nullptr;
-  void* arg = nullptr;
-};
-
-struct HostSide::Watched {
-  ~Watched() {
-    uv_poll_stop(poll);
-    uv_close(reinterpret_cast<uv_handle_t*>(poll),
-             [](uv_handle_t* h) { delete reinterpret_cast<uv_poll_t*>(h); });  // made in watch()
-  }
-  uv_poll_t* poll = nullptr;
-  int32_t fd = -1;
-  void (*fn)(void*, int32_t, uint32_t) = nullptr;
   void* arg = nullptr;
 };
 
@@ -106,23 +97,9 @@ struct HostSide::Services {
                        void* arg) {
     HostSide& self = side(host);
     if (!self.usable("a poll")) return LIMPET_FAILED_PRECONDITION;
-    if (self.watches_.contains(fd)) self.watches_.erase(fd);
-    auto watched = std::make_unique<Watched>();
-    watched->poll = new uv_poll_t{};
-    watched->fd = fd;
-    watched->fn = fn;
-    watched->arg = arg;
-    watched->poll->data = watched.get();
-    if (uv_poll_init(self.bench_.loop.raw(), watched->poll, fd) != 0) return LIMPET_INVALID_ARGUMENT;
-    const int wanted = ((events & 1) != 0 ? UV_READABLE : 0) | ((events & 2) != 0 ? UV_WRITABLE : 0);
-    uv_poll_start(watched->poll, wanted, [](uv_poll_t* poll, int, int got) {
-      const auto* w = static_cast<const Watched*>(poll->data);
-      w->fn(w->arg, w->fd, ((got & UV_READABLE) != 0 ? 1u : 0u) | ((got & UV_WRITABLE) != 0 ? 2u : 0u));
-    });
-    self.watches_.emplace(fd, std::move(watched));
-    return LIMPET_OK;
+    return self.watches_.watch(self.bench_.loop, fd, events, fn, arg);
   }
-  static void unwatch(const limpet_host* host, int32_t fd) { side(host).watches_.erase(fd); }
+  static void unwatch(const limpet_host* host, int32_t fd) { side(host).watches_.unwatch(fd); }
 
   // ---- calls that are answered later ----
   static void stop(const limpet_host* host, uint32_t number) {
@@ -179,7 +156,7 @@ struct HostSide::Services {
         const limpet_status status = status_of(LIMPET_NOT_FOUND, "no such key");
         return done(arg, &status, {});
       }
-      done(arg, nullptr, {reinterpret_cast<const uint8_t*>(place->second.data()), place->second.size()});
+      done(arg, nullptr, lent(place->second));
     });
   }
   static uint32_t kv_put(const limpet_host* host, limpet_str key, limpet_bytes value, limpet_kv_done done, void* arg) {
@@ -198,6 +175,41 @@ struct HostSide::Services {
       done(arg, nullptr, {});
     });
   }
+  static uint32_t key_find(const limpet_host* host, limpet_str, limpet_key_found_done done, void* arg) {
+    HostSide& self = side(host);
+    if (refuses(self)) return 0;
+    return self.later([done, arg] {
+      const limpet_status status = status_of(LIMPET_NOT_FOUND, "plugin-check has no keys");
+      done(arg, &status, nullptr);
+    });
+  }
+  static uint32_t key_sign(const limpet_host* host, const limpet_sign_request*, limpet_key_used_done done, void* arg) {
+    HostSide& self = side(host);
+    if (refuses(self)) return 0;
+    return self.later([done, arg] {
+      const limpet_status status = status_of(LIMPET_FAILED_PRECONDITION, "find gave no key with this id");
+      done(arg, &status, {});
+    });
+  }
+  // Seals with a prefix: what a plugin wrote is what it reads, and nothing else opens.
+  static constexpr std::string_view kSealed = "sealed by plugin-check ";
+  static uint32_t seal(const limpet_host* host, limpet_bytes plain, limpet_bytes context, limpet_seal_done done,
+                       void* arg) {
+    HostSide& self = side(host);
+    if (refuses(self)) return 0;
+    return self.later(
+        [blob = std::string(kSealed) + copy(context) + copy(plain), done, arg] { done(arg, nullptr, lent(blob)); });
+  }
+  static uint32_t unseal(const limpet_host* host, limpet_bytes blob, limpet_bytes context, limpet_seal_done done,
+                         void* arg) {
+    HostSide& self = side(host);
+    if (refuses(self)) return 0;
+    return self.later([blob = copy(blob), head = std::string(kSealed) + copy(context), done, arg] {
+      const limpet_status status = status_of(LIMPET_FAILED_PRECONDITION, "sealed by another, or with another context");
+      if (!blob.starts_with(head)) return done(arg, &status, {});
+      done(arg, nullptr, lent(std::string_view(blob).substr(head.size())));
+    });
+  }
   static limpet_code identity_get(const limpet_host* host, limpet_identity_use, void*) {
     side(host).usable("limpet.identity/1");
     return LIMPET_UNAVAILABLE;  // the server has no bundle yet: a state each plugin must live with
@@ -213,21 +225,33 @@ const void* HostSide::Services::service(const limpet_host* host, const char* id)
   static constexpr limpet_enrollment_service kEnrollment = {sizeof kEnrollment, 0, enrollment_start, stop};
   static constexpr limpet_kv_service kKv = {sizeof kKv, 0, kv_get, kv_put, kv_remove, stop};
   static constexpr limpet_identity_service kIdentity = {sizeof kIdentity, 0, identity_get};
-  static constexpr std::pair<const char*, const void*> kAll[] = {{LIMPET_SERVICE_TIMER, &kTimer},
-                                                                 {LIMPET_SERVICE_POLL, &kPoll},
-                                                                 {LIMPET_SERVICE_GRPC, &kGrpc},
-                                                                 {LIMPET_SERVICE_HTTP, &kHttp},
-                                                                 {LIMPET_SERVICE_AGENT_STORE, &kAgents},
-                                                                 {LIMPET_SERVICE_ENROLLMENT, &kEnrollment},
-                                                                 {LIMPET_SERVICE_KV, &kKv},
-                                                                 {LIMPET_SERVICE_IDENTITY, &kIdentity}};
+  static constexpr limpet_keys_service kKeys = {sizeof kKeys, 0, key_find, key_sign, stop};
+  static constexpr limpet_seal_service kSeal = {sizeof kSeal, 0, seal, unseal, stop};
+  struct Known {
+    const char* name;
+    const void* table;
+    shim::Service service;
+  };
+  static constexpr Known kGiven[] = {{LIMPET_SERVICE_GRPC, &kGrpc, shim::Service::grpc},
+                                     {LIMPET_SERVICE_HTTP, &kHttp, shim::Service::http},
+                                     {LIMPET_SERVICE_AGENT_STORE, &kAgents, shim::Service::agent_store},
+                                     {LIMPET_SERVICE_ENROLLMENT, &kEnrollment, shim::Service::enrollment},
+                                     {LIMPET_SERVICE_KV, &kKv, shim::Service::kv},
+                                     {LIMPET_SERVICE_IDENTITY, &kIdentity, shim::Service::identity},
+                                     {LIMPET_SERVICE_KEYS, &kKeys, shim::Service::keys},
+                                     {LIMPET_SERVICE_SEAL, &kSeal, shim::Service::seal}};
   HostSide& self = side(host);
   if (!self.usable("service")) return nullptr;
   // by which the shim's create() learns whose instance it makes; no plugin's business
   if (id != nullptr && std::strcmp(id, "limpet.internal.component") == 0) return &self.component_;
   if (self.offer_ == Offer::nothing || id == nullptr) return nullptr;
-  for (const auto& [name, table] : kAll) {
-    if (std::strcmp(id, name) == 0) return table;
+  if (std::strcmp(id, LIMPET_SERVICE_TIMER) == 0) return &kTimer;
+  if (std::strcmp(id, LIMPET_SERVICE_POLL) == 0) return &kPoll;
+  // as in the daemon's own process; what a shim without a network does not get, its proxy withholds
+  const uint32_t allowed = allowed_services(self.component_.interface_id, true);
+  for (const Known& known : kGiven) {
+    const bool ours = (allowed & static_cast<uint32_t>(known.service)) != 0;
+    if (ours && std::strcmp(id, known.name) == 0) return known.table;
   }
   return nullptr;
 }

@@ -2,6 +2,7 @@
 // Tests of the file and its one function.
 #include <dlfcn.h>
 
+#include "base/cut.h"
 #include "crypto/key.h"
 #include "plugin/elf_facts.h"
 #include "plugin/loader.h"
@@ -35,7 +36,7 @@ void symbols(Check& c) {
   }
   if (!found) return c.fail("limpet_plugin_main is not exported");
   if (!others.empty()) {
-    c.fail("exported beside limpet_plugin_main: " + others.substr(0, 300) +
+    c.fail("exported beside limpet_plugin_main: " + cut_text(others, 300) +
            "; link with -Wl,--version-script=abi/limpet_plugin.map");
   }
 }

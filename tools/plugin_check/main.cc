@@ -25,6 +25,8 @@ constexpr const char* kUsage =
     "  --patience N        seconds that a call may take; 20\n"
     "  --jobs N            tests at a time; 2. 1 for a device that only one can use\n"
     "  --in-process        no child processes: for a debugger. The first crash ends everything\n"
+    "  --shim PROGRAM      what runs the plugin out of process, in its sandbox; limpet-shim\n"
+    "  --shim-only         the tests of components out of process only\n"
     "  --list              the tests and their rules\n"
     "exit code: 0 nothing failed or crashed, 1 something did, 2 wrong use\n";
 
@@ -62,6 +64,10 @@ std::string take(Settings& s, const std::string& name, const char* value) {
     o.only.emplace_back(value);
   } else if (name == "--exclude") {
     o.exclude.emplace_back(value);
+  } else if (name == "--shim") {
+    std::error_code none;
+    if (!std::filesystem::is_regular_file(value, none)) return std::string("there is no file ") + value;
+    o.shim = std::filesystem::absolute(value, none).string();
   } else if (name == "--seed" && number(value, 0, n)) {
     o.seed = static_cast<uint64_t>(n);
   } else if (name == "--fuzz-seconds" && number(value, 0, n)) {
@@ -91,29 +97,39 @@ int check(const Settings& s) {
   const Options& o = s.options;
   const Carrier here = in_process();
   std::vector<TestResult> results;
+  const auto bad = [](const TestResult& r) { return went_wrong(r.outcome); };
+  const auto unloaded = [](const TestResult& r) { return r.test == "library.load" && went_wrong(r.outcome); };
   const auto tell = [&](const TestResult& r) {
     if (s.json) return;
     std::fputs(report_line(r).c_str(), stdout);
     std::fflush(stdout);
   };
-  // what cannot be loaded is tested as a file only
+  // what cannot be loaded is tested as a file only, and fails for it where its components were to be tested
   const auto components = components_of(o, here);
-  results = run_all(o, components ? *components : std::vector<Component>{}, here, tell);
+  if (o.shim_only && !components) return wrong(components.error().message);
+  if (!o.shim_only) results = run_all(o, components ? *components : std::vector<Component>{}, here, tell);
+  if (!components && wants_components(o) && !std::ranges::any_of(results, unloaded)) {
+    results.push_back(unloadable(components.error()));
+    tell(results.back());
+  }
 #ifdef LIMPET_SHIM
   if (o.forked && components) {
-    for (TestResult& r : run_again(o, *components, through_the_shim(), results, tell)) results.push_back(std::move(r));
+    const auto again = run_again(o, *components, through_the_shim(o.shim), o.shim_only ? nullptr : &results, tell);
+    results.insert(results.end(), again.begin(), again.end());
   }
 #endif
   if (s.json) {
-    std::fputs(report_json(o, results).c_str(), stdout);
+    const auto json = report_json(o, results);
+    if (!json) {
+      std::fprintf(stderr, "plugin-check: %s\n", json.error().message.c_str());
+      return 2;
+    }
+    std::fputs(json->c_str(), stdout);
   } else {
     std::printf("%s\n", report_totals(results).c_str());
   }
-  const bool bad = std::ranges::any_of(results, [](const TestResult& r) {
-    return r.outcome.status == Status::failed || r.outcome.status == Status::crashed;
-  });
   if (results.empty()) return wrong("no test was chosen");
-  return bad ? 1 : 0;
+  return std::ranges::any_of(results, bad) ? 1 : 0;
 }
 
 int run(int argc, char** argv) {
@@ -126,6 +142,8 @@ int run(int argc, char** argv) {
     }
     if (name == "--in-process") {
       s.options.forked = false;
+    } else if (name == "--shim-only") {
+      s.options.shim_only = true;
     } else if (name == "--list") {
       s.list = true;
     } else if (name.starts_with("-")) {

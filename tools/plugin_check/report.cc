@@ -1,24 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results as text and as JSON.
+// Results as text and as JSON. Much in them is the plugin's, and may be no text: it is cleaned here, whatever it is.
 #include <yyjson.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/cut.h"
 #include "plugin_check/runner.h"
 
 namespace limpet::check {
+namespace {
+
+// So that nothing of a plugin's can pass for another line, or moves the cursor.
+std::string line_of(std::string_view text) {
+  std::string out = clean_text(text);
+  std::ranges::replace_if(out, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return out;
+}
+
+}  // namespace
 
 std::string report_line(const TestResult& r) {
   std::string out = status_name(r.outcome.status);
   out.resize(9, ' ');
   out += r.test;
-  if (!r.component.empty()) out += " [" + r.component + "]";
-  if (!r.outcome.message.empty()) out += ": " + r.outcome.message;
-  const bool wrong = r.outcome.status == Status::failed || r.outcome.status == Status::crashed;
-  if (!wrong) return out + "\n";
+  if (!r.component.empty()) out += " [" + line_of(r.component) + "]";
+  if (!r.outcome.message.empty()) out += ": " + line_of(r.outcome.message);
+  if (!went_wrong(r.outcome)) return out + "\n";
   out += "\n         rule: " + r.rule + "\n";
-  std::string_view rest = r.output;
+  const std::string output = clean_text(r.output);
+  std::string_view rest = output;
   while (!rest.empty()) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     out += "         | " + std::string(rest.substr(0, end)) + "\n";
@@ -36,11 +47,12 @@ std::string report_totals(const std::vector<TestResult>& results) {
   return out;
 }
 
-std::string report_json(const Options& o, const std::vector<TestResult>& results) {
+Result<std::string> report_json(const Options& o, const std::vector<TestResult>& results) {
   yyjson_mut_doc* doc = yyjson_mut_doc_new(nullptr);
   yyjson_mut_val* root = yyjson_mut_obj(doc);
   yyjson_mut_doc_set_root(doc, root);
-  const auto put = [&](yyjson_mut_val* object, const char* key, const std::string& text) {
+  const auto put = [&](yyjson_mut_val* object, const char* key, const std::string& raw) {
+    const std::string text = clean_text(raw);
     yyjson_mut_obj_add_strncpy(doc, object, key, text.data(), text.size());
   };
   put(root, "plugin", o.path);
@@ -60,9 +72,10 @@ std::string report_json(const Options& o, const std::vector<TestResult>& results
   yyjson_mut_obj_add_val(doc, root, "results", list);
   size_t size = 0;
   char* text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, &size);
-  const std::string out = text == nullptr ? std::string("{}") : std::string(text, size);
-  std::free(text);
   yyjson_mut_doc_free(doc);
+  if (text == nullptr) return fail(Code::internal, "the results cannot be written as JSON");
+  const std::string out(text, size);
+  std::free(text);
   return out + "\n";
 }
 

@@ -3,8 +3,10 @@
 
 #include <dirent.h>
 #include <malloc.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -30,6 +32,11 @@ size_t entries(const char* path) {
 
 size_t open_descriptors() { return entries("/proc/self/fd"); }
 size_t threads() { return entries("/proc/self/task"); }
+
+bool has_children() {
+  siginfo_t none = {};
+  return ::waitid(P_ALL, 0, &none, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+}
 
 size_t allocated_bytes() {
   if (&__sanitizer_get_current_allocated_bytes != nullptr) return __sanitizer_get_current_allocated_bytes();

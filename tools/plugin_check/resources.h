@@ -9,6 +9,7 @@ namespace limpet::check {
 
 size_t open_descriptors();
 size_t threads();
+bool has_children();  // processes, ended ones included until somebody asked for them
 // Bytes of the heap in use; under AddressSanitizer its own count.
 size_t allocated_bytes();
 std::string signal_dispositions();  // every signal's, as text to compare

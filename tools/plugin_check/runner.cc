@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Children, and what became of them.
+// Which tests run when, and where.
 #include "plugin_check/runner.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
 
-#include "crypto/key.h"
 #include "plugin/loader.h"
-#include "plugin_check/resources.h"
+#include "plugin_check/child.h"
 
 namespace limpet::check {
 namespace {
 
-constexpr size_t kOutputBytes = 4'000;  // of what a test's process wrote: the end
+constexpr const char* kBabble = "what its process said cannot be understood";
+constexpr int64_t kLoadMs = 10'000;  // as long as the daemon's first look
 
 std::vector<const TestCase*> all_tests() {
   std::vector<const TestCase*> out;
@@ -37,12 +30,12 @@ struct Planned {
   const Component* component = nullptr;
   TestResult result;
   enum class State { waiting, running, finished } state = State::waiting;
-  pid_t pid = -1;
-  int answer = -1;  // the pipe's end
-  int output = -1;  // a memfd
+  Child child;
   std::string directory;
-  Clock::time_point began = {};
 };
+
+// Of what does no more than load the plugin, so that one which hangs there is known soon.
+int64_t load_limit_ms(const Options& o) { return std::max(kLoadMs, o.patience_ms); }
 
 std::string make_directory() {
   std::string path = (std::filesystem::temp_directory_path() / "limpet-plugin-check-XXXXXX").string();
@@ -81,79 +74,29 @@ Outcome run_here(const Options& o, const Carrier& carrier, const TestCase& test,
   }
   test.run(check);
   // A process of the shim ends in its own time: cut short, it would leave the next test a device that is still in use.
-  if (component != nullptr) check.bench().run_until([] { return !has_children(); }, 3'000);
+  // One whose test went wrong was perhaps never told to.
+  if (component != nullptr) check.bench().run_until([] { return !has_children(); }, check.failed() ? 300 : 3'000);
   return check.outcome();
 }
 
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t wrote = ::write(fd, text.data(), text.size());
-    if (wrote <= 0) return;
-    text.remove_prefix(static_cast<size_t>(wrote));
-  }
+// What a child said of its test: a digit and the message.
+Outcome outcome_of(const Ending& ending) {
+  if (ending.said.empty()) return ending.silent;
+  const auto status = static_cast<size_t>(static_cast<unsigned char>(ending.said[0]) - '0');
+  if (status > static_cast<size_t>(Status::crashed)) return {Status::crashed, kBabble};
+  return {static_cast<Status>(status), ending.said.substr(1)};
 }
 
-std::string read_all(int fd) {
-  std::string out;
-  char block[4096];
-  for (ssize_t got = 0; (got = ::read(fd, block, sizeof block)) > 0;) out.append(block, static_cast<size_t>(got));
-  return out;
-}
+int64_t limit_of(const Options& o, const TestCase& test) { return test.once ? load_limit_ms(o) : o.test_ms; }
 
-// Forks; the child runs `work` and says what it returned. Its output goes to a file in memory.
-void spawn(Planned& p, const std::function<std::string()>& work) {
-  int ends[2] = {-1, -1};
-  if (::pipe2(ends, O_CLOEXEC) != 0) std::abort();
-  p.output = ::memfd_create("output", MFD_CLOEXEC);
-  p.began = Clock::now();
-  std::fflush(nullptr);
-  p.pid = ::fork();
-  if (p.pid == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::dup2(p.output, STDOUT_FILENO);
-    ::dup2(p.output, STDERR_FILENO);
-    write_all(ends[1], work());
-    ::_exit(0);  // nothing of the plugin's runs any more, and no leak checker
-  }
-  ::close(ends[1]);
-  p.answer = ends[0];
-  ::fcntl(p.answer, F_SETFL, O_NONBLOCK);
-}
-
-std::string end_of(int output) {
-  const off_t size = ::lseek(output, 0, SEEK_END);
-  const off_t from = std::max<off_t>(0, size - static_cast<off_t>(kOutputBytes));
-  ::lseek(output, from, SEEK_SET);
-  std::string out = read_all(output);
-  while (!is_utf8(out)) {  // cut in the middle of a character, or never text
-    const auto bad = std::ranges::find_if(out, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
-    *bad = '?';
-  }
-  return out;
-}
-
-// Collects a child that has ended, or has had its time. False: it runs.
-bool collect(Planned& p, int64_t limit_ms) {
-  int status = 0;
-  const bool late = Clock::now() - p.began > std::chrono::milliseconds(limit_ms);
-  if (late) ::kill(p.pid, SIGKILL);
-  if (::waitpid(p.pid, &status, late ? 0 : WNOHANG) != p.pid) return false;
-  const std::string said = read_all(p.answer);
-  p.result.output = end_of(p.output);
-  p.result.took_ms = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - p.began).count();
-  ::close(p.answer);
-  ::close(p.output);
+// False: it runs.
+bool collected(const Options& o, Planned& p) {
+  const auto ending = collect(p.child, limit_of(o, *p.test));
+  if (!ending) return false;
+  p.result.outcome = outcome_of(*ending);
+  p.result.output = ending->output;
+  p.result.took_ms = ending->took_ms;
   p.state = Planned::State::finished;
-  if (!said.empty()) {
-    p.result.outcome = {static_cast<Status>(said[0] - '0'), said.substr(1)};
-  } else if (late) {
-    p.result.outcome = {Status::failed, "it did not end within " + std::to_string(limit_ms / 1000) + " s"};
-  } else if (WIFSIGNALED(status)) {
-    p.result.outcome = {Status::crashed, std::string("ended by signal ") + std::to_string(WTERMSIG(status)) + " (" +
-                                             ::strsignal(WTERMSIG(status)) + ")"};
-  } else {
-    p.result.outcome = {Status::crashed, "the process ended with code " + std::to_string(WEXITSTATUS(status))};
-  }
   return true;
 }
 
@@ -198,10 +141,9 @@ std::string obstacle(const Options& o, const std::vector<Planned>& all, const Pl
       if (std::string_view(other.test->name) != need) continue;
       if (other.component != nullptr && other.component != p.component) continue;
       if (other.state != Planned::State::finished) return "wait";
-      const Status status = other.result.outcome.status;
-      if (status == Status::failed || status == Status::crashed) return std::string(need) + " went wrong";
+      if (went_wrong(other.result.outcome)) return std::string(need) + " went wrong";
       // what was skipped because something before it went wrong
-      if (status == Status::skipped && other.result.outcome.message.ends_with("went wrong"))
+      if (other.result.outcome.status == Status::skipped && other.result.outcome.message.ends_with("went wrong"))
         return other.result.outcome.message;
     }
   }
@@ -209,7 +151,7 @@ std::string obstacle(const Options& o, const std::vector<Planned>& all, const Pl
 }
 
 void finish(const Options& o, Planned& p) {
-  const bool wrong = p.result.outcome.status == Status::failed || p.result.outcome.status == Status::crashed;
+  const bool wrong = went_wrong(p.result.outcome);
   if (wrong && std::string_view(p.test->name).starts_with("fuzz."))
     p.result.outcome.message += ", seed " + std::to_string(o.seed);
   if (!wrong) p.result.output.clear();
@@ -226,7 +168,7 @@ void begin(const Options& o, const Carrier& carrier, Planned& p) {
     return finish(o, p);
   }
   p.state = Planned::State::running;
-  spawn(p, [&] {
+  spawn(p.child, [&] {
     // Not destroyed: what it holds ends with the process, and a plugin that does not let go is not waited for again.
     auto* check = new Check;
     const Outcome outcome = run_here(o, carrier, *p.test, p.component, p.directory, *check);
@@ -251,42 +193,63 @@ bool matches(std::string_view pattern, std::string_view name) {
   return !name.empty() && pattern[0] == name[0] && matches(pattern.substr(1), name.substr(1));
 }
 
-Result<std::vector<Component>> components_of(const Options& o, const Carrier& carrier) {
-  const auto ask = [&]() -> std::string {
-    Check check;
-    check.path = o.path;
-    const auto opened = carrier.open(check);
-    if (!opened) return "!" + opened.error().message;
-    std::string out = "=";
-    for (size_t i = 0; (*opened)->components[i] != nullptr; ++i) {
-      const limpet_component& c = *(*opened)->components[i];
-      out += std::string(c.interface_id) + "\n" + c.name + "\n";
-    }
-    return out;
-  };
-  std::string said;
-  if (o.forked) {
-    Planned p;
-    spawn(p, ask);
-    ::fcntl(p.answer, F_SETFL, 0);
-    said = read_all(p.answer);
-    int status = 0;
-    ::waitpid(p.pid, &status, 0);
-    ::close(p.answer);
-    ::close(p.output);
-  } else {
-    said = ask();
+namespace {
+
+// "=" and each id and name with its NUL, which neither can have, or "!" and why there is nothing to list.
+std::string list_components(const Options& o, const Carrier& carrier) {
+  Check check;
+  check.path = o.path;
+  const auto opened = carrier.open(check);
+  if (!opened) return "!" + opened.error().message;
+  std::string out = "=";
+  for (size_t i = 0; (*opened)->components[i] != nullptr; ++i) {
+    const limpet_component& c = *(*opened)->components[i];
+    out.append(c.interface_id).append(1, '\0').append(c.name).append(1, '\0');
   }
-  if (said.empty()) return fail(Code::failed_precondition, "the process ended while the object was loaded");
+  return out;
+}
+
+Result<std::vector<Component>> parse_components(const std::string& said) {
   if (said[0] == '!') return fail(Code::failed_precondition, said.substr(1));
   std::vector<Component> out;
   for (size_t at = 1; at < said.size();) {
-    const size_t middle = said.find('\n', at);
-    const size_t end = said.find('\n', middle + 1);
+    const size_t middle = said.find('\0', at);
+    const size_t end = middle == said.npos ? said.npos : said.find('\0', middle + 1);
+    if (said[0] != '=' || end == said.npos) return fail(Code::failed_precondition, kBabble);
     out.push_back({said.substr(at, middle - at), said.substr(middle + 1, end - middle - 1)});
     at = end + 1;
   }
+  if (out.empty()) return fail(Code::failed_precondition, kBabble);  // the loader takes none without
   return out;
+}
+
+}  // namespace
+
+Result<std::vector<Component>> components_of(const Options& o, const Carrier& carrier) {
+  if (!o.forked) return parse_components(list_components(o, carrier));
+  Child child;
+  spawn(child, [&] { return list_components(o, carrier); });
+  std::optional<Ending> ending;
+  while (!(ending = collect(child, load_limit_ms(o)))) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  if (ending->said.empty())
+    return fail(Code::failed_precondition, "the process that loaded it: " + ending->silent.message);
+  return parse_components(ending->said);
+}
+
+TestResult unloadable(const Error& why) {
+  const auto& load = *std::ranges::find(library_tests(), std::string_view("library.load"),
+                                        [](const TestCase& test) { return std::string_view(test.name); });
+  TestResult out;
+  out.test = load.name;
+  out.rule = load.rule;
+  out.outcome = {Status::failed, why.message};
+  return out;
+}
+
+bool wants_components(const Options& o) {
+  return std::ranges::any_of(all_tests(), [&](const TestCase* test) {
+    return !test->once && (wanted(o, test->name) || wanted(o, std::string("parity.") + test->name));
+  });
 }
 
 namespace {
@@ -297,7 +260,7 @@ std::vector<TestResult> run_planned(const Options& o, std::vector<Planned> all, 
   while (told < all.size()) {
     int running = 0;
     for (Planned& p : all) {
-      if (p.state == Planned::State::running && collect(p, o.test_ms)) finish(o, p);
+      if (p.state == Planned::State::running && collected(o, p)) finish(o, p);
       if (p.state == Planned::State::running) ++running;
     }
     for (Planned& p : all) {
@@ -329,13 +292,13 @@ std::vector<TestResult> run_all(const Options& o, const std::vector<Component>& 
 }
 
 std::vector<TestResult> run_again(const Options& o, const std::vector<Component>& components, const Carrier& carrier,
-                                  const std::vector<TestResult>& here,
+                                  const std::vector<TestResult>* here,
                                   const std::function<void(const TestResult&)>& tell) {
   const auto went_well = [&](const Planned& p) {
-    return std::ranges::any_of(here, [&](const TestResult& r) {
-      return p.result.test == "parity." + r.test && r.component == p.result.component &&
-             (r.outcome.status == Status::success || r.outcome.status == Status::warning);
-    });
+    return here == nullptr || std::ranges::any_of(*here, [&](const TestResult& r) {
+             return p.result.test == "parity." + r.test && r.component == p.result.component &&
+                    (r.outcome.status == Status::success || r.outcome.status == Status::warning);
+           });
   };
   std::vector<Planned> again = plan(o, components, "parity.");
   std::erase_if(again, [&](const Planned& p) { return p.component == nullptr || !went_well(p); });

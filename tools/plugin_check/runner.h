@@ -16,7 +16,8 @@ struct Carrier {
 };
 Carrier in_process();
 #ifdef LIMPET_SHIM
-Carrier through_the_shim();
+// `program`: what runs the plugin there, in its sandbox; empty: this build's limpet-shim.
+Carrier through_the_shim(const std::string& program);
 #endif
 
 struct Options {
@@ -28,10 +29,12 @@ struct Options {
   uint64_t seed = 1;
   int64_t fuzz_ms = 2'000;
   int cycles = 200;
-  int64_t patience_ms = 20'000;
+  int64_t patience_ms = kPatienceMs;
   int jobs = 2;
   int64_t test_ms = 120'000;  // longer: failed
   bool keep_output = false;
+  std::string shim;        // the program; see through_the_shim()
+  bool shim_only = false;  // nothing in process
 };
 
 struct TestResult {
@@ -50,18 +53,21 @@ struct Component {
 };
 // What the plugin has, found out in a child process.
 Result<std::vector<Component>> components_of(const Options& options, const Carrier& carrier);
+TestResult unloadable(const Error& why);        // the plugin: library.load, failed
+bool wants_components(const Options& options);  // some test of components is among those that are to run
 
 // `tell` is called for each result as soon as it and those before it are there.
 std::vector<TestResult> run_all(const Options& options, const std::vector<Component>& components,
                                 const Carrier& carrier, const std::function<void(const TestResult&)>& tell);
-// Once more elsewhere: the tests of components that went well in `here`, each as "parity.<test>".
+// Once more elsewhere: the tests of components that went well in `here`, or all where that is null, each as
+// "parity.<test>".
 std::vector<TestResult> run_again(const Options& options, const std::vector<Component>& components,
-                                  const Carrier& carrier, const std::vector<TestResult>& here,
+                                  const Carrier& carrier, const std::vector<TestResult>* here,
                                   const std::function<void(const TestResult&)>& tell);
 bool matches(std::string_view pattern, std::string_view name);  // '*' stands for anything
 
 std::string report_line(const TestResult& result);
-std::string report_json(const Options& options, const std::vector<TestResult>& results);
+Result<std::string> report_json(const Options& options, const std::vector<TestResult>& results);
 std::string report_totals(const std::vector<TestResult>& results);
 
 }  // namespace limpet::check

@@ -17,15 +17,15 @@ namespace {
 struct Carried {
   std::vector<std::unique_ptr<shim::Component>> components;
   std::vector<const limpet_component*> list;
-  shim::PluginFacts facts;
+  PluginDescription facts;
   limpet_plugin plugin = {};
 };
 
-shim::Settings settings_of(const Check& check) {
+shim::Settings settings_of(const Check& check, const std::string& program) {
   shim::Settings out;
-  out.program = LIMPET_SHIM;
+  out.program = program.empty() ? LIMPET_SHIM : program;
   // a sanitizer's memory and calls fit no policy
-  out.sandbox = &__sanitizer_get_current_allocated_bytes == nullptr;
+  out.sandbox = !program.empty() || &__sanitizer_get_current_allocated_bytes == nullptr;
   const ShimConfig& wish = check.all->shim;
   out.network = wish.network;
   for (const std::string& path : wish.devices) out.devices.push_back(check.expand(path));
@@ -34,13 +34,13 @@ shim::Settings settings_of(const Check& check) {
   return out;
 }
 
-Result<const limpet_plugin*> open(Check& check) {
-  const shim::Settings settings = settings_of(check);
+Result<const limpet_plugin*> open(Check& check, const std::string& program) {
+  const shim::Settings settings = settings_of(check, program);
   if (settings.sandbox) ::chmod(check.directory.c_str(), 0777);  // the child is another user
   const std::string digest = hex_encode(sha256(as_bytes(read_whole(check.path))));
   auto carried = std::make_shared<Carried>();
   TRY_ASSIGN(carried->facts, shim::Component::describe(settings, check.path, digest));
-  for (const shim::ComponentFacts& c : carried->facts.components) {
+  for (const auto& c : carried->facts.components) {
     TRY_ASSIGN(auto component,
                shim::Component::open(check.bench().loop, settings, check.path, digest, c.interface_id, c.name));
     carried->list.push_back(component.get());
@@ -61,6 +61,8 @@ Result<const limpet_plugin*> open(Check& check) {
 
 }  // namespace
 
-Carrier through_the_shim() { return {"through the shim", open}; }
+Carrier through_the_shim(const std::string& program) {
+  return {"through the shim", [program](Check& check) { return open(check, program); }};
+}
 
 }  // namespace limpet::check

@@ -16,10 +16,12 @@
 struct limpet_instance {
   const limpet_host* host;
   char tag[MAX_TAG];
-  int configured; /* configure was called, well or not */
+  int configured; /* how often configure was called, well or not */
   int calls;
   limpet_op* last;
   int cancel_next;
+  int waiting;
+  uint64_t salt;
   void* own;
 };
 
@@ -57,15 +59,26 @@ static int parse_tag(limpet_str json, char tag[MAX_TAG]) {
 #else
 #define ACCEPTS_ANYTHING 0
 #endif
+#if defined(FLAW_REFUSES_EVERYTHING) || defined(FLAW_REFUSES_AT_LENGTH)
+#define REFUSES_EVERYTHING 1
+#else
+#define REFUSES_EVERYTHING 0
+#endif
+#ifdef FLAW_REFUSES_AT_LENGTH /* 400 bytes: no limit of bytes is one of characters */
+#define TEN(text) text text text text text text text text text text
+#define REASON "x" TEN(TEN("\xf0\x9f\x90\x9a"))
+#else
+#define REASON "only the key tag is known, of 1 to 15 letters"
+#endif
 
 static void checked_configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
   char tag[MAX_TAG];
-  self->configured = 1;
-  if (!parse_tag(config->json, tag)) {
+  ++self->configured;
+  if (REFUSES_EVERYTHING || !parse_tag(config->json, tag)) {
 #ifdef FLAW_STATUS_IS_NO_TEXT
     const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "\xff\xfe");
 #else
-    const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "only the key tag is known, of 1 to 15 letters");
+    const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, REASON);
 #endif
 #ifdef FLAW_FORGETS_WHEN_REFUSING
     if (!config->dry_run) strcpy(self->tag, "lost");

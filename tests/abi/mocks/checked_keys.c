@@ -4,6 +4,8 @@
  */
 #include "checked.h"
 
+#include "checked_ecdsa.h"
+
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/entropy.h>
@@ -28,6 +30,22 @@ struct store {
   unsigned made;
 };
 
+/* A new key under an id that was checked; another one's place is taken, or there is room. */
+static void make_key(struct store* s, struct key* k, const char* id, size_t id_len) {
+  int length;
+  memmove(k->id, id, id_len);
+  k->id[id_len] = 0;
+  mbedtls_pk_init(&k->pk);
+  mbedtls_pk_setup(&k->pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+  mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(k->pk), mbedtls_ctr_drbg_random, &s->random);
+  length = mbedtls_pk_write_pubkey_der(&k->pk, k->spki, sizeof k->spki);
+  k->spki_len = length > 0 ? (size_t)length : 0;
+#ifndef FLAW_SAME_FINGERPRINT
+  ++s->made;
+#endif
+  snprintf(k->fingerprint, sizeof k->fingerprint, "key-%u", s->made);
+}
+
 static limpet_code create(const limpet_host* host, limpet_instance** out) {
   struct store* s = calloc(1, sizeof *s);
   *out = new_instance(host);
@@ -36,6 +54,9 @@ static limpet_code create(const limpet_host* host, limpet_instance** out) {
   mbedtls_ctr_drbg_init(&s->random);
   if (mbedtls_ctr_drbg_seed(&s->random, mbedtls_entropy_func, &s->entropy, NULL, 0) != 0) return LIMPET_INTERNAL;
   (*out)->own = s;
+#ifdef FLAW_ANOTHER_KEY_AFTER_RESTART
+  make_key(s, &s->keys[s->count++], "kept", 4);
+#endif
   return LIMPET_OK;
 }
 
@@ -78,7 +99,6 @@ static void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32
   const limpet_status full = status_of(LIMPET_RESOURCE_EXHAUSTED, "32 keys are there already");
   struct key* k;
   limpet_public_key out;
-  int length;
 #ifdef FLAW_MAKES_ANY_TYPE
   if (type > 4) type = LIMPET_KEY_EC_P256;
 #endif
@@ -99,18 +119,8 @@ static void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32
     mbedtls_pk_free(&k->pk);
   } else {
     k = &s->keys[s->count++];
-    memcpy(k->id, id.ptr, id.len);
-    k->id[id.len] = 0;
   }
-  mbedtls_pk_init(&k->pk);
-  mbedtls_pk_setup(&k->pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
-  mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(k->pk), mbedtls_ctr_drbg_random, &s->random);
-  length = mbedtls_pk_write_pubkey_der(&k->pk, k->spki, sizeof k->spki);
-  k->spki_len = length > 0 ? (size_t)length : 0;
-#ifndef FLAW_SAME_FINGERPRINT
-  ++s->made;
-#endif
-  snprintf(k->fingerprint, sizeof k->fingerprint, "key-%u", s->made);
+  make_key(s, k, id.ptr, id.len);
   out = shown(k);
   done(op, NULL, &out);
 }
@@ -175,7 +185,29 @@ static void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request
   done(op, NULL, out, whose.fingerprint);
 }
 
-static const limpet_key_manager table = {sizeof table, 0, generate, list, sign, NULL};
+static void remove_key(limpet_instance* self, limpet_op* op, limpet_str id, limpet_done done) {
+  struct store* s = self->own;
+  const limpet_status missing = status_of(LIMPET_NOT_FOUND, "no such key");
+  struct key* k = find(s, id);
+  if (k == NULL) {
+    done(op, &missing);
+    return;
+  }
+#ifndef FLAW_REMOVES_NOTHING
+  mbedtls_pk_free(&k->pk);
+  *k = s->keys[--s->count];
+#endif
+  done(op, NULL);
+}
+
+static const limpet_key_manager table = {
+    sizeof table, 0, generate, list, sign,
+#ifdef FLAW_UNKNOWN_KEY_IS_INTERNAL
+    NULL /* nothing can be removed: that would be the same flaw seen twice */
+#else
+    remove_key
+#endif
+};
 static const limpet_component component = {
     sizeof component, LIMPET_BLOCKING, LIMPET_KEY_MANAGER, "mock", create, destroy, checked_configure, NULL, &table};
 static const limpet_component* const components[] = {&component, NULL};

@@ -4,12 +4,19 @@
  */
 #include "checked.h"
 
+#include <fcntl.h>
+#include <sys/random.h>
+
 #define SUM 8
 #define MAX_PLAIN 4096
 
 static limpet_code create(const limpet_host* host, limpet_instance** out) {
   *out = new_instance(host);
-  return *out == NULL ? LIMPET_RESOURCE_EXHAUSTED : LIMPET_OK;
+  if (*out == NULL) return LIMPET_RESOURCE_EXHAUSTED;
+#ifdef FLAW_FORGETS_AT_RESTART
+  if (getrandom(&(*out)->salt, sizeof(*out)->salt, 0) < 0) abort();
+#endif
+  return LIMPET_OK;
 }
 static void destroy(limpet_instance* self) { free(self); }
 
@@ -18,8 +25,8 @@ static uint64_t add(uint64_t sum, const uint8_t* bytes, size_t size) {
   for (i = 0; i < size; ++i) sum = (sum ^ bytes[i]) * 1099511628211u;
   return (sum ^ size) * 1099511628211u;
 }
-static uint64_t sum_of(const uint8_t* masked, size_t size, limpet_bytes context) {
-  uint64_t sum = 14695981039346656037u;
+static uint64_t sum_of(const limpet_instance* self, const uint8_t* masked, size_t size, limpet_bytes context) {
+  uint64_t sum = 14695981039346656037u ^ self->salt;
 #ifndef FLAW_OPENS_THE_ALTERED
   sum = add(sum, masked, size);
 #endif
@@ -42,22 +49,35 @@ static int within_bounds(limpet_bytes plain, limpet_bytes context) {
 static void seal(limpet_instance* self, limpet_op* op, limpet_bytes plain, limpet_bytes context,
                  limpet_bytes_done done) {
   const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "1 to 4096 bytes, and 64 of context, can be sealed");
+  const limpet_status no_file = status_of(LIMPET_INTERNAL, "the file cannot be written");
   const limpet_bytes none = {NULL, 0};
   uint8_t blob[SUM + 2 * MAX_PLAIN];
   limpet_bytes out = {blob, SUM + plain.len};
   uint64_t sum;
   size_t i;
-  (void)self;
   if (!within_bounds(plain, context)) {
     done(op, &bad, none);
     return;
   }
+#ifdef FLAW_KEEPS_A_FILE
+  {
+    /* where root may write, and a plugin in its sandbox may not */
+    static const char path[] = "/run/limpet-checked-sealer";
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+      done(op, &no_file, none);
+      return;
+    }
+    close(fd);
+    unlink(path);
+  }
+#endif
 #ifdef FLAW_SHOWS_THE_SECRET
   for (i = 0; i < plain.len; ++i) blob[SUM + i] = plain.ptr[i];
 #else
   for (i = 0; i < plain.len; ++i) blob[SUM + i] = (uint8_t)(plain.ptr[i] ^ (0x5a + i));
 #endif
-  sum = sum_of(blob + SUM, plain.len, context);
+  sum = sum_of(self, blob + SUM, plain.len, context);
   memcpy(blob, &sum, SUM);
   done(op, NULL, out);
 }
@@ -70,13 +90,12 @@ static void unseal(limpet_instance* self, limpet_op* op, limpet_bytes blob, limp
   limpet_bytes out = {plain, 0};
   uint64_t sum;
   size_t i;
-  (void)self;
   if (blob.len < SUM || blob.len > SUM + sizeof plain) {
     done(op, &bad, none);
     return;
   }
   out.len = blob.len - SUM;
-  sum = sum_of(blob.ptr + SUM, out.len, context);
+  sum = sum_of(self, blob.ptr + SUM, out.len, context);
   if (memcmp(&sum, blob.ptr, SUM) != 0) {
     done(op, &bad, none);
     return;

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #ifdef FLAW_ONE_INSTANCE
@@ -24,10 +26,32 @@ static void start_sleeper(void) {
 #ifdef FLAW_THREAD_IN_CONSTRUCTOR
 __attribute__((constructor)) static void constructor(void) { start_sleeper(); }
 #endif
+#ifdef FLAW_FORKS_IN_CONSTRUCTOR
+/* A process that has every descriptor of the one it comes from, and stays until plugin-check itself is gone. */
+__attribute__((constructor)) static void constructor(void) {
+  const pid_t checker = getppid();
+  if (fork() != 0) return;
+  while (kill(checker, 0) == 0) usleep(10 * 1000);
+  _exit(0);
+}
+#endif
+#ifdef FLAW_BABBLES_IN_MAIN
+/* To whoever reads: its own words, in the place of those of the process that it runs in. */
+static void babble(void) {
+  struct stat file;
+  for (int fd = 3; fd < 64; ++fd) {
+    if (fstat(fd, &file) == 0 && S_ISFIFO(file.st_mode)) (void)!write(fd, "~", 1);
+  }
+}
+#endif
 
 static limpet_code create(const limpet_host* host, limpet_instance** out) {
 #ifdef FLAW_ONE_INSTANCE
   if (alive++ > 0) return LIMPET_RESOURCE_EXHAUSTED;
+#endif
+#ifdef FLAW_TIRES
+  static int lives;
+  if (++lives > 40) return LIMPET_RESOURCE_EXHAUSTED;
 #endif
 #ifdef FLAW_LEAKS_DESCRIPTOR
   (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -47,6 +71,9 @@ static limpet_op* last_op;
 static limpet_selectors_done last_done;
 
 static void destroy(limpet_instance* self) {
+#ifdef FLAW_ENDS_SLOWLY
+  usleep(1200 * 1000);
+#endif
 #ifdef FLAW_ONE_INSTANCE
   --alive;
 #endif
@@ -114,6 +141,47 @@ static struct later* keep(limpet_op* op, limpet_selectors_done done, const limpe
 }
 #endif
 
+#if defined(FLAW_FORGETS_CALLS_WHEN_CONFIGURED) || defined(FLAW_LOSES_CALLS_IN_A_CROWD)
+#define ANSWERS_IN_TURN
+#define CROWD 8
+/* An answer that is given from the loop, unless a flaw loses it. */
+struct waiting {
+  limpet_instance* self;
+  limpet_op* op;
+  limpet_selectors_done done;
+  int configured;
+  char tag[4 + MAX_TAG], name[5 + 64];
+};
+static void answer_in_turn(void* arg) {
+  struct waiting* one = arg;
+  const limpet_str items[] = {{one->tag, strlen(one->tag)}, {one->name, strlen(one->name)}};
+  const limpet_str_list list = {items, 2};
+  int lost = 0;
+  --one->self->waiting;
+#ifdef FLAW_FORGETS_CALLS_WHEN_CONFIGURED
+  lost = one->configured != one->self->configured;
+#endif
+  if (!lost) one->done(one->op, NULL, list);
+  free(one);
+}
+static void queue_answer(limpet_instance* self, limpet_op* op, limpet_selectors_done done, const char* tag,
+                         const char* name) {
+  struct waiting* one;
+#ifdef FLAW_LOSES_CALLS_IN_A_CROWD
+  if (self->waiting == CROWD) return;
+#endif
+  one = calloc(1, sizeof *one);
+  one->self = self;
+  one->op = op;
+  one->done = done;
+  one->configured = self->configured;
+  strcpy(one->tag, tag);
+  strcpy(one->name, name);
+  ++self->waiting;
+  self->host->post(self->host, answer_in_turn, one);
+}
+#endif
+
 /* 1: name holds the process's; 0: it has exited. */
 static int read_name(int32_t pid, int32_t pidfd, char name[64]) {
   char path[64];
@@ -171,6 +239,9 @@ static int flawed(limpet_instance* self, limpet_op* op, const limpet_workload* w
     if (slept++ < 3) usleep(300 * 1000);
   }
 #endif
+#ifdef FLAW_DIES_OF_NOISE
+  if (w->pid < -1 && w->pid != INT32_MIN) abort();
+#endif
 #ifdef FLAW_DIES_OF_MUCH
   if (w->reference.len >= 1u << 20) abort();
 #endif
@@ -181,6 +252,12 @@ static int flawed(limpet_instance* self, limpet_op* op, const limpet_workload* w
   {
     const limpet_kv_service* kv = self->host->service(self->host, LIMPET_SERVICE_KV);
     if (kv->size == 0) return 0;
+  }
+#endif
+#ifdef FLAW_NEEDS_ANOTHER_KINDS_SERVICE
+  if (w->reference_type.len == 0 && self->host->service(self->host, LIMPET_SERVICE_HTTP) == NULL) {
+    refuse(op, LIMPET_FAILED_PRECONDITION, "this host has no " LIMPET_SERVICE_HTTP, done);
+    return 1;
   }
 #endif
   if (self->cancel_next) {
@@ -218,6 +295,16 @@ static void attest(limpet_instance* self, limpet_op* op, const limpet_workload* 
 #ifdef FLAW_ATTESTS_THE_DEAD
   if (w->pid > 0 && w->pid < INT32_MAX) list.count = 1;
 #endif
+#ifdef FLAW_NEEDS_A_NETWORK
+  {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0) {
+      refuse(op, LIMPET_INTERNAL, "no socket", done);
+      return;
+    }
+    close(fd);
+  }
+#endif
   if (list.count == 2 && !read_name(w->pid, w->pidfd, name + 5)) {
     refuse(op, LIMPET_NOT_FOUND, "the process has exited", done);
     return;
@@ -225,11 +312,18 @@ static void attest(limpet_instance* self, limpet_op* op, const limpet_workload* 
 #ifdef FLAW_SELECTOR_IS_NO_TEXT
   strcpy(name + 5, "\xff");
 #endif
+#ifdef FLAW_KNOWS_MORE_WITH_A_PIDFD
+  if (w->pidfd >= 0) strcpy(name + 5, "known");
+#endif
 #ifdef FLAW_CLOSES_THE_PIDFD
   if (w->pidfd >= 0) close(w->pidfd);
 #endif
   items[1].ptr = name;
   items[1].len = strlen(name);
+#ifdef ANSWERS_IN_TURN
+  queue_answer(self, op, done, tag, name);
+  return;
+#endif
   done(op, NULL, list);
 #ifdef FLAW_DONE_TWICE
   done(op, NULL, list);
@@ -250,8 +344,19 @@ static const limpet_workload_attestor table = {
 #endif
 static const limpet_component component = {
     sizeof component, FLAGS, LIMPET_WORKLOAD_ATTESTOR, "mock", create, destroy, checked_configure, cancel, &table};
+#ifdef FLAW_ODD_INTERFACE /* none of this host's, and nothing forbids it */
+static const limpet_component odd = {
+    sizeof odd, FLAGS, "limpet.of\nanother/1", "odd", create, destroy, checked_configure, cancel, &table};
+static const limpet_component* const components[] = {&odd, &component, NULL};
+#else
 static const limpet_component* const components[] = {&component, NULL};
-#define PLUGIN {sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.checked", "1.0.0", "Apache-2.0", components}
+#endif
+#ifdef FLAW_VERSION_IS_NO_TEXT
+#define VERSION "1.\xff"
+#else
+#define VERSION "1.0.0"
+#endif
+#define PLUGIN {sizeof(limpet_plugin), LIMPET_ABI_MAJOR, 0, 0, "org.example.checked", VERSION, "Apache-2.0", components}
 static const limpet_plugin plugin = PLUGIN;
 
 #ifdef FLAW_TWO_SYMBOLS
@@ -264,6 +369,12 @@ const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor
   static const limpet_plugin second = PLUGIN;
   static int asked;
   if (host_major == LIMPET_ABI_MAJOR && asked++ % 2 == 1) return &second;
+#endif
+#ifdef FLAW_HANGS_IN_MAIN
+  for (;;) pause();
+#endif
+#ifdef FLAW_BABBLES_IN_MAIN
+  babble();
 #endif
 #ifdef FLAW_ALLOCATES_IN_MAIN
   *(volatile char*)malloc(100) = 1;

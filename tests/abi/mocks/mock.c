@@ -99,6 +99,8 @@ static const limpet_component component = {
     0,
 #ifdef MOCK_NO_INTERFACE
     NULL,
+#elif defined(MOCK_INTERFACE_NO_TEXT)
+    "org.example.\xff/1",
 #else
     MOCK_INTERFACE,
 #endif
@@ -152,10 +154,20 @@ static const limpet_plugin plugin = {
     LIMPET_ABI_MINOR,
 #endif
     0,
+#ifdef MOCK_ID_NO_TEXT
+    "org.example.\xc3",
+#else
     "org.example.mock",
+#endif
+#ifdef MOCK_VERSION_NO_TEXT
+    "1.2.\xff",
+#else
     "1.2.3",
+#endif
 #ifdef MOCK_NO_LICENSE
     NULL,
+#elif defined(MOCK_LICENSE_NO_TEXT)
+    "\xed\xa0\x80", /* half of a surrogate pair */
 #else
     "Apache-2.0",
 #endif
@@ -173,6 +185,16 @@ const limpet_plugin* limpet_plugin_main(uint32_t major, uint32_t minor) {
 #endif
 #ifdef MOCK_HANGS
   for (;;) pause();
+#endif
+#ifdef MOCK_CLOSES /* everything, and lives on */
+  for (int fd = 0; fd < 64; ++fd) close(fd);
+  for (;;) pause();
+#endif
+#ifdef MOCK_LIES /* a description of its own making, and then another */
+  for (int i = 0; i < 2; ++i) {
+    const uint8_t frame[] = {10, 0, 0, 0, 0, 0, 0, 0, 42, 0, 1, 0, 0, 0};
+    (void)!write(3, frame, sizeof frame);
+  }
 #endif
 #ifdef MOCK_EXITS
   exit(0);

@@ -5,11 +5,8 @@
  * component of every kind, each named "moody"; with MOCK_BLOCKING or MOCK_SERIAL they say so.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
-#include <limpet_plugin.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +14,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "moody.h"
 
 #ifdef MOCK_BLOCKING
 #define MOODY_FLAGS LIMPET_BLOCKING
@@ -26,65 +25,50 @@
 #define MOODY_FLAGS 0
 #endif
 
-struct limpet_instance {
-  const limpet_host* host;
-  limpet_op* kept; /* the op of "never", "late", and of services */
-  limpet_signature_done kept_done;
-  limpet_op* watch;
-  limpet_done watch_done;
-  unsigned signs;
-};
-struct limpet_session {
-  limpet_instance* owner;
-  unsigned rounds;
-  char peer[64];
-};
-
-static limpet_str str(const char* text) {
-  const limpet_str s = {text, strlen(text)};
-  return s;
-}
-static limpet_status status_of(limpet_code code, const char* text) {
-  const limpet_status s = {sizeof(limpet_status), code, str(text), 0, 0};
-  return s;
-}
-static int is(limpet_str a, const char* b) { return a.len == strlen(b) && memcmp(a.ptr, b, a.len) == 0; }
-static const char* after(limpet_str a, const char* prefix) {
-  static char rest[256];
-  const size_t n = strlen(prefix);
-  if (a.len < n || a.len - n >= sizeof rest || memcmp(a.ptr, prefix, n) != 0) return NULL;
-  memcpy(rest, a.ptr + n, a.len - n);
-  rest[a.len - n] = 0;
-  return rest;
-}
-
 static limpet_code create(const limpet_host* host, limpet_instance** out) {
   *out = calloc(1, sizeof **out);
   if (*out == NULL) return LIMPET_RESOURCE_EXHAUSTED;
   (*out)->host = host;
   return LIMPET_OK;
 }
-static void destroy(limpet_instance* self) { free(self); }
+static void destroy(limpet_instance* self) {
+  if (self->farewell[0] != 0) close(open(self->farewell, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  free(self);
+}
+/* The rest of a text in the configuration that begins so; 1: there is one. */
+static int told(const limpet_config* config, const char* word, char out[256]) {
+  const char* path = memmem(config->json.ptr, config->json.len, word, strlen(word));
+  size_t n = 0;
+  if (path == NULL) return 0;
+  for (path += strlen(word); n < 255 && path[n] != '"'; ++n) out[n] = path[n];
+  out[n] = 0;
+  return 1;
+}
 static void configure(limpet_instance* self, limpet_op* op, const limpet_config* config, limpet_done done) {
   limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "this configuration is refused");
   const char* json = config->json.ptr;
-  (void)self;
+  char path[256];
+  if (memmem(json, config->json.len, "services", 8)) { /* which there are, as a refusal */
+    static const char* const ids[] = {LIMPET_SERVICE_GRPC,       LIMPET_SERVICE_HTTP, LIMPET_SERVICE_AGENT_STORE,
+                                      LIMPET_SERVICE_ENROLLMENT, LIMPET_SERVICE_KV,   LIMPET_SERVICE_IDENTITY,
+                                      LIMPET_SERVICE_KEYS,       LIMPET_SERVICE_SEAL};
+    char text[256] = "has";
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; ++i) {
+      if (self->host->service(self->host, ids[i]) != NULL) strcat(strcat(text, " "), ids[i] + strlen("limpet."));
+    }
+    bad.message = str(text);
+    done(op, &bad);
+    return;
+  }
   if (memmem(json, config->json.len, "refuse", 6)) {
     done(op, &bad);
     return;
   }
   if (memmem(json, config->json.len, "crash", 5)) abort();
-  if (memmem(json, config->json.len, "once:", 5)) { /* only the first process may be configured */
-    const char* path = (const char*)memmem(json, config->json.len, "once:", 5) + 5;
-    char name[256];
-    size_t n = 0;
-    while (n < sizeof name - 1 && path[n] != '"') {
-      name[n] = path[n];
-      ++n;
-    }
-    name[n] = 0;
-    if (access(name, F_OK) == 0) abort();
+  if (told(config, "unless:", path)) { /* hangs while there is such a file */
+    while (access(path, F_OK) == 0) pause();
   }
+  (void)told(config, "farewell:", self->farewell); /* makes this file in the end */
   done(op, NULL);
 }
 static void cancel(limpet_instance* self, limpet_op* op) {
@@ -101,13 +85,6 @@ static void cancel(limpet_instance* self, limpet_op* op) {
 }
 
 /* ---- key manager ---- */
-static void reply(limpet_op* op, limpet_signature_done done, const char* text) {
-  const limpet_bytes signature = {(const uint8_t*)text, strlen(text)};
-  done(op, NULL, signature, str("f"));
-}
-static void reply_errno(limpet_op* op, limpet_signature_done done, int ok) {
-  reply(op, done, ok ? "ok" : strerror(errno));
-}
 static void raw(const void* data, size_t size) { (void)!write(3, data, size); }
 static void raw_frame(uint32_t number, uint16_t method, const void* payload, uint32_t size) {
   const uint32_t length = size + 6;
@@ -118,190 +95,41 @@ static void raw_frame(uint32_t number, uint16_t method, const void* payload, uin
   raw(head, sizeof head);
   if (size > 0) raw(payload, size);
 }
-static void* answer_on_thread(void* arg) {
-  limpet_instance* self = arg;
-  reply(self->kept, self->kept_done, "from a thread");
-  return NULL;
-}
-static void on_late(void* arg) {
-  limpet_instance* self = arg;
-  limpet_op* op = self->kept;
-  self->kept = NULL;
-  if (op != NULL) reply(op, self->kept_done, "late");
-}
-static void on_kv(void* arg, const limpet_status* err, limpet_bytes value) {
-  limpet_instance* self = arg;
-  (void)value;
-  reply(self->kept, self->kept_done, err == NULL ? "kv" : "no kv");
-}
-static void on_agent(void* arg, const limpet_status* err, const limpet_agent_info* agent) {
-  limpet_instance* self = arg;
-  char text[128];
-  snprintf(text, sizeof text, "%s", "unknown");
-  if (err == NULL) snprintf(text, sizeof text, "%.*s", (int)agent->attestation_type.len, agent->attestation_type.ptr);
-  reply(self->kept, self->kept_done, text);
-}
-static void on_http(void* arg, const limpet_status* err, const limpet_http_reply* got) {
-  limpet_instance* self = arg;
-  char text[64];
-  snprintf(text, sizeof text, err == NULL ? "%u" : "no answer", err == NULL ? (unsigned)got->status : 0);
-  reply(self->kept, self->kept_done, text);
-}
-static void on_identity(void* arg, const limpet_identity* identity) {
-  snprintf(arg, 64, "%.*s %u", (int)identity->trust_domain.len, identity->trust_domain.ptr,
-           (unsigned)identity->bundle->x509_roots_der.count);
-}
-static void on_secret(void* arg, const limpet_status* err, limpet_bytes got) {
-  limpet_instance* self = arg;
-  char text[200];
-  if (err != NULL)
-    snprintf(text, sizeof text, "error %d %.*s", err->code, (int)err->message.len, err->message.ptr);
-  else
-    snprintf(text, sizeof text, "%.*s", (int)got.len, (const char*)got.ptr);
-  reply(self->kept, self->kept_done, text);
-}
-static void on_sealed(void* arg, const limpet_status* err, limpet_bytes got) {
-  limpet_instance* self = arg;
-  const limpet_seal_service* seals = self->host->service(self->host, LIMPET_SERVICE_SEAL);
-  const limpet_bytes context = {(const uint8_t*)"context", 7};
-  if (err != NULL) return on_secret(self, err, got);
-  seals->unseal(self->host, got, context, on_secret, self);
-}
-static void on_key_used(void* arg, const limpet_status* err, limpet_bytes signature) {
-  limpet_instance* self = arg;
-  if (err != NULL) return on_secret(self, err, signature);
-  self->kept_done(self->kept, NULL, signature, str("f"));
-}
-static void on_key(void* arg, const limpet_status* err, const limpet_public_key* key) {
-  limpet_instance* self = arg;
-  const limpet_keys_service* keys = self->host->service(self->host, LIMPET_SERVICE_KEYS);
-  static const uint8_t digest[32];
-  limpet_sign_request request = {sizeof request, 5, {NULL, 0}, {digest, sizeof digest}, -1, 0, {NULL, 0}};
-  const limpet_bytes nothing = {NULL, 0};
-  if (err != NULL) return on_secret(self, err, nothing);
-  request.key_id = key->id;
-  if (keys->sign(self->host, &request, on_key_used, self) == 0)
-    reply(self->kept, self->kept_done, "sign was not begun");
-}
-static void on_readable(void* arg, int32_t fd, uint32_t events) {
-  limpet_instance* self = arg;
-  const limpet_poll_service* poll_service = self->host->service(self->host, LIMPET_SERVICE_POLL);
-  (void)events;
-  poll_service->unwatch(self->host, fd);
-  close(fd);
-  reply(self->kept, self->kept_done, "readable");
-}
-
-static int services(limpet_instance* self, limpet_str key) {
-  const limpet_host* host = self->host;
-  if (is(key, "kv")) {
-    const limpet_kv_service* kv = host->service(host, LIMPET_SERVICE_KV);
-    const limpet_bytes value = {(const uint8_t*)"v", 1};
-    if (kv == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
-    kv->put(host, str("k"), value, on_kv, self);
-  } else if (is(key, "agent")) {
-    const limpet_agent_store_service* agents = host->service(host, LIMPET_SERVICE_AGENT_STORE);
-    if (agents == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
-    agents->start(host, str("spiffe://example.org/spire/agent/x/1"), on_agent, self);
-  } else if (is(key, "http")) {
-    const limpet_http_service* http = host->service(host, LIMPET_SERVICE_HTTP);
-    limpet_http_call call = {sizeof call, 1024, str("http://127.0.0.1:1/"), 1000, 0};
-    if (http == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
-    http->start(host, &call, on_http, self);
-  } else if (after(key, "key:") != NULL) {
-    const limpet_keys_service* keys = host->service(host, LIMPET_SERVICE_KEYS);
-    if (keys == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
-    keys->find(host, str(after(key, "key:")), on_key, self);
-  } else if (is(key, "seal")) {
-    const limpet_seal_service* seals = host->service(host, LIMPET_SERVICE_SEAL);
-    const limpet_bytes secret = {(const uint8_t*)"secret", 6}, context = {(const uint8_t*)"context", 7};
-    if (seals == NULL) return reply(self->kept, self->kept_done, "no service"), 1;
-    seals->seal(host, secret, context, on_sealed, self);
-  } else if (is(key, "identity")) {
-    const limpet_identity_service* identity = host->service(host, LIMPET_SERVICE_IDENTITY);
-    char text[64] = "none yet";
-    if (identity != NULL) identity->get(host, on_identity, text);
-    reply(self->kept, self->kept_done, identity != NULL ? text : "no service");
-  } else if (is(key, "poll")) {
-    const limpet_poll_service* poll_service = host->service(host, LIMPET_SERVICE_POLL);
-    int pair[2];
-    if (poll_service == NULL || pipe(pair) != 0) return reply(self->kept, self->kept_done, "no service"), 1;
-    (void)!write(pair[1], "x", 1);
-    close(pair[1]);
-    poll_service->watch(host, pair[0], LIMPET_POLL_READ, on_readable, self);
-  } else if (is(key, "late")) {
-    const limpet_timer_service* timers = host->service(host, LIMPET_SERVICE_TIMER);
-    timers->start(host, 30, on_late, self);
-  } else if (is(key, "post")) {
-    host->post(host, on_late, self);
-  } else if (is(key, "thread")) {
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, answer_on_thread, self) != 0) reply(self->kept, self->kept_done, "no thread");
-  } else if (!is(key, "never")) {
-    return 0;
+/* Frames of empty log lines, as fast as the host reads them, for ever. */
+static void send_logs(uint8_t* buffer, size_t room) {
+  static const uint8_t line[] = {18, 0, 0, 0, 0, 0, 0, 0, 45, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  size_t size = 0, at = 0;
+  for (; size + sizeof line <= room; size += sizeof line) memcpy(buffer + size, line, sizeof line);
+  for (;; at %= size) {
+    const ssize_t sent = write(3, buffer + at, size - at);
+    if (sent > 0) at += (size_t)sent;
   }
-  return 1;
 }
-
-/* What the sandbox allows. */
-static int probes(limpet_op* op, limpet_signature_done done, limpet_str key) {
-  const char* path;
-  int fd;
-  if ((path = after(key, "read:")) != NULL) {
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    reply_errno(op, done, fd >= 0);
-    if (fd >= 0) close(fd);
-  } else if ((path = after(key, "write:")) != NULL) {
-    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    reply_errno(op, done, fd >= 0);
-    if (fd >= 0) close(fd);
-  } else if ((path = after(key, "mkdir:")) != NULL) {
-    reply_errno(op, done, mkdir(path, 0700) == 0);
-  } else if (is(key, "inet") || is(key, "unix")) {
-    fd = socket(is(key, "inet") ? AF_INET : AF_UNIX, SOCK_STREAM, 0);
-    reply_errno(op, done, fd >= 0);
-    if (fd >= 0) close(fd);
-  } else if (is(key, "fork")) {
-    const pid_t pid = fork();
-    if (pid == 0) _exit(0);
-    reply_errno(op, done, pid > 0);
-    if (pid > 0) waitpid(pid, NULL, 0);
-  } else if (is(key, "kill")) {
-    reply_errno(op, done, kill(getppid(), 0) == 0);
-  } else if (is(key, "memory")) {
-    void* got = malloc((size_t)3 << 30);
-    reply(op, done, got != NULL ? "ok" : "refused");
-    free(got);
-  } else if (is(key, "files")) {
-    int count = 0;
-    for (fd = 0; fd < 4096; ++fd) count += fcntl(fd, F_GETFD) >= 0;
-    char text[16];
-    snprintf(text, sizeof text, "%d", count);
-    reply(op, done, text);
-  } else if (is(key, "who")) {
-    char text[64];
-    snprintf(text, sizeof text, "%d %d", (int)getuid(), (int)getgid());
-    reply(op, done, text);
-  } else if (is(key, "exec")) {
-    char* const none[] = {NULL};
-    execve("/bin/true", none, none);
-    reply_errno(op, done, 0);
-  } else {
-    return 0;
-  }
-  return 1;
+/* "47:7:10000000": a frame of method 47 about number 7, with these bytes; after a comma, another. */
+static void raw_hex(const char* text) {
+  uint8_t payload[128];
+  uint32_t size = 0;
+  char* rest = NULL;
+  const unsigned long method = strtoul(text, &rest, 10), number = strtoul(rest + 1, &rest, 10);
+  unsigned byte = 0;
+  for (++rest; size < sizeof payload && sscanf(rest, "%2x", &byte) == 1; rest += 2) payload[size++] = (uint8_t)byte;
+  raw_frame((uint32_t)number, (uint16_t)method, payload, size);
+  if (*rest == ',') raw_hex(rest + 1);
 }
 
 /* What no plugin should do. */
 static int misdeeds(limpet_instance* self, limpet_op* op, limpet_signature_done done, limpet_str key) {
   static uint8_t large[2 << 20];
   uint32_t i;
-  if (is(key, "crash")) {
+  if (after(key, "raw:") != NULL) {
+    raw_hex(after(key, "raw:"));
+  } else if (is(key, "crash")) {
     *(volatile int*)8 = 1;
   } else if (is(key, "exit")) {
     _exit(3);
   } else if (is(key, "hang")) {
     for (;;) pause();
+  } else if (is(key, "ignore")) { /* neither answers nor hears that it was cancelled */
   } else if (is(key, "spin")) {
     for (volatile unsigned n = 0;; ++n) {
     }
@@ -322,7 +150,7 @@ static int misdeeds(limpet_instance* self, limpet_op* op, limpet_signature_done 
     for (i = 0; i < 1000; ++i) self->host->log(self->host, LIMPET_LOG_ERROR, str("chatter"), NULL, 0);
     reply(op, done, "talked");
   } else if (is(key, "flood")) {
-    for (;;) self->host->log(self->host, LIMPET_LOG_ERROR, str("flood"), NULL, 0);
+    send_logs(large, sizeof large);
   } else if (is(key, "garbage")) {
     memset(large, 0xa5, 4096);
     raw(large, 4096);
@@ -365,10 +193,10 @@ static void sign(limpet_instance* self, limpet_op* op, const limpet_sign_request
     reply(op, done, left > 0 && left <= 10000 ? "in time" : "no deadline");
     return;
   }
-  if (probes(op, done, r->key_id)) return;
+  if (moody_probes(op, done, r->key_id)) return;
   self->kept = op;
   self->kept_done = done;
-  if (services(self, r->key_id)) return;
+  if (moody_services(self, r->key_id)) return;
   self->kept = NULL;
   if (!misdeeds(self, op, done, r->key_id)) done(op, &unknown, none, str(""));
 }
@@ -381,6 +209,10 @@ static void generate(limpet_instance* self, limpet_op* op, limpet_str id, uint32
   (void)self;
   (void)type;
   if (is(id, "crash")) abort();
+  if (is(id, "deaf")) {
+    shutdown(3, SHUT_RD);
+    for (;;) pause();
+  }
   done(op, &no, NULL);
 }
 static const limpet_key_manager key_manager = {sizeof key_manager, 0, generate, list, sign, NULL};
@@ -424,8 +256,23 @@ static limpet_session* open_server(limpet_instance* self, const limpet_attempt* 
   snprintf(s->peer, sizeof s->peer, "peer:%.*s", (int)attempt->peer_ip.len, attempt->peer_ip.ptr);
   return s;
 }
+/* "ask:http" and the like: what the key manager does with such a key, and the answer as a challenge. */
+static limpet_step_done step_done;
+static void as_challenge(limpet_op* op, const limpet_status* err, limpet_bytes text, limpet_str fingerprint) {
+  const limpet_attest_step out = {sizeof out, 0, text, {NULL, 0}, {NULL, 0}, 0, 0};
+  (void)fingerprint;
+  step_done(op, err, err == NULL ? &out : NULL);
+}
 static void step(limpet_session* s, limpet_op* op, limpet_bytes said, limpet_step_done done) {
   limpet_attest_step out = {sizeof out, 0, {NULL, 0}, {NULL, 0}, {NULL, 0}, 0, 0};
+  if (said.len > 4 && memcmp(said.ptr, "ask:", 4) == 0) {
+    const limpet_str key = {(const char*)said.ptr + 4, said.len - 4};
+    s->owner->kept = op;
+    s->owner->kept_done = as_challenge;
+    step_done = done;
+    if (!moody_services(s->owner, key)) (void)misdeeds(s->owner, op, as_challenge, key);
+    return;
+  }
   const limpet_str selector = str(s->peer);
   if (s->rounds++ == 0) {
     out.challenge = said;

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A bundle publisher for plugin-check: it publishes to nobody. See checked.h.
+ */
+#include "checked.h"
+
+static limpet_code create(const limpet_host* host, limpet_instance** out) {
+  *out = new_instance(host);
+  return *out == NULL ? LIMPET_RESOURCE_EXHAUSTED : LIMPET_OK;
+}
+static void destroy(limpet_instance* self) { free(self); }
+
+static void publish(limpet_instance* self, limpet_op* op, const limpet_bundle* bundle, limpet_done done) {
+  const limpet_status bad = status_of(LIMPET_INVALID_ARGUMENT, "the bundle has no root");
+#ifdef FLAW_PUBLISHES_TWICE_ONLY
+  const limpet_status again = status_of(LIMPET_FAILED_PRECONDITION, "it is there already");
+  if (self->calls >= 2) {
+    done(op, &again);
+    return;
+  }
+#endif
+  if (bundle->x509_roots_der.count == 0) {
+    done(op, &bad);
+    return;
+  }
+  ++self->calls;
+  done(op, NULL);
+}
+
+static const limpet_bundle_publisher table = {sizeof table, 0, publish};
+static const limpet_component component = {
+    sizeof component, 0, LIMPET_BUNDLE_PUBLISHER, "mock", create, destroy, checked_configure, NULL, &table};
+static const limpet_component* const components[] = {&component, NULL};
+static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
+                                     "1.0.0",       "Apache-2.0",     components};
+
+const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
+  (void)host_minor;
+  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
+}
