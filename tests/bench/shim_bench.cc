@@ -98,11 +98,13 @@ int signatures(Both& both, int count) {
   const Times local = sign(both.loop, *both.local, count, keys);
   const Times remote = sign(both.loop, *both.remote, count, keys);
   const std::string proc = "/proc/" + std::to_string(only_child());
+  const long resident = kilobytes(proc + "/status", "VmRSS:");
+  if (resident < 0) give_up("the plugin's process cannot be found, so its memory cannot be told");
   std::printf(
       "local_p50_us=%.1f local_p99_us=%.1f shim_p50_us=%.1f shim_p99_us=%.1f added_p50_us=%.1f added_p99_us=%.1f",
       local.p50, local.p99, remote.p50, remote.p99, remote.p50 - local.p50, remote.p99 - local.p99);
-  std::printf(" rss_kb=%ld pss_kb=%ld private_kb=%ld\n", kilobytes(proc + "/status", "VmRSS:"),
-              kilobytes(proc + "/smaps_rollup", "Pss:"), kilobytes(proc + "/status", "RssAnon:"));
+  std::printf(" rss_kb=%ld pss_kb=%ld private_kb=%ld\n", resident, kilobytes(proc + "/smaps_rollup", "Pss:"),
+              kilobytes(proc + "/status", "RssAnon:"));
   return 0;
 }
 

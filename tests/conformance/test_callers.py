@@ -114,9 +114,9 @@ def server():
 
 def expired_agent():
     """A server of its own, and a connection made while the agent's SVID was valid."""
-    mine = process.Server(agent_ttl='3s', **CONFIG).start()
+    mine = process.Server(agent_ttl='6s', **CONFIG).start()
     connection = Node.attest(mine).connect()
-    time.sleep(4.5)
+    time.sleep(7.5)
     return mine, connection
 
 

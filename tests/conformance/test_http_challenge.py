@@ -196,6 +196,11 @@ def test_payloads_that_cannot_be_are_refused_without_a_request(server, web):
             (site.payload(hostname='u@127.0.0.1'), PERMISSION, 'challenge verification failed: hostname has only '),
             (site.payload(hostname='a\r\nx y'), PERMISSION, 'challenge verification failed: hostname has only '),
             (site.payload(hostname='..'), PERMISSION, 'challenge verification failed: hostname has only '),
+            (site.payload(hostname='LOCALHOST'), PERMISSION, "hostname is a name of the server's own machine"),
+            (site.payload(hostname='localhost.'), PERMISSION, 'hostname has a dot at an end'),
+            (site.payload(hostname='127.1'), PERMISSION, 'hostname is a number but no IPv4 address'),
+            (site.payload(hostname='2130706433'), PERMISSION, 'hostname is a number but no IPv4 address'),
+            (site.payload(hostname='0.0.0.0'), PERMISSION, 'hostname is a loopback address'),
             (site.payload(port=0), PERMISSION, 'challenge verification failed: port is invalid'),
             (site.payload(port=-1), PERMISSION, 'challenge verification failed: port is invalid'),
             (site.payload(port=65536), PERMISSION, 'challenge verification failed: port is invalid')):
@@ -241,13 +246,14 @@ def test_agents_that_hang_up_while_they_are_asked_fill_only_their_own_room(make,
     """The requests they caused go on for ten seconds, 16 at most; then there is room again."""
     server = make(process.Server, plugins=plugin())
     hung, good = web(lambda nonce: None, host='127.0.0.9'), web()
-    for count in range(16):
-        with server.tls() as link:
-            call = link.start(ATTEST)
+    with contextlib.ExitStack() as links:
+        calls = [links.enter_context(server.tls()).start(ATTEST) for _ in range(16)]
+        for call in calls:
             call.send(Node(server).attest_request(hung.payload(), 'http_challenge'))
-            asked = call.receive(stubs.agent.AttestAgentResponse)
-            call.send(stubs.agent.AttestAgentRequest(challenge_response=hung.answer(asked.challenge)))
-            eventually(lambda: len(hung.heard) == count + 1)
+        challenges = [call.receive(stubs.agent.AttestAgentResponse).challenge for call in calls]
+        for call, challenge in zip(calls, challenges):
+            call.send(stubs.agent.AttestAgentRequest(challenge_response=hung.answer(challenge)))
+        eventually(lambda: len(hung.heard) == 16)
     assert refused(server, good.payload(), good.answer, 'http_challenge') == (
         EXHAUSTED, NAME + 'too many attestations at a time; try again')
     assert good.heard == []

@@ -129,10 +129,10 @@ def test_x509_signing_and_renewal_share_one_bucket(source, node, downstream, met
     with source.connect(node) as link, source.connect(downstream if method == DOWNSTREAM else node) as second:
         empty_the_signing_bucket(link)
         request = batch(1) if method == SIGN else b''
-        code, text, took = answer(second, method, request, timeout='300m')
+        code, text, took = answer(second, method, request, timeout='1500m')
         assert (code, text) == (h2grpc.RESOURCE_EXHAUSTED,
                                 'rejecting request due to %s: rate: Wait(n=1) would exceed context deadline' % WORDS[method])
-        assert took < 0.3, 'said at once, not when the deadline passes'
+        assert took < 1, 'said at once, not when the deadline passes'
         code, _, took = answer(second, method, request)
         assert code in (h2grpc.OK, h2grpc.INVALID_ARGUMENT) and took > 0.8, 'delayed, then answered'
 
@@ -142,14 +142,14 @@ def test_the_other_buckets_are_their_own(source, node, downstream, method):
     with source.connect(node) as link, source.connect(downstream if method == PUBLISH else node) as second:
         empty_the_signing_bucket(link)
         code, _, took = answer(second, method)
-        assert code in (h2grpc.OK, h2grpc.INVALID_ARGUMENT) and took < 0.8
+        assert code in (h2grpc.OK, h2grpc.INVALID_ARGUMENT) and took < HELD - 1
 
 
 def test_each_source_address_has_its_own_bucket(server, node):
     first, second = Source(server), Source(server)
     with first.connect(node) as link, second.connect(node) as other:
         empty_the_signing_bucket(link)
-        assert answer(other, SIGN, batch(BURST))[2] < 0.8
+        assert answer(other, SIGN, batch(BURST))[2] < HELD - 1
 
 
 def test_connections_of_one_address_share_its_bucket(source, node):
@@ -184,10 +184,10 @@ def test_post_status_is_held_to_ten_a_second(source, node):
             call = link.start(PREFIX + STATUS)
             call.send(b'', end=True)
             calls.append(call)
+        assert answer(link, STATUS, timeout='5m')[0] in (h2grpc.RESOURCE_EXHAUSTED, h2grpc.DEADLINE_EXCEEDED)
         for call in calls:
             assert call.receive(stubs.agent.PostStatusResponse) is not None
         assert time.monotonic() - begun > 1.3
-        assert answer(link, STATUS, timeout='5m')[0] in (h2grpc.RESOURCE_EXHAUSTED, h2grpc.DEADLINE_EXCEEDED)
 
 
 def test_publishing_keys_is_limited_even_where_signing_is_not(free):
@@ -220,12 +220,11 @@ def test_attestation_is_delayed_to_one_a_second_and_not_rejected(server, source)
 
 def test_attestation_without_the_time_to_wait_is_exhausted_and_keeps_its_token(server, source):
     tokens = [server.token() for _ in range(2)]
-    Node.attest(server, tokens[0], source.connect())
-    with source.connect() as link:
-        code, text, took = answer(link, ATTEST, Node(server).attest_request(tokens[1]), timeout='200m')
+    with source.connect() as first, source.connect() as link:
+        Node.attest(server, tokens[0], first)
+        code, text, _ = answer(link, ATTEST, Node(server).attest_request(tokens[1]), timeout='50m')
     assert (code, text) == (h2grpc.RESOURCE_EXHAUSTED,
                             'rejecting request due to attest agent rate limiting: rate: Wait(n=1) would exceed context deadline')
-    assert took < 0.2
     Node.attest(server, tokens[1], source.connect())
 
 
@@ -244,7 +243,8 @@ def test_switched_off_signing_has_no_burst(free):
 
 # ---- the local socket ----
 def test_the_local_socket_is_not_limited(server):
+    begun = time.monotonic()
     with server.connect() as link:
         for _ in range(5):
-            code, _, took = answer(link, ATTEST)
-            assert code == h2grpc.INVALID_ARGUMENT and took < 0.8
+            assert answer(link, ATTEST)[0] == h2grpc.INVALID_ARGUMENT
+    assert time.monotonic() - begun < 3.5, 'one a second would take four'

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The samples in etc/ that need files, with these where the test can write: the commands check them, and they work."""
 import hashlib
+import json
 import os
 
 import pytest
@@ -97,6 +98,18 @@ def tpm_sample(folder, name, change=lambda text: text):
     return text[text.index('[[plugin]]'):]
 
 
+RELEASE_PCRS = [0, 2, 4, 7]
+
+
+def test_the_sample_policies_accept_no_machine_before_they_are_filled_in():
+    """Above all none that measured nothing."""
+    with open(os.path.join(ETC, 'tpm-policies.json')) as file:
+        release, kernel = json.load(file)['policies']
+    assert (release['name'], release['pcrs'], kernel['mode']) == ('release', RELEASE_PCRS, 'observe')
+    digests = [one if isinstance(one, str) else one['digest'] for one in release['accepted']]
+    assert digests == ['0' * 64, '1' * 64], 'what nobody takes for a digest of PCRs'
+
+
 def with_tables(role, tables):
     head = role.config()
     role.config = lambda: head[:head.index('[[plugin]]')] + tables
@@ -112,9 +125,13 @@ def test_the_tpm_samples_are_valid_and_server_and_agent_of_them_know_each_other(
     os.makedirs(folder / 'server')
     os.makedirs(folder / 'tpm/makers')
     write(folder / 'tpm/makers/maker.pem', swtpm.Maker().pem())
-    with open(os.path.join(ETC, 'tpm-policies.json')) as file:
-        write(folder / 'tpm/policies.json', file.read())
     tpm = swtpm.SwTpm(folder, 'swtpm').start()
+    for pcr in RELEASE_PCRS:
+        tpm.extend(pcr, hashlib.sha256(b'firmware').digest())
+    done = run(['tpm', 'info', '-device', tpm.path, '-pcrs', ','.join(map(str, RELEASE_PCRS)), '-output', 'json'])
+    assert done.returncode == 0, done.stderr
+    with open(os.path.join(ETC, 'tpm-policies.json')) as file:
+        write(folder / 'tpm/policies.json', file.read().replace('0' * 64, json.loads(done.stdout)['digest'], 1))
     os.chmod(tpm.path, 0o666)  # /dev/tpmrm0 has a group, which the plugins' own processes get
     try:
         tables = tpm_sample(folder, 'tpm-server')

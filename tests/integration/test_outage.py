@@ -29,6 +29,8 @@ def pair(make):
     server.add('/mine', '/host', [ME], id='m-mine')
     agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=server.roots())
     eventually(lambda: ids(agent) == ['/mine'])
+    # which it tells beside its first sync
+    eventually(lambda: server.agents.ListAgents(stubs.agent.ListAgentsRequest()).agents[0].agent_version)
     return server, agent
 
 
@@ -63,6 +65,8 @@ def test_an_agent_that_restarts_without_its_server_serves_from_its_cache(pair, a
     server, agent = pair
     with agent.workload() as workload:
         before = workload.fetch()
+    if agent_end == 'kill':
+        agent.at_rest()
     server.kill()
     getattr(agent, agent_end)()
     agent.spawn()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 
 import pytest
 
@@ -61,8 +62,9 @@ def test_a_description_as_json_has_the_same():
 
 @pytest.mark.parametrize('name, reason', [
     ('crashes', 'its code ended the process that looked at it with signal 6 (Aborted)'),
-    ('exits', 'its code ended the process that looked at it with exit code 0 before it was looked at'),
+    ('exits', 'its code ended the process that looked at it with exit code'),
     ('hangs', 'its code did not return within 10 s of being loaded'),
+    ('closes', 'its code did not return within 10 s of being loaded'),
     ('null', 'it says it cannot live with plugin ABI 1.0'),
     ('future_minor', 'it needs plugin ABI 1.1, this limpet has 1.0'),
     ('two_symbols', 'it exports more than limpet_plugin_main: mock_second_symbol'),
@@ -104,6 +106,14 @@ def test_a_plugin_that_others_may_write_is_an_error(folder):
     os.chmod(folder.path, 0o1777)
     assert describe(path).returncode == 0
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
+
+
+def test_what_a_file_says_of_itself_does_not_speak_to_the_terminal(folder):
+    path = folder / 'loud.so'
+    subprocess.run(['cc', '-shared', '-fPIC', '-x', 'c', '-o', path, '-'], check=True, text=True,
+                   input='int loud __asm__("\\"\\033[2Jgone\\"") = 1; int limpet_plugin_main(void) { return loud; }')
+    told = refusal(path)
+    assert 'it exports more than limpet_plugin_main: ' in told and '?[2Jgone' in told and '\x1b' not in told, told
 
 
 def test_describe_says_how_it_is_used():
@@ -161,6 +171,8 @@ def test_list_names_what_is_configured_and_what_is_built_in(listed):
     (lambda: by_path('mock', mock('crashes')), 'with signal 6'),
     (lambda: by_path('other', mock('good')), 'no such plugin is in the file'),
     (lambda: by_path('mock', mock('good'), '0' * 64), 'but the configuration expects ' + '0' * 64),
+    # whose code would end the process that runs it, were it run before the digest is known
+    (lambda: by_path('mock', mock('crashes'), '0' * 64), 'but the configuration expects ' + '0' * 64),
     (lambda: by_path('mock', '/nowhere/x.so', '0' * 64), 'cannot be opened'),
     (lambda: toml_plugin('WorkloadAttestor', 'nothing'), 'no such plugin is built in')])
 def test_list_tells_what_is_wrong_with_a_plugin_and_goes_on(listed, plugin, error):

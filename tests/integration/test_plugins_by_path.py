@@ -13,11 +13,19 @@ from support import process
 from support.process import ROOT, eventually, toml_plugin, write
 
 
-def commands():
-    """The shell blocks of the README that build something, in its order."""
+def shell_blocks():
     with open(os.path.join(ROOT, 'abi/README.md')) as text:
-        blocks = re.findall(r'```sh\n(.*?)```', text.read(), re.DOTALL)
-    return [b for b in blocks if '-o ' in b]
+        return re.findall(r'```sh\n(.*?)```', text.read(), re.DOTALL)
+
+
+def block_with(text):
+    block, = [b for b in shell_blocks() if text in b]
+    return block
+
+
+def commands():
+    """The shell blocks of the README that build something in a clone, in its order."""
+    return [b for b in shell_blocks() if '-o ' in b and 'pkg-config' not in b]
 
 
 def sha256(path):
@@ -29,7 +37,7 @@ def sha256(path):
 def built():
     """What the README builds, in a folder that looks like the root of the project."""
     place = process.Folder()
-    for name in ('abi', 'shim'):
+    for name in ('abi', 'shim', 'tools', 'etc'):
         os.symlink(os.path.join(ROOT, name), place / name)
     made = {}
     for block in commands():
@@ -60,6 +68,41 @@ def test_the_readme_builds_an_example_in_each_language(built):
     if not shutil.which('rustc'):
         pytest.skip('no Rust compiler here: the third example was not built')
     assert 'parent_attestor' in built
+
+
+# tools/setup, tools/build, tools/abi-layout and those below: each shell block is run by a test (the one with pkg-config by
+# test_install.py), or is one of these.
+def test_no_shell_block_of_the_readme_goes_untried(built):
+    tried = commands() + [block_with('sudo install'), block_with('mkdir try'), block_with('tools/plugin-check'),
+                          block_with('pkg-config')]
+    assert [b for b in shell_blocks() if b not in tried] == ['tools/setup && tools/build\n', 'tools/abi-layout\n']
+    assert os.access(os.path.join(ROOT, 'tools/setup'), os.X_OK) and os.access(os.path.join(ROOT, 'tools/build'), os.X_OK)
+
+
+def test_the_readme_leads_to_a_working_attestor(built):
+    place = os.path.dirname(built['comm_attestor'])
+    os.makedirs(os.path.join(place, 'build/release'))
+    os.symlink(process.BINARY, os.path.join(place, 'build/release/limpet'))
+    lib = process.Folder()
+    try:
+        script = block_with('sudo install').replace('sudo ', '') + block_with('mkdir try')
+        script = script.replace('/usr/lib/limpet', lib.path).replace('-serverPort 8081', '-serverPort %d' % process.free_port())
+        done = subprocess.run(['bash', '-emc', script], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              universal_newlines=True, timeout=120)
+    finally:
+        lib.remove()
+    assert done.returncode == 0 and 'spiffe://example.org/demo' in done.stdout, done.stdout
+
+
+def test_the_readme_checks_each_example(built):
+    for line in block_with('tools/plugin-check').splitlines():
+        name = line.split()[1][:-len('.so')]
+        if name not in built:
+            continue  # no Rust compiler here
+        done = subprocess.run(['sh', '-ec', line + ' --exclude "fuzz.*" --exclude "parity.*" --jobs 2 --cycles 60'],
+                              cwd=os.path.dirname(built[name]), env={**os.environ, 'PLUGIN_CHECK': os.environ['LIMPET_PLUGIN_CHECK']},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=300)
+        assert done.returncode == 0 and ' 0 warning, ' in done.stdout, done.stdout
 
 
 def test_each_example_exports_its_one_symbol(built):
@@ -149,7 +192,7 @@ def test_a_bundle_is_published_at_the_start_and_after_each_change(make, folder, 
     assert server.healthy() and lines(out)[-1] == '2 1'
     os.unlink(out + '.fail')
     assert eventually(lambda: lines(out)[-1] == '2 2', what='the bundle after the failure')
-    assert server.has_logged('Bundle can be published again')
+    assert eventually(lambda: server.has_logged('Bundle can be published again'), what='the end of the failure in the log')
 
 
 def test_a_publisher_that_refuses_its_configuration_is_named(folder, publisher):

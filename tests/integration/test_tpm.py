@@ -431,13 +431,13 @@ def test_secure_boot_is_told_by_the_event_log(make, folder, tpm, on):
     enroll(server, '-hash', hash_)
     agent_with(make, server, tpm, event_log_path=folder / 'log')
     record = attested(server, hash_)
-    assert 'secureboot:' + ('enabled' if on else 'disabled') in selectors(record)
+    assert {'secureboot:' + ('enabled' if on else 'disabled'), 'eventlog:verified'} <= set(selectors(record))
     if not on:
         return
     # something is measured that the log does not tell of
     tpm.extend(7, b'\x33' * 32)
     server.agents.DeleteAgent(stubs.agent.DeleteAgentRequest(id=record.id))
-    assert eventually(lambda: 'secureboot:enabled' not in selectors(attested(server, hash_)), wait=60)
+    assert eventually(lambda: not {'secureboot:enabled', 'eventlog:verified'} & set(selectors(attested(server, hash_))), wait=60)
     assert server.has_logged('no secureboot selector: event log: it does not lead to the quoted value of PCR 7')
 
 
@@ -518,10 +518,28 @@ def test_tpm_info_takes_the_endorsement_hierarchys_password(tpm, folder):
     hash_ = tpm.ek_hash()
     tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.ENDORSEMENT,), True)  # TPM2_HierarchyChangeAuth
     assert 'EK (rsa)       : none: ' in info(tpm)
-    write(folder / 'password', 'mine\n')
+    write(folder / 'password', 'mine\n', 0o600)
     assert 'EK hash (rsa)  : ' + hash_ in info(tpm, '-endorsementAuthFile', folder / 'password')
     done = process.run(['tpm', 'info', '-device', tpm.path, '-endorsementAuthFile', folder / 'none'])
     assert done.returncode == 1 and '-endorsementAuthFile: ' in done.stderr, done.stderr
+    write(folder / 'password', 'mine\n', 0o644)
+    done = process.run(['tpm', 'info', '-device', tpm.path, '-endorsementAuthFile', folder / 'password'])
+    assert done.returncode == 1 and 'every user may read or write it; run chmod o-rw on it' in done.stderr, done.stderr
+
+
+def test_a_certificate_for_the_owners_eyes_takes_the_owners_password(make, tpm, maker, folder):
+    key = tpm.ek()
+    tpm.write_nv(swtpm.EK_INDEX['rsa'], maker.certify(key), 0x42030001)  # without AUTHREAD
+    tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.OWNER,), True)  # TPM2_HierarchyChangeAuth
+    write(folder / 'password', 'mine\n', 0o600)
+    assert 'EK certificate : unusable: NV index 0x01c00002: TPM2_NV_Read: TPM_RC_BAD_AUTH' in info(tpm)
+    assert 'EK certificate : unverified, until ' in info(tpm, '-ownerAuthFile', folder / 'password')
+    done = process.run(['tpm', 'info', '-device', tpm.path, '-ownerAuthFile', folder / 'none'])
+    assert done.returncode == 1 and '-ownerAuthFile: ' in done.stderr, done.stderr
+    # and the agent, as its README says
+    server = server_with(make, ca_path=ca_dir(folder, maker))
+    agent_with(make, server, tpm, owner_auth_file=folder / 'password')
+    assert 'model:SLB9670' in selectors(attested(server, swtpm.hash_of(key)))
 
 
 def test_tpm_info_of_a_tpm_without_the_bank_tells_the_rest(tpm):

@@ -99,8 +99,8 @@ def test_a_key_with_a_password_needs_it(make, site):
 def test_passwords_come_from_files_too(make, site, folder):
     site.tpm.command(0x129, swtpm.sized(b'mine'), (swtpm.ENDORSEMENT,), True)  # TPM2_HierarchyChangeAuth
     site.provision(password=b'secret')
-    write(folder / 'devid-auth', 'secret\n')
-    write(folder / 'ek-auth', 'mine\n')
+    write(folder / 'devid-auth', 'secret\n', 0o600)
+    write(folder / 'ek-auth', 'mine\n', 0o600)
     server = site.server(make)
     site.agent(make, server, devid_auth_file=folder / 'devid-auth', endorsement_auth_file=folder / 'ek-auth')
     attested(server, site.path())

@@ -203,6 +203,7 @@ def test_a_server_and_an_agent_share_one_tpm(make, tpm, folder):
     agent = agent_with(make, tpm, server, plugins=swtpm.table('tpm', 'agent', {'device': tpm.path, 'pcrs': [7]}, 'Sealer', 'sealer_tpm'))
     first = eventually(lambda: svid(agent))
     eventually(lambda: on_disk(agent))
+    agent.at_rest()
     server.kill()
     agent.kill()
     agent.spawn()
@@ -284,7 +285,7 @@ def test_the_owners_password_comes_from_a_file(make, tpm, folder):
     eventually(lambda: agent.has_logged('TPM_RC_BAD_AUTH'))
     assert agent.has_logged("the password is not this object's; check the configured password files")
     agent.stop()
-    write(folder / 'owner', 'owned\n')
+    write(folder / 'owner', 'owned\n', 0o600)
     agent.key_manager = swtpm.table('tpm2', 'agent', {'device': tpm.path, 'directory': agent.key_directory,
                                                       'owner_auth_file': folder / 'owner'}, 'KeyManager', 'key_manager_tpm2')
     agent.start()

@@ -3,6 +3,7 @@
 test can change. Each connection has a thread; `rules` says what is out of the ordinary."""
 import base64
 import calendar
+import contextlib
 import select
 import socket
 import ssl
@@ -129,7 +130,8 @@ class FakeServer:
         """Says GOAWAY on every connection; calls in flight end well."""
         with self.lock:
             for connection in self.connections:
-                connection.goaway()
+                with contextlib.suppress(OSError):
+                    connection.goaway()
 
     def drop(self):
         with self.lock:

@@ -305,6 +305,7 @@ def tls_socket(port, roots=None, chain=None, key=None, alpn=('h2',), host='127.0
                source=None, preface=b''):
     """`source`: the address to connect from; `preface`: what a proxy would send first."""
     sock = socket.create_connection((host, port), timeout=WAIT, source_address=(source, 0) if source else None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if preface:
         sock.sendall(preface)
     return tls_context(roots, chain, key, alpn, minimum, maximum).wrap_socket(sock)

@@ -37,7 +37,13 @@ class Link:
                 near.close()
                 continue
             with self.lock:
-                self.sockets |= {near, far}
+                cut = self.refusing  # since it was looked at
+                if not cut:
+                    self.sockets |= {near, far}
+            if cut:
+                near.close()
+                far.close()
+                continue
             threading.Thread(target=self._copy, args=(near, far), daemon=True).start()
             threading.Thread(target=self._copy, args=(far, near), daemon=True).start()
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,9 +22,17 @@ WAIT = 30.0
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    """Below the range that the kernel gives to clients: there another test's connection may take it while a server restarts."""
+    with open('/proc/sys/net/ipv4/ip_local_port_range') as given:
+        first = int(given.read().split()[0])
+    while True:
+        port = random.randrange(10000, max(first, 10100))
+        with socket.socket() as probe:
+            try:
+                probe.bind(('127.0.0.1', port))
+                return port
+            except OSError:
+                pass
 
 
 def eventually(check, wait=WAIT, what='it'):
@@ -66,8 +75,10 @@ def toml_plugin(kind, name, data=None, **more):
     return text + '\n'
 
 
-def write(path, text):
+def write(path, text, mode=None):
     with open(path, 'w') as out:
+        if mode is not None:
+            os.fchmod(out.fileno(), mode)
         out.write(text)
 
 
@@ -341,6 +352,11 @@ class Agent(Role):
 
     def workload(self, **more):
         return Workload(self.connect(**more))
+
+    def at_rest(self):
+        """Nothing has been written for a while: what it serves is on disk, and a kill takes nothing of it."""
+        path = os.path.join(self.data_dir, 'agent.mdb')
+        eventually(lambda: time.time() - os.stat(path).st_mtime > 1, what='the store at rest')
 
 
 class Workload:
