@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rate limits (wire notes 2.5): callers are delayed, not rejected, except when they ask for more than a bucket ever
-holds or could not be served before their deadline."""
+holds or could not be served before their deadline.
+
+However slow the machine is: a debt is so large that it is not paid while a test looks at it, what is refused shows by its
+code, and times are only ever held to be long enough."""
 import time
 
 import pytest
@@ -13,10 +16,13 @@ S = stubs.svid
 SIGN, JWT, RENEW = 'svid.v1.SVID/BatchNewX509SVID', 'svid.v1.SVID/NewJWTSVID', 'agent.v1.Agent/RenewAgent'
 DOWNSTREAM, PUBLISH = 'svid.v1.SVID/NewDownstreamX509CA', 'bundle.v1.Bundle/PublishJWTAuthority'
 STATUS, ATTEST = 'agent.v1.Agent/PostStatus', 'agent.v1.Agent/AttestAgent'
+BUNDLE = 'bundle.v1.Bundle/GetBundle'
 WORDS = {SIGN: 'certificate signing rate limiting', JWT: 'JWT signing request rate limiting', RENEW: 'renew agent rate limiting',
          DOWNSTREAM: 'downstream CA signing rate limit', PUBLISH: 'key publishing rate limiting',
          ATTEST: 'attest agent rate limiting', STATUS: 'post status rate limiting'}
-BURST, HELD = 500, 3  # seconds that a bucket is emptied for
+BURST = 500
+LONG = 60           # seconds that a bucket owes where nobody waits for it
+SOON = '20S'        # a deadline that no such debt meets
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +70,7 @@ class Source:
         if isinstance(who, Node):
             who = pki.pem_from_der(*who.chain), pki.key_pem(who.key)
         link = self.server.tls(*(who or (None, None)), source=self.address)
-        answer(link, 'bundle.v1.Bundle/GetBundle')  # the server has verified the chain: calls are taken as they are sent
+        taken(link, BUNDLE)  # the server has verified the chain: calls are taken as they are sent
         return link
 
 
@@ -77,100 +83,118 @@ def batch(count):
     return S.BatchNewX509SVIDRequest(params=[S.NewX509SVIDParams()] * count)  # each item is refused, and counted
 
 
-def answer(link, method, request=b'', timeout=None):
-    """(code, text, seconds) of one call."""
-    begun = time.monotonic()
+def begin(link, method, request=b'', timeout=None):
     call = link.start(PREFIX + method, timeout=timeout)
     call.send(request, end=True)
+    return call
+
+
+def end(call):
+    """(code, text) of a call."""
     try:
         call.receive(wait=60)
-        code, text = h2grpc.OK, ''
+        return h2grpc.OK, ''
     except RpcError as error:
-        code, text = error.code, error.message
-    return code, text, time.monotonic() - begun
+        return error.code, error.message
 
 
-def empty_the_signing_bucket(link):
-    """The first call takes what is there, the others wait; all are answered in their turn."""
-    calls = []
-    for _ in range(HELD + 1):
-        call = link.start(PREFIX + SIGN)
-        call.send(batch(BURST), end=True)
-        calls.append(call)
-    link.pump(calls[0]._whole, 60)  # connections are read in no order: what comes on another one comes after this
+def answer(link, method, request=b'', timeout=None):
+    return end(begin(link, method, request, timeout))
+
+
+def taken(link, method=STATUS):
+    """Returns when all calls begun on `link` have come to their bucket: a later one of another bucket is answered. Without
+    it a call on a second connection may be read first."""
+    assert answer(link, method)[0] == h2grpc.OK
+
+
+def owe(link, seconds):
+    """The first call takes what is in the signing bucket, each of the others waits a second longer."""
+    calls = [begin(link, SIGN, batch(BURST)) for _ in range(seconds + 1)]
+    taken(link)
     return calls
 
 
-def test_a_batch_of_exactly_the_burst_is_answered_at_once(source, node):
+def waits(link, call):
+    taken(link)
+    return not call.closed() and not call._whole()
+
+
+def test_a_batch_of_exactly_the_burst_need_not_wait(source, node):
     with source.connect(node) as link:
-        code, _, took = answer(link, SIGN, batch(BURST))
-    assert code == h2grpc.OK and took < 0.8
+        assert answer(link, SIGN, batch(BURST), timeout='999m')[0] != h2grpc.RESOURCE_EXHAUSTED, 'an empty bucket takes a second'
 
 
 def test_a_batch_above_the_burst_is_exhausted_whatever_the_bucket_holds(source, node):
     with source.connect(node) as link:
-        code, text, took = answer(link, SIGN, batch(BURST + 1))
-        assert (code, text) == (h2grpc.RESOURCE_EXHAUSTED,
-                                'rejecting request due to certificate signing rate limiting: rate (501) exceeds burst size (500)')
-        assert took < 0.8
-        assert answer(link, SIGN, batch(BURST))[2] < 0.8, 'the refused batch has taken nothing'
+        assert answer(link, SIGN, batch(BURST + 1)) == (
+            h2grpc.RESOURCE_EXHAUSTED,
+            'rejecting request due to certificate signing rate limiting: rate (501) exceeds burst size (500)')
+        assert answer(link, SIGN, batch(BURST), timeout='999m')[0] != h2grpc.RESOURCE_EXHAUSTED, 'the refused batch has taken nothing'
 
 
 def test_the_next_batches_are_delayed_and_not_rejected(source, node):
     with source.connect(node) as link:
         begun = time.monotonic()
-        for call in empty_the_signing_bucket(link):
+        for call in owe(link, 3):
             assert len(call.receive(S.BatchNewX509SVIDResponse, wait=60).results) == BURST
-        assert HELD - 0.2 < time.monotonic() - begun < HELD + 8
+        assert time.monotonic() - begun > 2.8
 
 
 @pytest.mark.parametrize('method', [SIGN, RENEW, DOWNSTREAM])
 def test_x509_signing_and_renewal_share_one_bucket(source, node, downstream, method):
+    request = batch(1) if method == SIGN else b''
     with source.connect(node) as link, source.connect(downstream if method == DOWNSTREAM else node) as second:
-        empty_the_signing_bucket(link)
-        request = batch(1) if method == SIGN else b''
-        code, text, took = answer(second, method, request, timeout='1500m')
-        assert (code, text) == (h2grpc.RESOURCE_EXHAUSTED,
-                                'rejecting request due to %s: rate: Wait(n=1) would exceed context deadline' % WORDS[method])
-        assert took < 1, 'said at once, not when the deadline passes'
-        code, _, took = answer(second, method, request)
-        assert code in (h2grpc.OK, h2grpc.INVALID_ARGUMENT) and took > 0.8, 'delayed, then answered'
+        calls = owe(link, LONG)
+        assert answer(second, method, request, timeout=SOON) == (
+            h2grpc.RESOURCE_EXHAUSTED,
+            'rejecting request due to %s: rate: Wait(n=1) would exceed context deadline' % WORDS[method])
+        assert waits(link, calls[-1]), 'said at once, not when the deadline passes'
+
+
+@pytest.mark.parametrize('method', [SIGN, RENEW, DOWNSTREAM])
+def test_who_has_the_time_waits_and_is_answered(source, node, downstream, method):
+    with source.connect(node) as link, source.connect(downstream if method == DOWNSTREAM else node) as second:
+        begun = time.monotonic()
+        owe(link, 1)
+        assert answer(second, method, batch(1) if method == SIGN else b'')[0] in (h2grpc.OK, h2grpc.INVALID_ARGUMENT)
+        assert time.monotonic() - begun > 0.9
 
 
 @pytest.mark.parametrize('method', [JWT, STATUS, PUBLISH])
 def test_the_other_buckets_are_their_own(source, node, downstream, method):
     with source.connect(node) as link, source.connect(downstream if method == PUBLISH else node) as second:
-        empty_the_signing_bucket(link)
-        code, _, took = answer(second, method)
-        assert code in (h2grpc.OK, h2grpc.INVALID_ARGUMENT) and took < HELD - 1
+        calls = owe(link, LONG)
+        assert answer(second, method)[0] in (h2grpc.OK, h2grpc.INVALID_ARGUMENT)
+        assert waits(link, calls[-1])
 
 
 def test_each_source_address_has_its_own_bucket(server, node):
-    first, second = Source(server), Source(server)
-    with first.connect(node) as link, second.connect(node) as other:
-        empty_the_signing_bucket(link)
-        assert answer(other, SIGN, batch(BURST))[2] < HELD - 1
+    with Source(server).connect(node) as link, Source(server).connect(node) as other:
+        calls = owe(link, LONG)
+        assert answer(other, SIGN, batch(BURST))[0] == h2grpc.OK
+        assert waits(link, calls[-1])
 
 
 def test_connections_of_one_address_share_its_bucket(source, node):
     with source.connect(node) as link, source.connect(node) as other:
-        empty_the_signing_bucket(link)
-        assert answer(other, SIGN, batch(1), timeout='300m')[0] == h2grpc.RESOURCE_EXHAUSTED
+        owe(link, LONG)
+        assert answer(other, SIGN, batch(1), timeout=SOON)[0] == h2grpc.RESOURCE_EXHAUSTED
 
 
 def test_a_refused_wait_takes_nothing(source, node):
     with source.connect(node) as link:
-        empty_the_signing_bucket(link)
+        owe(link, LONG)
         for _ in range(20):
-            assert answer(link, SIGN, batch(BURST), timeout='100m')[0] == h2grpc.RESOURCE_EXHAUSTED
-        code, _, took = answer(link, SIGN, batch(1))
-        assert code == h2grpc.OK and took < HELD + 8, 'not behind the refused ones'
+            assert answer(link, SIGN, batch(BURST), timeout=SOON)[0] == h2grpc.RESOURCE_EXHAUSTED
+        call = begin(link, SIGN, batch(1), timeout='%dS' % (LONG + 10))  # refused if only eleven of them had taken theirs
+        assert waits(link, call), 'not behind the refused ones'
 
 
 def test_callers_that_leave_while_they_wait_harm_nobody(source, node):
     for _ in range(3):
         with source.connect(node) as link:
-            for call in empty_the_signing_bucket(link)[1:]:
+            for call in owe(link, 3)[1:]:
                 call.cancel()
     with Source(source.server).connect(node) as link:
         assert answer(link, SIGN, batch(1))[0] == h2grpc.OK
@@ -179,12 +203,9 @@ def test_callers_that_leave_while_they_wait_harm_nobody(source, node):
 def test_post_status_is_held_to_ten_a_second(source, node):
     with source.connect(node) as link:
         begun = time.monotonic()
-        calls = []
-        for _ in range(25):
-            call = link.start(PREFIX + STATUS)
-            call.send(b'', end=True)
-            calls.append(call)
-        assert answer(link, STATUS, timeout='5m')[0] in (h2grpc.RESOURCE_EXHAUSTED, h2grpc.DEADLINE_EXCEEDED)
+        calls = [begin(link, STATUS) for _ in range(25)]
+        code = answer(link, STATUS, timeout='5m')[0]
+        assert code in (h2grpc.RESOURCE_EXHAUSTED, h2grpc.DEADLINE_EXCEEDED) or time.monotonic() - begun > 1.5
         for call in calls:
             assert call.receive(stubs.agent.PostStatusResponse) is not None
         assert time.monotonic() - begun > 1.3
@@ -195,17 +216,10 @@ def test_publishing_keys_is_limited_even_where_signing_is_not(free):
     key = pki.new_key()
     chain = free.svids.MintX509SVID(S.MintX509SVIDRequest(csr=pki.csr(key, ['spiffe://example.org/downstream']))).svid.cert_chain
     with free.tls(pki.pem_from_der(*chain), pki.key_pem(key)) as link:
-        calls = []
         begun = time.monotonic()
-        for at in range(3):
-            for _ in range(250):
-                call = link.start(PREFIX + PUBLISH)
-                call.send(b'', end=True)
-                calls.append(call)
-            for call in calls[at * 250:]:
-                with pytest.raises(RpcError) as error:
-                    call.receive()
-                assert error.value.code == h2grpc.INVALID_ARGUMENT
+        for _ in range(3):
+            calls = [begin(link, PUBLISH) for _ in range(250)]  # a connection holds so many at once
+            assert {end(call)[0] for call in calls} == {h2grpc.INVALID_ARGUMENT}
         assert time.monotonic() - begun > 0.4
 
 
@@ -219,21 +233,21 @@ def test_attestation_is_delayed_to_one_a_second_and_not_rejected(server, source)
 
 
 def test_attestation_without_the_time_to_wait_is_exhausted_and_keeps_its_token(server, source):
-    tokens = [server.token() for _ in range(2)]
+    token = server.token()
     with source.connect() as first, source.connect() as link:
-        Node.attest(server, tokens[0], first)
-        code, text, _ = answer(link, ATTEST, Node(server).attest_request(tokens[1]), timeout='50m')
-    assert (code, text) == (h2grpc.RESOURCE_EXHAUSTED,
-                            'rejecting request due to attest agent rate limiting: rate: Wait(n=1) would exceed context deadline')
-    Node.attest(server, tokens[1], source.connect())
+        for _ in range(LONG):
+            begin(first, ATTEST)
+        taken(first, BUNDLE)
+        assert answer(link, ATTEST, Node(server).attest_request(token), timeout=SOON) == (
+            h2grpc.RESOURCE_EXHAUSTED,
+            'rejecting request due to attest agent rate limiting: rate: Wait(n=1) would exceed context deadline')
+    Node.attest(server, token, Source(server).connect())
 
 
 def test_switched_off_attestation_is_not_limited(free):
-    tokens = [free.token() for _ in range(6)]
-    begun = time.monotonic()
-    for token in tokens:
-        Node.attest(free, token)
-    assert time.monotonic() - begun < 4.5
+    with Source(free).connect() as link:
+        calls = [begin(link, ATTEST, timeout=SOON) for _ in range(LONG)]
+        assert h2grpc.RESOURCE_EXHAUSTED not in {end(call)[0] for call in calls}
 
 
 def test_switched_off_signing_has_no_burst(free):
@@ -243,8 +257,6 @@ def test_switched_off_signing_has_no_burst(free):
 
 # ---- the local socket ----
 def test_the_local_socket_is_not_limited(server):
-    begun = time.monotonic()
     with server.connect() as link:
-        for _ in range(5):
-            assert answer(link, ATTEST)[0] == h2grpc.INVALID_ARGUMENT
-    assert time.monotonic() - begun < 3.5, 'one a second would take four'
+        calls = [begin(link, ATTEST, timeout=SOON) for _ in range(LONG)]
+        assert h2grpc.RESOURCE_EXHAUSTED not in {end(call)[0] for call in calls}
