@@ -182,20 +182,6 @@ def test_a_csr_that_is_none_is_refused_and_the_server_lives(server):
     Node.attest(server)
 
 
-def test_attestation_is_limited_to_one_a_second_for_each_address(make):
-    mine = make(process.Server, ratelimit={'attestation': True, 'signing': True})
-    tokens = [mine.token() for _ in range(3)]
-    with mine.tls() as link:
-        # the first takes the token of the bucket; one with no time to wait is refused instead of delayed
-        Node.attest(mine, tokens[0])
-        call = link.start(ATTEST, timeout='50m')
-        call.send(Node(mine).attest_request(tokens[1]))
-        with pytest.raises(RpcError) as error:
-            call.receive(stubs.agent.AttestAgentResponse)
-        assert error.value.code == h2grpc.RESOURCE_EXHAUSTED  # said at once: the wait would pass the deadline
-    Node.attest(mine, tokens[2])  # delayed, not refused
-
-
 # ---- renewal ----
 def test_renewal_gives_a_new_serial_and_the_old_svid_works_until_the_new_one_is_used(server):
     node = Node.attest(server)

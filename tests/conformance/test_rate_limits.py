@@ -2,27 +2,23 @@
 """Rate limits (wire notes 2.5): callers are delayed, not rejected, except when they ask for more than a bucket ever
 holds or could not be served before their deadline.
 
-However slow the machine is: a debt is so large that it is not paid while a test looks at it, what is refused shows by its
-code, and times are only ever held to be long enough."""
+Times are only ever held to be long enough (see support/rates.py)."""
 import time
 
 import pytest
 
 from support import h2grpc, pki, process, stubs
-from support.h2grpc import RpcError
-from support.node import PREFIX, Node
+from support.node import Node
+from support.rates import ATTEST, BUNDLE, LONG, SOON, answer, begin, end, owe_attestations, taken
 
 S = stubs.svid
 SIGN, JWT, RENEW = 'svid.v1.SVID/BatchNewX509SVID', 'svid.v1.SVID/NewJWTSVID', 'agent.v1.Agent/RenewAgent'
 DOWNSTREAM, PUBLISH = 'svid.v1.SVID/NewDownstreamX509CA', 'bundle.v1.Bundle/PublishJWTAuthority'
-STATUS, ATTEST = 'agent.v1.Agent/PostStatus', 'agent.v1.Agent/AttestAgent'
-BUNDLE = 'bundle.v1.Bundle/GetBundle'
+STATUS = 'agent.v1.Agent/PostStatus'
 WORDS = {SIGN: 'certificate signing rate limiting', JWT: 'JWT signing request rate limiting', RENEW: 'renew agent rate limiting',
          DOWNSTREAM: 'downstream CA signing rate limit', PUBLISH: 'key publishing rate limiting',
          ATTEST: 'attest agent rate limiting', STATUS: 'post status rate limiting'}
 BURST = 500
-LONG = 60           # seconds that a bucket owes where nobody waits for it
-SOON = '20S'        # a deadline that no such debt meets
 
 
 @pytest.fixture(scope='module')
@@ -83,40 +79,15 @@ def batch(count):
     return S.BatchNewX509SVIDRequest(params=[S.NewX509SVIDParams()] * count)  # each item is refused, and counted
 
 
-def begin(link, method, request=b'', timeout=None):
-    call = link.start(PREFIX + method, timeout=timeout)
-    call.send(request, end=True)
-    return call
-
-
-def end(call):
-    """(code, text) of a call."""
-    try:
-        call.receive(wait=60)
-        return h2grpc.OK, ''
-    except RpcError as error:
-        return error.code, error.message
-
-
-def answer(link, method, request=b'', timeout=None):
-    return end(begin(link, method, request, timeout))
-
-
-def taken(link, method=STATUS):
-    """Returns when all calls begun on `link` have come to their bucket: a later one of another bucket is answered. Without
-    it a call on a second connection may be read first."""
-    assert answer(link, method)[0] == h2grpc.OK
-
-
 def owe(link, seconds):
     """The first call takes what is in the signing bucket, each of the others waits a second longer."""
     calls = [begin(link, SIGN, batch(BURST)) for _ in range(seconds + 1)]
-    taken(link)
+    taken(link, STATUS)
     return calls
 
 
 def waits(link, call):
-    taken(link)
+    taken(link, STATUS)
     return not call.closed() and not call._whole()
 
 
@@ -235,9 +206,7 @@ def test_attestation_is_delayed_to_one_a_second_and_not_rejected(server, source)
 def test_attestation_without_the_time_to_wait_is_exhausted_and_keeps_its_token(server, source):
     token = server.token()
     with source.connect() as first, source.connect() as link:
-        for _ in range(LONG):
-            begin(first, ATTEST)
-        taken(first, BUNDLE)
+        owe_attestations(first)
         assert answer(link, ATTEST, Node(server).attest_request(token), timeout=SOON) == (
             h2grpc.RESOURCE_EXHAUSTED,
             'rejecting request due to attest agent rate limiting: rate: Wait(n=1) would exceed context deadline')
