@@ -7,7 +7,7 @@
 namespace limpet::server {
 namespace {
 constexpr int64_t kSweepMs = 60'000;
-constexpr int64_t kLookMs = 500;        // between looks for those who left: each goes through all waiters
+constexpr int64_t kLookMs = 50;         // between looks for those who left: each goes through all waiters
 constexpr size_t kWaiters = 8192;       // per limiter
 constexpr size_t kWaitersPerIp = 1024;  // a large site behind one address; nobody fills the limiter alone
 }  // namespace

@@ -85,7 +85,7 @@ void UpstreamFollower::take_waiting() {
   UpstreamBundle news = std::move(*waiting_);
   waiting_.reset();
   // Everything signed under a tainted root is signed anew at once, which has to be under another one by then.
-  const bool stays = !under_tainted(news);
+  const bool stays = !under_tainted(ca_.current(), news);
   if (stays) {
     held_.reset();
     leave_again_.stop();
@@ -108,11 +108,11 @@ void UpstreamFollower::take_waiting() {
       merged_.then<&UpstreamFollower::on_merged>(this));
 }
 
-bool UpstreamFollower::under_tainted(const UpstreamBundle& news) const {
-  if (ca_.current() == nullptr || ca_.current()->upstream_authority_id.empty()) return false;
+bool UpstreamFollower::under_tainted(const CaSlot* slot, const UpstreamBundle& news) {
+  if (slot == nullptr || slot->upstream_authority_id.empty()) return false;
   return std::ranges::any_of(news.tainted_roots, [&](const Bytes& der) {
     const auto root = Certificate::parse(der);
-    return root && hex_encode(root->subject_key_id) == ca_.current()->upstream_authority_id;
+    return root && hex_encode(root->subject_key_id) == slot->upstream_authority_id;
   });
 }
 
@@ -125,11 +125,11 @@ void UpstreamFollower::on_new_ca(Result<void> prepared) {
   if (!held_) return;
   const std::string left =
       ca_.current() != nullptr ? hex_encode(ca_.current()->authority->certificate.subject_key_id) : std::string();
-  if (prepared) prepared = ca_.activate();
-  if (prepared && under_tainted(*held_))
+  if (prepared && under_tainted(ca_.next(), *held_))
     prepared = fail(Code::failed_precondition,
                     "the upstream authority still signs under the root that it tainted; have it sign under another one "
                     "(a SPIFFE server: prepare and activate another X.509 authority there)");
+  if (prepared) prepared = ca_.activate();
   if (!prepared) {
     logger_.warn("The CA hangs under a tainted root and cannot be replaced yet, trying again",
                  {{"upstream_authority", upstream_->name()}, {"error", prepared.error().text()}});

@@ -34,7 +34,7 @@ class UpstreamFollower final : public UpstreamWatcher {
   void watch();
   void take_waiting();
   void on_merged(Result<Bundle> merged);
-  [[nodiscard]] bool under_tainted(const UpstreamBundle& news) const;
+  [[nodiscard]] static bool under_tainted(const CaSlot* slot, const UpstreamBundle& news);
   void leave_tainted_root();
   void on_new_ca(Result<void> prepared);
   void report_stuck(std::string why);

@@ -291,6 +291,7 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   EXPECT_EQ(reason(), stuck + "Unavailable: no route");
   EXPECT_EQ(rig.core->bundles().own()->x509_authorities.size(), 2u);
   EXPECT_EQ(rig.core->ca().current()->upstream_authority_id, before);
+  const Bytes active = rig.core->ca().active_certificate()->der;
   const size_t asked = rig.above.csrs.size();
   rig.above.listener->on_upstream_bundle(news);  // said again: nothing more is asked for that
   rig.run();
@@ -306,6 +307,7 @@ TEST(UpstreamFollower, ACaUnderARootTaintedAboveIsReplacedBeforeTheTaintIsTakenO
   EXPECT_EQ(reason(), still);
   EXPECT_EQ(rig.health.parts().at("upstream").state, HealthState::degraded);
   EXPECT_TRUE(rig.health.serving());
+  EXPECT_EQ(rig.core->ca().active_certificate()->der, active) << "a CA that helps nobody is not moved to";
   rig.above.listener->on_upstream_watch_end(fail(Code::unavailable, "cut off"));
   EXPECT_EQ(reason(), still + "; Unavailable: cut off");
   rig.above.listener->on_upstream_watch_end({});
