@@ -279,7 +279,7 @@ TEST_P(Tpm2Keys, ManySignaturesAtOnceAreMadeOneAfterAnother) {
   const auto key = generate("k");
   ASSERT_EQ(outcome(key), "ok");
   std::vector<std::unique_ptr<Waiter<Bytes>>> waiters;
-  for (int i = 0; i < 50; ++i) {
+  for (int i = 0; i < 20; ++i) {
     waiters.push_back(std::make_unique<Waiter<Bytes>>());
     keys->sign(*key, HashAlg::sha256, sha256(as_bytes("data")), waiters.back()->arm());
   }

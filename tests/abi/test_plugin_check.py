@@ -135,7 +135,7 @@ def test_a_sound_plugin_passes(kind, config):
 
 @pytest.mark.parametrize('kind, flaw', [(kind, flaw) for kind in KINDS for flaw in KINDS[kind]])
 def test_a_flaw_fails_its_test_and_no_other(kind, flaw, config):
-    found = results(mock(kind, flaw), config, '--exclude', 'fuzz.*', '--exclude', 'parity.*', '--cycles', '60', '--patience', '2')
+    found = results(mock(kind, flaw), config, '--exclude', 'fuzz.*', '--exclude', 'parity.*', '--cycles', '60', '--patience', '4')
     expected = KINDS[kind][flaw]
     assert {name for name, _, _ in wrong(found)} == {expected}, wrong(found)
     assert {status for _, status, _ in wrong(found)} == {'crashed' if flaw in CRASHES else 'failed'}

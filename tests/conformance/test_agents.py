@@ -280,11 +280,11 @@ def test_a_ban_holds_for_a_renewed_svid_too(server):
 
 def test_an_expired_agent_svid_is_told_so_or_refused_in_the_handshake(make):
     import ssl
-    mine = make(process.Server, agent_ttl='6s')
+    mine = make(process.Server, agent_ttl='10s')
     node = Node.attest(mine)
     link = node.connect()
     import time
-    time.sleep(7.5)
+    time.sleep(11.5)
     # the connection made in time still carries calls: the check of the call says expired
     with pytest.raises(RpcError) as error:
         link.unary(PREFIX + 'entry.v1.Entry/GetAuthorizedEntries', b'', stubs.entry.GetAuthorizedEntriesResponse)

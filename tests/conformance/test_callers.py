@@ -114,9 +114,9 @@ def server():
 
 def expired_agent():
     """A server of its own, and a connection made while the agent's SVID was valid."""
-    mine = process.Server(agent_ttl='6s', **CONFIG).start()
+    mine = process.Server(agent_ttl='10s', **CONFIG).start()
     connection = Node.attest(mine).connect()
-    time.sleep(7.5)
+    time.sleep(11.5)
     return mine, connection
 
 

@@ -241,7 +241,8 @@ def test_debug_getinfo(cli):
 
 def test_api_fetch_and_healthcheck_of_the_agent(cli, server, agent):
     def ask(*args):
-        return process.run(list(args) + ['-socketPath', agent.socket], binary=cli.folder / 'spire-agent')
+        patient = ['-timeout', '30s'] if args[0] == 'api' else []  # a second is what they wait by default
+        return process.run(list(args) + ['-socketPath', agent.socket] + patient, binary=cli.folder / 'spire-agent')
 
     check(ask('healthcheck'), 0, 'Agent is healthy.\n', '')
     check(ask('healthcheck', '-verbose'), 0, 'Checking agent health...\nAgent is healthy.\n', '')

@@ -265,10 +265,10 @@ def test_plain_text_on_the_tls_port_harms_nobody(server):
 @pytest.mark.parametrize('timeout, least', [('200m', 0.15), ('1n', 0.0)])
 def test_a_call_whose_request_does_not_come_ends_at_its_deadline(server, timeout, least):
     with server.tls() as connection:
-        call = connection.start(GET_BUNDLE, timeout=timeout)
         began = time.monotonic()
+        call = connection.start(GET_BUNDLE, timeout=timeout)
         assert call.status()[0] == h2grpc.DEADLINE_EXCEEDED
-        assert least < time.monotonic() - began < 10
+        assert time.monotonic() - began > least
         get_bundle(connection)
 
 

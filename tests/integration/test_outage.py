@@ -156,13 +156,13 @@ def test_svids_that_expired_during_the_outage_come_back_with_the_server(make):
 
 
 def test_an_agent_whose_own_svid_expired_during_the_outage_lives_on(make):
-    server = make(process.Server, agent_ttl='6s')
+    server = make(process.Server, agent_ttl='12s')
     server.add('/mine', '/host', [ME], x509_svid_ttl=3600)
     agent = make(process.Agent, server.port, join_token=server.token('/host'), roots=server.roots())
     eventually(lambda: ids(agent) == ['/mine'])
     server.kill()
     import time
-    time.sleep(8)
+    time.sleep(14)
     assert agent.running() and ids(agent) == ['/mine']
     agent.kill()
     agent.spawn()

@@ -37,7 +37,7 @@ def agent_with(make, token, server, module=softhsm.MODULE, start=True):
     return make(lambda: agent, start=start)
 
 
-def svid(agent, wait=5):
+def svid(agent, wait=20):
     with agent.workload() as workload:
         return workload.fetch(wait=wait).svids[0].x509_svid
 

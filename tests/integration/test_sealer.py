@@ -38,7 +38,7 @@ def setup(make, folder):
     return server, agent, device
 
 
-def svid(agent, wait=5):
+def svid(agent, wait=20):
     with agent.workload() as workload:
         return workload.fetch(wait=wait).svids[0].x509_svid
 

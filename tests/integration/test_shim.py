@@ -32,7 +32,7 @@ def end_child(role, how):
 
 
 def ready(port):
-    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=5)
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
     connection.request('GET', '/ready')
     return json.loads(connection.getresponse().read())
 

@@ -38,7 +38,7 @@ def agent_with(make, tpm, server, device=None, start=True, attestor=None, **keys
     return make(lambda: agent, start=start)
 
 
-def svid(agent, wait=5):
+def svid(agent, wait=20):
     with agent.workload() as workload:
         return workload.fetch(wait=wait).svids[0].x509_svid
 

@@ -173,13 +173,13 @@ def test_bundle_streams_carry_both_trust_domains(pair):
 def test_a_new_authority_of_one_side_reaches_workloads_of_the_other(pair):
     a, b = pair
     new = pki.der_of(pki.Authority('other.org').certificate)
-    b.bundles.AppendBundle(B.AppendBundleRequest(
-        x509_authorities=[T.X509Certificate(asn1=new)],
-        jwt_authorities=[T.JWTKey(public_key=pki.public_der(pki.new_key()), key_id='kid-2')]))
     with a.agent.workload() as workload:
         call = workload.watch()
-        before = call.receive(stubs.workload.X509SVIDResponse, 10)
+        before = call.receive(stubs.workload.X509SVIDResponse)
         assert not before.federated_bundles['spiffe://other.org'].endswith(new)
+        b.bundles.AppendBundle(B.AppendBundleRequest(
+            x509_authorities=[T.X509Certificate(asn1=new)],
+            jwt_authorities=[T.JWTKey(public_key=pki.public_der(pki.new_key()), key_id='kid-2')]))
         refreshed(a, 'other.org')
         assert fetch(a, 'other.org').sequence_number == own(b).sequence_number
         assert 'kid-2' in [k.key_id for k in fetch(a, 'other.org').jwt_authorities]

@@ -356,7 +356,7 @@ class Agent(Role):
     def at_rest(self):
         """Nothing has been written for a while: what it serves is on disk, and a kill takes nothing of it."""
         path = os.path.join(self.data_dir, 'agent.mdb')
-        eventually(lambda: time.time() - os.stat(path).st_mtime > 1, what='the store at rest')
+        eventually(lambda: time.time() - os.stat(path).st_mtime > 3, what='the store at rest')
 
 
 class Workload:

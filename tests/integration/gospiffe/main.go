@@ -8,7 +8,8 @@
 //	gospiffe peer ID      an mTLS server until it is stopped: "listening <address>"
 //	gospiffe rotate ID ADDR N  mTLS handshakes without end until the own SVID came from N different authorities:
 //	                      "handshakes <n> failed <n>"
-//	gospiffe calls ADDR S calls of a server's API on one client for S seconds, a stream open all the while:
+//	gospiffe calls ADDR S calls of a server's API on one client for S seconds or longer, until there were
+//	                      fifty on three connections, a stream open all the while:
 //	                      "calls <n> failed <n> connections <n>", "stream <status>"
 package main
 
@@ -158,7 +159,7 @@ func calls(ctx context.Context, address string, seconds int) {
 	stream, err := client.NewStream(ctx, both, "/spire.api.server.agent.v1.Agent/AttestAgent")
 	check(err)
 	done, failed := 0, 0
-	for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end); done++ {
+	for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end) || done <= 50 || connections < 3; done++ {
 		in, out := []byte{}, []byte{}
 		if err := client.Invoke(ctx, "/spire.api.server.bundle.v1.Bundle/GetBundle", &in, &out); err != nil {
 			fmt.Println("call error", err)

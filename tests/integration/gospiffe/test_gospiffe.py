@@ -68,7 +68,7 @@ def test_two_workloads_speak_mtls(client, server, agent):
 def test_authorities_rotate_under_two_peers_without_one_failed_handshake(client, make):
     """Two workloads at two agents. LIMPET_LONG_TESTS=1: an authority of one minute, ten rotations (six minutes)."""
     long_run = bool(os.environ.get('LIMPET_LONG_TESTS'))
-    server = make(process.Server, ca_ttl='60s' if long_run else '24s')
+    server = make(process.Server, ca_ttl='60s' if long_run else '36s')
     left = make(process.Agent, server.port, join_token=server.token('/left'), roots=server.roots())
     right = make(process.Agent, server.port, join_token=server.token('/right'), roots=server.roots())
     uid = os.geteuid()

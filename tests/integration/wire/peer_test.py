@@ -37,7 +37,7 @@ class Server:
         return self.process.stdout.readline().strip()
 
     def wait_for(self, text):
-        for _ in range(200):
+        for _ in range(600):
             state = self.ask()
             if text in state:
                 return state
@@ -331,7 +331,7 @@ class Frames(UnixCase):
         client.send(frame(DATA, 1, 1, b"\0" + struct.pack(">I", len(body)) + body))
         time.sleep(0.5)
         with grpc.insecure_channel("unix://" + self.path) as channel:
-            self.assertEqual(channel.unary_unary("/test.Echo/Unary")(b"x", timeout=5), b"x")
+            self.assertEqual(channel.unary_unary("/test.Echo/Unary")(b"x", timeout=30), b"x")
         size = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{self.server.process.pid}/status").read()).group(1))
         self.assertLess(size, 400_000)  # AddressSanitizer included; the stream alone is 100 GB
         client.socket.close()

@@ -105,10 +105,10 @@ TEST(UvLoop, FiresTimersInOrderAndNeverEarly) {
   UvLoop loop;
   std::string out;
   Ticker a(loop, "a", out), b(loop, "b", out), c(loop, "c", out), d(loop, "d", out);
-  a.start(30);
-  b.start(3);
-  d.start(1);
-  c.start(15);
+  a.start(600);
+  b.start(60);
+  d.start(20);
+  c.start(300);
   a.last = true;
   d.timer.stop();  // the earliest: the loop must be armed anew
   loop.run();

@@ -127,6 +127,7 @@ TEST_F(Poll, AWatchMayEndReplaceOrCloseFromItsCallback) {
   other.say("x");
   on_each = [&](int fd) { unwatch(fd); };
   ASSERT_EQ(watch(pair.end[0], LIMPET_POLL_READ), LIMPET_OK);
+  wait_for(1);
   wait_for(0);
   EXPECT_EQ(events.size(), 1u);
   on_each = [&](int fd) {
@@ -147,6 +148,7 @@ TEST_F(Poll, AWatchMayEndReplaceOrCloseFromItsCallback) {
   };
   ASSERT_EQ(watch(pair.end[0], LIMPET_POLL_READ), LIMPET_OK);
   ASSERT_EQ(watch(other.end[0], LIMPET_POLL_READ), LIMPET_OK);
+  wait_for(1);
   wait_for(0);
   EXPECT_EQ(events.size(), 1u);
 }

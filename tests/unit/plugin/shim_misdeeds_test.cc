@@ -186,7 +186,7 @@ TEST_F(ShimTest, ASessionDiesWithItsChildButAPayloadIsAskedAgain) {
 
 TEST_F(ShimTest, AnIdleChildThatDoesNotAnswerPingsIsReplaced) {
   settings_.ping_every_ms = 10;
-  settings_.grace_ms = 1'000;
+  settings_.grace_ms = 3'000;
   auto instance = start(LIMPET_KEY_MANAGER);
   auto keys = make_key_manager(instance);
   EXPECT_EQ(sign(*keys, "ok"), "digest");
@@ -271,7 +271,7 @@ TEST_F(ShimTest, ACancelledCallThatDoesNotEndIsTheEndOfTheChild) {
 
 TEST_F(ShimTest, AChildThatOnlyWatchesHasNoExcuseForItsSilence) {
   settings_.ping_every_ms = 10;
-  settings_.grace_ms = 1'000;
+  settings_.grace_ms = 3'000;
   auto upstream = make_upstream_authority(start(LIMPET_UPSTREAM_AUTHORITY));
   Heard heard(loop_);
   auto watch = upstream->watch_bundle(heard);
@@ -303,14 +303,14 @@ TEST_P(EveryFlagMisbehaving, ASignatureForAWorkerThatHangsIsTheEndOfTheChild) {
 
 TEST_F(ShimTest, AChildThatHangsWhenItIsStartedAgainIsReplaced) {
   const std::string file = ::testing::TempDir() + "limpet-unless-" + std::to_string(::getpid());
-  settings_.start_ms = 4'000;
+  settings_.start_ms = 6'000;        // a call has 10 s
   settings_.restart_first_ms = 600;  // the second pause is longer than a call waits
   auto instance = open(LIMPET_KEY_MANAGER, mock());
   ASSERT_TRUE(configure(**instance, R"({"mode":"unless:)" + file + R"("})").has_value());
   auto keys = make_key_manager(*instance);
   std::ofstream(file) << "x";
   EXPECT_THAT(sign(*keys, "exit"), StartsWith("Unavailable"));
-  for (int i = 0; i < 500 && logged().find("did not start in time") == std::string::npos; ++i) turn(10);
+  for (int i = 0; i < 1'500 && logged().find("did not start in time") == std::string::npos; ++i) turn(10);
   EXPECT_THAT(logged(), HasSubstr("it did not start in time"));
   std::filesystem::remove(file);
   std::string after;

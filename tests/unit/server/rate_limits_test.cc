@@ -126,7 +126,7 @@ TEST(RateLimiter, NobodyFillsItAloneAndWhoGivesUpGivesHisTokensBack) {
   EXPECT_EQ(late.result->error().code, Code::resource_exhausted);
   EXPECT_TRUE(other.result && *other.result) << "another address is not concerned";
   crowd.clear();
-  loop.advance(500);
+  loop.advance(50);
   Caller next;
   next.wait(limiter, "192.0.2.1", 1);
   loop.advance(2'000);

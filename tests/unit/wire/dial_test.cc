@@ -45,9 +45,9 @@ TEST_F(DialTest, FailuresSpeakLikeGrpcGo) {
       {{.unix_path = path + ".none"},
        "connection error: desc = \"transport: Error while dialing: dial unix " + path +
            ".none: connect: no such file or directory\""},
-      {{.unix_path = path, .timeout_ms = 1'000},
+      {{.unix_path = path, .timeout_ms = 3'000},
        "connection error: desc = \"transport: error reading server preface: context deadline exceeded\""},
-      {{.host = "127.0.0.1", .port = port, .tls = &policy, .timeout_ms = 1'000},
+      {{.host = "127.0.0.1", .port = port, .tls = &policy, .timeout_ms = 3'000},
        "connection error: desc = \"transport: authentication handshake failed: context deadline exceeded\""},
   };
   for (const auto& [options, text] : cases) {
