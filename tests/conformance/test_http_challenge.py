@@ -253,7 +253,11 @@ def test_agents_that_hang_up_while_they_are_asked_fill_only_their_own_room(make,
         challenges = [call.receive(stubs.agent.AttestAgentResponse).challenge for call in calls]
         for call, challenge in zip(calls, challenges):
             call.send(stubs.agent.AttestAgentRequest(challenge_response=hung.answer(challenge)))
-        eventually(lambda: len(hung.heard) == 16)
+
+        def all_asked():
+            assert len(hung.heard) == 16, (len(hung.heard), server.logs()[-3000:])
+            return True
+        eventually(all_asked)
     assert refused(server, good.payload(), good.answer, 'http_challenge') == (
         EXHAUSTED, NAME + 'too many attestations at a time; try again')
     assert good.heard == []
