@@ -98,6 +98,9 @@ def fake():
     server.close()
 
 
+METHODS = ['SyncAuthorizedEntries', 'RenewAgent', 'BatchNewX509SVID']
+
+
 def denying(reason):
     def deny(peer):
         raise Failure(7, 'authorization denied', reason)
@@ -105,16 +108,20 @@ def denying(reason):
 
 
 @pytest.mark.parametrize('reason', ['AGENT_EXPIRED', 'AGENT_NOT_ATTESTED', 'AGENT_NOT_ACTIVE', 'AGENT_MUST_REATTEST'])
-@pytest.mark.parametrize('method', ['SyncAuthorizedEntries', 'RenewAgent', 'BatchNewX509SVID'])
+@pytest.mark.parametrize('method', METHODS)
 def test_whichever_call_is_denied_the_agent_attests_again(fake, make, method, reason):
     fake.agent_ttl = 8 if method == 'RenewAgent' else 3600
     fake.svid_ttl = 8
     agent = make(process.Agent, fake.port, join_token='the-token', roots=fake.authority.pem())
     eventually(lambda: ids(agent) == ['/mine'])
     fake.tokens.add('the-token')
-    fake.rules[method] = denying(getattr(Reason, reason))
-    # a minute after it last attested it does so at once; before, not where another call was taken since
-    eventually(lambda: fake.count('AttestAgent') >= 2, wait=180, what='attesting again')
+    deny = denying(getattr(Reason, reason))
+
+    def first(peer):  # whom a server denies one call it denies the next ones, too
+        fake.rules.update(dict.fromkeys(METHODS, deny))
+        return deny(peer)
+    fake.rules[method] = first
+    eventually(lambda: fake.count('AttestAgent') >= 2, wait=60, what='attesting again')
     fake.rules.clear()
     fake.add('/new', PARENT, [ME], id='a-new')
     eventually(lambda: ids(agent) == ['/new', '/mine'], wait=60)
