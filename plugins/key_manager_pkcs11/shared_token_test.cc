@@ -109,6 +109,16 @@ class Pkcs11SharedToken : public SoftToken {
   void make_others() {
     for (int i = 0; i < kOthers; ++i) application->make_pair(theirs, theirs, id);
   }
+  // Neither a list without the key nor a signature is to be had while the token has `trouble`.
+  void refuses_while(const char* trouble, Code expected, const ManagedKey& key) {
+    ASSERT_EQ(open(troubled()), "ok");
+    tokens.trouble(trouble);
+    const auto listed = try_list();
+    ASSERT_FALSE(listed) << trouble << listed->size() << " keys";
+    EXPECT_EQ(listed.error().code, expected) << trouble << listed.error().text();
+    EXPECT_EQ(sign(key).error().code, expected) << trouble << sign(key).error().text();
+    tokens.trouble("");
+  }
   [[nodiscard]] size_t others(CK_OBJECT_CLASS kind) { return application->count(kind, theirs, id); }
 
   static constexpr int kOthers = 3;
@@ -174,13 +184,7 @@ TEST_P(Pkcs11SharedToken, AKeyThatCannotBeReadJustNowIsNotLeftOut) {
                 {"find_public 0x7\n", Code::unimplemented},       {"find_public 0x80000001\n", Code::unavailable},
                 {"find_public 0x30\n", Code::unavailable}};
   for (const auto& [trouble, expected] : kCases) {
-    ASSERT_EQ(open(troubled()), "ok");
-    tokens.trouble(trouble);
-    const auto listed = try_list();
-    ASSERT_FALSE(listed) << trouble << listed->size() << " keys";
-    EXPECT_EQ(listed.error().code, expected) << trouble << listed.error().text();
-    EXPECT_EQ(sign(*made).error().code, expected) << trouble << sign(*made).error().text();
-    tokens.trouble("");
+    ASSERT_NO_FATAL_FAILURE(refuses_while(trouble, expected, *made));
     EXPECT_EQ(ids(), "another x509-CA-A") << trouble;
     EXPECT_EQ(signs(*made), "ok") << trouble;
   }
@@ -204,13 +208,7 @@ TEST_P(Pkcs11SharedToken, ASignatureThatCannotBeMadeJustNowIsNoProofOfAnotherPai
                 {"C_Sign 0xa3\n", Code::permission_denied},     {"C_Sign 0x50\n", Code::unavailable},
                 {"C_SignInit 0x80000001\n", Code::unavailable}, {"C_SignInit 0x68\n", Code::permission_denied}};
   for (const auto& [trouble, expected] : kCases) {
-    ASSERT_EQ(open(troubled()), "ok");
-    tokens.trouble(trouble);
-    const auto listed = try_list();
-    ASSERT_FALSE(listed) << trouble << listed->size() << " keys";
-    EXPECT_EQ(listed.error().code, expected) << trouble << listed.error().text();
-    EXPECT_EQ(sign(key).error().code, expected) << trouble << sign(key).error().text();
-    tokens.trouble("");
+    ASSERT_NO_FATAL_FAILURE(refuses_while(trouble, expected, key));
     EXPECT_EQ(signs(key), "ok") << trouble;
   }
   EXPECT_EQ(outcome(remove("x509-CA-A")), "ok");

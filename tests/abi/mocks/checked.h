@@ -98,4 +98,15 @@ static limpet_instance* new_instance(const limpet_host* host) {
   if (self != NULL) self->host = host;
   return self;
 }
+
+/* The end of a plugin that has these components. */
+#define CHECKED_PLUGIN(...)                                                                                  \
+  static const limpet_component* const components[] = {__VA_ARGS__, NULL};                                   \
+  static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked", \
+                                       "1.0.0",       "Apache-2.0",     components};                         \
+  const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {                        \
+    (void)host_minor;                                                                                        \
+    return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;                                                  \
+  }
+
 #endif

@@ -210,11 +210,5 @@ static const limpet_key_manager table = {
 };
 static const limpet_component component = {
     sizeof component, LIMPET_BLOCKING, LIMPET_KEY_MANAGER, "mock", create, destroy, checked_configure, NULL, &table};
-static const limpet_component* const components[] = {&component, NULL};
-static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
-                                     "1.0.0",       "Apache-2.0",     components};
 
-const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
-  (void)host_minor;
-  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
-}
+CHECKED_PLUGIN(&component)

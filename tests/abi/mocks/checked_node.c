@@ -127,11 +127,5 @@ static const limpet_component agent = {
     sizeof agent, 0, LIMPET_NODE_ATTESTOR_AGENT, "mock", create, destroy, checked_configure, NULL, &agent_table};
 static const limpet_component server = {
     sizeof server, 0, LIMPET_NODE_ATTESTOR_SERVER, "mock", create, destroy, checked_configure, NULL, &server_table};
-static const limpet_component* const components[] = {&agent, &server, NULL};
-static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
-                                     "1.0.0",       "Apache-2.0",     components};
 
-const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
-  (void)host_minor;
-  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
-}
+CHECKED_PLUGIN(&agent, &server)

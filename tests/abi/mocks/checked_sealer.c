@@ -111,11 +111,5 @@ static void unseal(limpet_instance* self, limpet_op* op, limpet_bytes blob, limp
 static const limpet_sealer table = {sizeof table, 0, seal, unseal};
 static const limpet_component component = {sizeof component,  0,    LIMPET_SEALER, "mock", create, destroy,
                                            checked_configure, NULL, &table};
-static const limpet_component* const components[] = {&component, NULL};
-static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
-                                     "1.0.0",       "Apache-2.0",     components};
 
-const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
-  (void)host_minor;
-  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
-}
+CHECKED_PLUGIN(&component)

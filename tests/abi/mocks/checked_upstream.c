@@ -110,11 +110,5 @@ static void watch_bundle(limpet_instance* self, limpet_op* op, limpet_bundle_upd
 static const limpet_upstream_authority table = {sizeof table, 0, mint_ca, publish_jwt_key, watch_bundle};
 static const limpet_component component = {
     sizeof component, 0, LIMPET_UPSTREAM_AUTHORITY, "mock", create, destroy, checked_configure, cancel, &table};
-static const limpet_component* const components[] = {&component, NULL};
-static const limpet_plugin plugin = {sizeof plugin, LIMPET_ABI_MAJOR, 0,         0, "org.example.checked",
-                                     "1.0.0",       "Apache-2.0",     components};
 
-const limpet_plugin* limpet_plugin_main(uint32_t host_major, uint32_t host_minor) {
-  (void)host_minor;
-  return host_major == LIMPET_ABI_MAJOR ? &plugin : NULL;
-}
+CHECKED_PLUGIN(&component)
