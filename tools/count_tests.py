@@ -56,17 +56,18 @@ def read_run(build):
     logs = os.path.join(build, "meson-logs")
     started = os.path.getmtime(os.path.join(logs, "started"))
 
-    def fresh(paths):
-        return [p for p in paths if os.path.exists(p) and os.path.getmtime(p) >= started]
+    def fresh(path):
+        return os.path.exists(path) and os.path.getmtime(path) >= started
 
     cases = list(cases_of(os.path.join(logs, "testlog.junit.xml")))
     unsteady = set()
-    for again in fresh([os.path.join(logs, "again.junit.xml")]):
+    again = os.path.join(logs, "again.junit.xml")
+    if fresh(again):
         second = list(cases_of(again))
         ran = {program for program, _, _ in second}
         unsteady = ran - failed_in(second)
         cases = [case for case in cases if case[0] not in ran] + second
-    pytest = fresh(glob.glob(os.path.join(build, "tests", "**", "*.xml"), recursive=True))
+    pytest = [p for p in glob.glob(os.path.join(build, "tests", "**", "*.xml"), recursive=True) if fresh(p)]
     inside = {os.path.splitext(os.path.basename(p))[0] for p in pytest}
     # a program that passed is counted by its cases; one that failed counts itself too: it may have ended before its report
     cases = [case for case in cases if case[2] != "passed" or short(case[0]).split("_", 1)[-1] not in inside]
